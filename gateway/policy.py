@@ -1,0 +1,526 @@
+"""The policy: the only place where anything is allowed or denied.
+
+Pure: no I/O, no clock, no logging. Rules are evaluated first match wins, but never one by one: every condition keeps
+an index from its values to a bit mask with one bit per rule (the bit-vector classification of Lakshman and Stiliadis,
+SIGCOMM 1998), so one fact costs one look-up whatever the number of rules, and ANDing the masks leaves the rules that
+match. Facts become known stage by stage; a condition therefore yields the rules for which it is true, and for each
+fact still missing the rules for which that fact will tell.
+
+Where a condition meets several values (every name of a CNAME chain, every address of an answer, every claim about the
+tool), a deny rule matches if *any* value does and an allow rule only if *every* value does.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from gateway.addresses import AddressClass, IPAddress, classify
+from gateway.agreement import http_flaw, sni_flaw
+from gateway.decision import Decision, Fact, Match, Point, Reason, Tls, Verdict
+from gateway.domainset import Lists, NoLists
+from gateway.names import embedded_addresses
+from gateway.request import Client, Dial, DnsAnswer, DnsQuery, Flaw, HttpRequest, Request, TlsHello, Tunnel
+from gateway.rule import WEB_PORTS, ClientGroup, Rule
+from gateway.ruleindex import RuleIndex, http_mismatch
+from gateway.techniques import techniques
+from gateway.tools import claimed
+
+type Condition = tuple[Reason, int, int, int, int]
+"""Reason for a near miss; rules for which it is true; rules that wait for the address, the tool, HTTP."""
+
+
+@dataclass(slots=True)
+class _Barrier:
+    """A built-in protection that applies."""
+
+    reason: Reason
+    detail: str
+    lifted_by: int
+    """Allow rules that switch it off."""
+
+
+@dataclass(slots=True)
+class _Facts:
+    """What one stage knows, in the terms of the conditions."""
+
+    point: Point
+    client: Client
+    host: str | None = None
+    """The name asked for; None when the destination is an address."""
+    chain: tuple[str, ...] = ()
+    addresses: tuple[IPAddress, ...] | None = None
+    """None: not known yet."""
+    port: int = 0
+    tools: tuple[str, ...] = ()
+    tools_final: bool = False
+    qtype: int = 0
+    http: HttpRequest | None = None
+    last: bool = False
+    """No later stage will learn more."""
+    carries_tls: bool = False
+    """The decision is about a tunnel: say how to carry it."""
+    barrier: _Barrier | None = None
+
+
+class Policy:
+    """Compiled rules, bound to a snapshot of lists. Immutable: a reload makes a new one."""
+
+    def __init__(
+        self,
+        *,
+        rules: Iterable[Rule] = (),
+        clients: Iterable[ClientGroup] = (),
+        default: Mapping[Point, Verdict] | None = None,
+        report: bool = False,
+        lists: Lists | None = None,
+    ) -> None:
+        self.rules = tuple(rules)
+        self.default = {Point.DNS: Verdict.DENY, Point.PROXY: Verdict.DENY, **(default or {})}
+        self.report = report
+        self.lists: Lists = lists if lists is not None else NoLists()
+        self._index = RuleIndex(self.rules, tuple(clients), self.lists.lists)
+        self._allowed: dict[tuple[int, bool, int], Decision] = {}
+
+    def decide(self, request: Request) -> Decision:
+        """Return the verdict on a request.
+
+        Total and deterministic: any exception on the way is a denial with reason `internal-error`.
+        """
+        try:
+            return self._decide(request)
+        except Exception as error:
+            # Fails closed: whatever went wrong, the answer is no, and the record says what it was.
+            return Decision(Verdict.DENY, Reason.INTERNAL_ERROR, detail=f"{type(error).__name__}: {error}")
+
+    def groups_of(self, client: Client, point: Point = Point.PROXY) -> tuple[str, ...]:
+        """Return the names of the client groups that a client belongs to."""
+        return self._index.groups_of(client, point)
+
+    # -- stages ------------------------------------------------------------------------------------------------
+
+    def _decide(self, request: Request) -> Decision:
+        match request:
+            case DnsQuery():
+                return self._decide_query(request)
+            case DnsAnswer():
+                return self._decide_answer(request)
+            case Tunnel():
+                return self._decide_tunnel(request)
+            case TlsHello():
+                return self._decide_hello(request)
+            case HttpRequest():
+                return self._decide_http(request)
+            case Dial():
+                return self._decide_dial(request)
+
+    def _decide_query(self, request: DnsQuery) -> Decision:
+        if request.flaw:
+            return _flawed(request.flaw)
+        facts = _Facts(Point.DNS, request.client, host=request.name, qtype=request.qtype)
+        if embedded := embedded_addresses(request.name):
+            facts.barrier = self._address_barrier(embedded, Reason.PRIVATE_ADDRESS)
+        return self._evaluate(facts)
+
+    def _decide_answer(self, request: DnsAnswer) -> Decision:
+        facts = _Facts(Point.DNS, request.client, host=request.name, qtype=request.qtype, chain=request.chain)
+        facts.addresses = request.addresses
+        facts.last = True
+        if not request.trusted:
+            facts.barrier = self._address_barrier(request.addresses, Reason.DNS_REBINDING)
+        return self._evaluate(facts)
+
+    def _decide_tunnel(self, request: Tunnel) -> Decision:
+        if request.flaw:
+            return _flawed(request.flaw)
+        facts = self._proxy_facts(request)
+        facts.tools = claimed(request.user_agent)
+        facts.carries_tls = True
+        return self._evaluate(facts)
+
+    def _decide_hello(self, request: TlsHello) -> Decision:
+        if flaw := request.tunnel.flaw or request.flaw or sni_flaw(request):
+            return _flawed(flaw)
+        facts = self._proxy_facts(request)
+        facts.tools = _evidence(request)
+        facts.tools_final = True
+        facts.carries_tls = True
+        decision = self._evaluate(facts)
+        if request.ech and decision.tls is Tls.SPLICE:
+            return _flawed(
+                Flaw(Reason.ECH, "the ClientHello encrypts the real name (ECH); only inspected flows may")
+            )
+        return decision
+
+    def _decide_http(self, request: HttpRequest) -> Decision:
+        if flaw := request.flaw or http_flaw(request):
+            return _flawed(flaw)
+        facts = self._proxy_facts(request)
+        facts.http = request
+        facts.tools = _evidence(request)
+        facts.tools_final = True
+        return self._evaluate(facts)
+
+    def _decide_dial(self, request: Dial) -> Decision:
+        origin = request.origin
+        facts = self._proxy_facts(origin)
+        facts.chain = request.chain
+        facts.tools = _evidence(origin)
+        facts.tools_final = True
+        facts.http = origin if isinstance(origin, HttpRequest) else None
+        facts.last = True
+        if facts.host is not None:
+            facts.addresses = (request.address,)
+            barrier = self._address_barrier(facts.addresses, Reason.DNS_REBINDING)
+            facts.barrier = _tightest(barrier, facts.barrier)
+        elif request.address != origin.host:
+            return _flawed(Flaw(Reason.INTERNAL_ERROR, f"asked to dial {request.address} for {origin.host}"))
+        return self._evaluate(facts)
+
+    def _proxy_facts(self, request: Tunnel | TlsHello | HttpRequest) -> _Facts:
+        host, port, index = request.host, request.port, self._index
+        facts = _Facts(Point.PROXY, request.client, port=port)
+        if isinstance(host, str):
+            facts.host = host
+            if embedded := embedded_addresses(host):
+                barrier = self._address_barrier(embedded, Reason.PRIVATE_ADDRESS)
+                facts.barrier = barrier or _Barrier(
+                    Reason.DIRECT_ADDRESS,
+                    f"{host} only stands for {embedded[0]}",
+                    index.allow & (index.naming_address(embedded[0]) | index.with_domains),
+                )
+        else:
+            facts.addresses = (host,)
+            facts.barrier = self._address_barrier(facts.addresses, Reason.PRIVATE_ADDRESS) or _Barrier(
+                Reason.DIRECT_ADDRESS,
+                f"{host} is no name, and no rule names it",
+                index.allow & index.naming_address(host),
+            )
+        if port not in WEB_PORTS:
+            closed = _Barrier(
+                Reason.PORT,
+                f"port {port} is closed unless an allow rule names it",
+                index.allow & index.with_ports,
+            )
+            facts.barrier = _tightest(facts.barrier, closed)
+        return facts
+
+    def _address_barrier(self, addresses: tuple[IPAddress, ...], reason: Reason) -> _Barrier | None:
+        """Return the protection of special addresses; every one of them has to be lifted by the same rule."""
+        barrier: _Barrier | None = None
+        for address in addresses:
+            kind = classify(address)
+            if kind is AddressClass.GLOBAL:
+                continue
+            metadata = kind is AddressClass.METADATA
+            found = _Barrier(
+                Reason.METADATA_ADDRESS if metadata else reason,
+                f"{address} is a {kind} address",
+                self._index.allow & self._index.lifting(address, kind),
+            )
+            barrier = _tightest(found, barrier) if metadata else _tightest(barrier, found)
+        return barrier
+
+    # -- conditions --------------------------------------------------------------------------------------------
+
+    def _conditions(self, facts: _Facts) -> list[Condition]:
+        """Evaluate every condition that some rule uses and this enforcement point can judge."""
+        index = self._index
+        found: list[Condition] = []
+        if index.with_clients:
+            found.append((Reason.CLIENT_UNKNOWN, index.client_rules(facts.client, facts.point), 0, 0, 0))
+        if index.with_domains:
+            found.append((Reason.DEFAULT_DENY, self._named(facts), 0, 0, 0))
+        if index.with_addresses:
+            found.append(self._addressed(facts))
+        if index.with_listings:
+            found += self._listed(facts)
+        if facts.point is Point.DNS:
+            if index.with_qtypes:
+                found.append((Reason.QTYPE, index.qtype_rules(facts.qtype), 0, 0, 0))
+            return found
+        if index.with_ports:
+            found.append((Reason.PORT, index.port_rules(facts.port), 0, 0, 0))
+        if index.with_tools:
+            any_of, every = index.tool_rules(facts.tools)
+            true = any_of & index.deny | every & index.allow
+            found.append((Reason.TOOL, true, 0, 0 if facts.tools_final else index.with_tools, 0))
+        if index.with_http:
+            found += self._over_http(facts)
+        return found
+
+    def _named(self, facts: _Facts) -> int:
+        index = self._index
+        if facts.host is None:
+            return index.all & ~index.with_domains
+        named = index.name_rules(facts.host)
+        for name in facts.chain:
+            named |= index.name_rules(name) & index.deny
+        return named
+
+    def _addressed(self, facts: _Facts) -> Condition:
+        index = self._index
+        free = index.all & ~index.with_addresses
+        if facts.addresses is None:
+            return Reason.DEFAULT_DENY, free, index.with_addresses, 0, 0
+        if not facts.addresses:
+            # An answer without addresses (NODATA, TXT) will never have one: an allow counts, a deny does not.
+            return Reason.DEFAULT_DENY, free | index.allow, 0, 0, 0
+        any_of, every = 0, index.all
+        for address in facts.addresses:
+            holds = index.address_rules(address)
+            any_of |= holds
+            every &= holds
+        return Reason.DEFAULT_DENY, any_of & index.deny | every & index.allow, 0, 0, 0
+
+    def _listed(self, facts: _Facts) -> list[Condition]:
+        """Evaluate `categories` and `lists`."""
+        index = self._index
+        any_of, every, scoped = self._listings(facts)
+        found: list[Condition] = []
+        for concerned, rules_of in index.listings:
+            if not concerned:
+                continue
+            true = index.all & ~concerned
+            if any_of:
+                true |= rules_of(any_of) & index.deny | rules_of(every) & index.allow
+            by_url = rules_of(scoped) & concerned & ~true if scoped else 0
+            if by_url and facts.point is Point.DNS:
+                true |= by_url & index.allow
+                by_url = 0
+            elif by_url and facts.last:
+                true |= by_url & index.deny
+                by_url = 0
+            waiting = concerned if facts.addresses is None else 0
+            found.append((Reason.DEFAULT_DENY, true, waiting, 0, by_url))
+        return found
+
+    def _listings(self, facts: _Facts) -> tuple[int, int, int]:
+        """Return the lists that hold any name or address, those good for an allow, those with URLs on the host."""
+        lists, http = self.lists, facts.http
+        any_of = every = scoped = 0
+        if facts.host is not None:
+            any_of, scoped = lists.lookup_name(facts.host)
+            every = any_of
+            for name in facts.chain:
+                any_of |= lists.lookup_name(name)[0]
+        elif facts.addresses:
+            scoped = lists.lookup_name(str(facts.addresses[0]))[1]
+        if facts.addresses:
+            held = [lists.lookup_address(address) for address in facts.addresses]
+            common = held[0]
+            for mask in held:
+                any_of |= mask
+                common &= mask
+            every |= common
+        if scoped and http is not None:
+            by_path = lists.lookup_path(str(http.host), http.path)
+            any_of |= by_path
+            every |= by_path
+            scoped = 0
+        return any_of, every, scoped
+
+    def _over_http(self, facts: _Facts) -> list[Condition]:
+        index, http = self._index, facts.http
+        free = index.all & ~index.with_http
+        if http is None:
+            if facts.last:  # spliced, and yet a rule wants to see the request: deny counts, allow does not
+                return [(Reason.DEFAULT_DENY, free | index.deny, 0, 0, 0)]
+            return [(Reason.DEFAULT_DENY, free, 0, 0, index.with_http)]
+        missed: dict[Reason, int] = {}
+        candidates = index.with_http & (index.name_rules(facts.host) if facts.host else index.all)
+        while candidates:
+            bit = candidates & -candidates
+            candidates ^= bit
+            rule = self.rules[bit.bit_length() - 1]
+            assert rule.http is not None
+            reason = http_mismatch(rule.http, http, deny=bool(bit & index.deny))
+            if reason is not None:
+                missed[reason] = missed.get(reason, 0) | bit
+        return [(reason, index.all & ~mask, 0, 0, 0) for reason, mask in missed.items()]
+
+    # -- the walk ----------------------------------------------------------------------------------------------
+
+    def _evaluate(self, facts: _Facts) -> Decision:
+        index, barrier = self._index, facts.barrier
+        conditions = self._conditions(facts)
+        certain = possible = index.start[facts.point]
+        address = tool = http = 0
+        for _, true, by_address, by_tool, by_http in conditions:
+            certain &= true
+            possible &= true | by_address | by_tool | by_http
+            address |= by_address
+            tool |= by_tool
+            http |= by_http
+        if barrier is not None:
+            passing = index.deny | barrier.lifted_by
+            certain &= passing
+            possible &= passing
+        unknown = 0
+        reported: tuple[Decision, ...] = ()
+        winner: int | None = None
+        while possible:
+            bit = possible & -possible
+            possible ^= bit
+            rule = self.rules[bit.bit_length() - 1]
+            if certain & bit:
+                if not rule.report:
+                    winner = bit.bit_length() - 1
+                    break
+                reported += (replace(self._denied_by(rule, facts), enforced=False),)
+            elif not rule.report:  # a rule on trial never changes how a flow is handled
+                unknown |= bit
+        verdict = self._verdict(winner, facts)
+        pending = 0
+        if unknown and (verdict is Verdict.ALLOW or unknown & index.allow):
+            pending = bool(unknown & address) | bool(unknown & tool) << 1 | bool(unknown & http) << 2
+            if verdict is Verdict.DENY:
+                winner = None
+        elif verdict is Verdict.DENY:
+            return self._deny(winner, facts, conditions, reported)
+        decision = self._allow(winner, facts, pending, undecided=verdict is Verdict.DENY)
+        return replace(decision, reported=reported) if reported else decision
+
+    def _verdict(self, winner: int | None, facts: _Facts) -> Verdict:
+        if winner is not None:
+            return self.rules[winner].action
+        return Verdict.DENY if facts.barrier is not None else self.default[facts.point]
+
+    def _allow(self, winner: int | None, facts: _Facts, pending: int, *, undecided: bool) -> Decision:
+        """Return the decision to go on. Such decisions are few and immutable, so each is made once."""
+        key = (-2 if undecided else -1 if winner is None else winner, facts.carries_tls, pending)
+        decision = self._allowed.get(key)
+        if decision is not None:
+            return decision
+        rule = None if winner is None else self.rules[winner]
+        facts_missing = tuple(fact for bit, fact in enumerate(Fact) if pending >> bit & 1)
+        tls = None
+        if facts.carries_tls:
+            inspect = Fact.HTTP in facts_missing or (rule is not None and rule.tls is Tls.INSPECT)
+            tls = Tls.INSPECT if inspect else Tls.SPLICE
+        reason = Reason.RULE if rule else Reason.DEFAULT_ALLOW
+        decision = Decision(
+            Verdict.ALLOW,
+            Reason.PENDING if undecided else reason,
+            rule=rule.name if rule else "",
+            tls=tls,
+            pending=facts_missing,
+            technique=rule.technique if rule else (),
+            budget=rule.upload if rule else None,
+        )
+        self._allowed[key] = decision
+        return decision
+
+    def _deny(
+        self, winner: int | None, facts: _Facts, conditions: list[Condition], reported: tuple[Decision, ...]
+    ) -> Decision:
+        barrier = facts.barrier
+        if winner is not None:
+            decision = self._denied_by(self.rules[winner], facts)
+        elif barrier is None:
+            decision = self._denied_by_default(facts, conditions)
+        else:
+            decision = _flawed(Flaw(barrier.reason, barrier.detail))
+        if self.report:
+            if barrier is not None:  # built-in protections stay on, whatever rule came first
+                decision = _flawed(Flaw(barrier.reason, barrier.detail))
+            else:
+                tls = Tls.SPLICE if facts.carries_tls else None
+                decision = replace(decision, enforced=False, tls=tls)
+        return replace(decision, reported=reported) if reported else decision
+
+    def _denied_by(self, rule: Rule, facts: _Facts) -> Decision:
+        matched = self._evidence_of_listing(rule, facts)
+        reason = Reason.LISTED if matched else _cause(rule)
+        categories = matched.categories if matched else ()
+        return Decision(
+            Verdict.DENY,
+            reason,
+            rule=rule.name,
+            detail=f"{matched.entry} is on the list {matched.list}" if matched else "",
+            matched=matched,
+            technique=rule.technique or techniques(reason, categories),
+        )
+
+    def _denied_by_default(self, facts: _Facts, conditions: list[Condition]) -> Decision:
+        """Deny, and name the one condition that kept an allow rule from matching, if there is exactly one."""
+        index = self._index
+        for position, (reason, true, *_) in enumerate(conditions):
+            if reason is Reason.DEFAULT_DENY:
+                continue
+            near = index.start[facts.point] & index.allow & ~true
+            for other, condition in enumerate(conditions):
+                if other != position:
+                    near &= condition[1] | condition[2] | condition[3] | condition[4]
+            if near and (
+                reason is not Reason.CLIENT_UNKNOWN or not self.groups_of(facts.client, facts.point)
+            ):
+                rule = self.rules[(near & -near).bit_length() - 1]
+                detail = (
+                    f"rule {rule.name} would allow this but for its condition on {_CONDITION_WORDS[reason]}"
+                )
+                return Decision(Verdict.DENY, reason, detail=detail, technique=techniques(reason))
+        return Decision(Verdict.DENY, Reason.DEFAULT_DENY, detail="no rule allows it")
+
+    def _evidence_of_listing(self, rule: Rule, facts: _Facts) -> Match | None:
+        if not (rule.categories or rule.lists):
+            return None
+        mask = self._index.lists_of(rule)
+        lists, http = self.lists, facts.http
+        for name in (facts.host, *facts.chain):
+            if name is not None and (found := lists.match_name(name, mask)):
+                return found
+        for address in facts.addresses or ():
+            if found := lists.match_address(address, mask):
+                return found
+        return lists.match_path(str(http.host), http.path, mask) if http is not None else None
+
+
+_CONDITION_WORDS: dict[Reason, str] = {
+    Reason.CLIENT_UNKNOWN: "clients",
+    Reason.PORT: "ports",
+    Reason.TOOL: "tools",
+    Reason.QTYPE: "qtypes",
+    Reason.METHOD: "methods",
+    Reason.PATH: "paths",
+    Reason.USER_AGENT: "user_agents",
+    Reason.HEADER: "headers",
+    Reason.CONTENT_TYPE: "content_types",
+    Reason.BODY_SIZE: "max_body",
+}
+
+
+def _flawed(flaw: Flaw) -> Decision:
+    return Decision(Verdict.DENY, flaw.reason, detail=flaw.detail, technique=techniques(flaw.reason))
+
+
+def _tightest(first: _Barrier | None, second: _Barrier | None) -> _Barrier | None:
+    """Join two protections: the first gives the reason, and a rule has to lift both."""
+    if first is None or second is None:
+        return first or second
+    return _Barrier(first.reason, first.detail, first.lifted_by & second.lifted_by)
+
+
+def _evidence(request: Tunnel | TlsHello | HttpRequest) -> tuple[str, ...]:
+    """Return every tool that the request, its tunnel and its TLS fingerprint speak of."""
+    if isinstance(request, Tunnel):
+        return claimed(request.user_agent)
+    if isinstance(request, TlsHello):
+        tools = claimed(request.tunnel.user_agent)
+        return (*tools, request.tool) if request.tool else tools
+    tools = claimed(request.user_agent)
+    return tools + _evidence(request.hello) if request.hello is not None else tools
+
+
+def _cause(rule: Rule) -> Reason:
+    """Return the most telling condition of a deny rule."""
+    http = rule.http
+    causes = (
+        (rule.tools, Reason.TOOL),
+        (rule.qtypes, Reason.QTYPE),
+        (http and http.methods, Reason.METHOD),
+        (http and http.paths, Reason.PATH),
+        (http and http.user_agents, Reason.USER_AGENT),
+        (http and http.headers, Reason.HEADER),
+        (http and http.content_types, Reason.CONTENT_TYPE),
+        (rule.ports, Reason.PORT),
+    )
+    return next((reason for condition, reason in causes if condition), Reason.RULE)

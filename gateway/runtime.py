@@ -1,0 +1,56 @@
+"""The one runtime object of a process: the policy in force and the ledger, swapped whole and never half.
+
+Every request is decided here, so that an enforcement point cannot use a policy of its own, and cannot forget to
+record what was denied.
+"""
+
+import logging
+from dataclasses import dataclass, field
+
+from gateway.config import Config
+from gateway.decision import Decision
+from gateway.feeds.snapshot import Snapshot
+from gateway.ledger import Ledger
+from gateway.policy import Policy
+from gateway.request import Request
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is in force: configuration, lists and the policy compiled from both. Immutable."""
+
+    config: Config
+    policy: Policy
+    snapshot: Snapshot | None
+    generation: int = 1
+    """Counts the states of this process."""
+
+
+@dataclass(slots=True)
+class Runtime:
+    """Holds the current state of a process."""
+
+    state: State
+    ledger: Ledger = field(repr=False)
+
+    def decide(self, request: Request) -> Decision:
+        """Return the verdict of the policy in force."""
+        return self.state.policy.decide(request)
+
+    def judge(self, request: Request) -> tuple[Decision, str]:
+        """Decide, and record what is denied or would be. Returns the decision and its id in the ledger.
+
+        The id is empty when nothing was recorded: an allowed request is recorded at its end, with what it moved.
+        """
+        decision = self.state.policy.decide(request)
+        if decision.denied or not decision.enforced or decision.reported:
+            return decision, self.ledger.record(request, decision)
+        return decision, ""
+
+    def swap(self, state: State) -> None:
+        """Put a new state in force. One assignment: every decision sees the old state whole or the new one whole."""
+        self.state = state
+        self.ledger.change("policy-loaded", f"policy generation {state.generation} is in force")
+        _LOG.info("policy generation %s is in force", state.generation)
