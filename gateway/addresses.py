@@ -128,11 +128,16 @@ def classify(address: IPAddress) -> AddressClass:
 
 @lru_cache(maxsize=1024)
 def classify_network(network: IPNetwork) -> AddressClass | None:
-    """Return the class that every address of a network has, or None when they have several."""
+    """Return the class that every address of a network has, or None when they have several.
+
+    Single metadata addresses within a network do not count: `100.64.0.0/10` is CGNAT.
+    """
     starts, kinds = (_STARTS_4, _KINDS_4) if network.version == 4 else (_STARTS_6, _KINDS_6)
     low = bisect_right(starts, int(network.network_address)) - 1
     high = bisect_right(starts, int(network.broadcast_address)) - 1
     found = set(kinds[low : high + 1])
+    if len(found) > 1:
+        found.discard(AddressClass.METADATA)
     return found.pop() if len(found) == 1 else None
 
 

@@ -6,7 +6,7 @@ reason, because each is a known way round a filter: domain fronting (ATT&CK T109
 
 from gateway.authority import split_authority
 from gateway.decision import Reason
-from gateway.names import normalize
+from gateway.names import parse_host
 from gateway.request import Flaw, HttpRequest, TlsHello
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
@@ -19,13 +19,11 @@ def sni_flaw(hello: TlsHello) -> Flaw | None:
         # RFC 6066 section 3: no literal addresses in SNI. A name here would be a second destination.
         return Flaw(Reason.SNI_MISMATCH, f"SNI names {names[0]!r} in a tunnel to {host}") if names else None
     if not names:
-        return Flaw(
-            Reason.SNI_MISSING, f"no server name in the ClientHello, so nothing proves it is for {host}"
-        )
+        return Flaw(Reason.SNI_MISSING, f"no server name in the ClientHello, so nothing proves it is for {host}")
     if len(names) > 1:
         return Flaw(Reason.SNI_MISMATCH, "several server names in one ClientHello")
     try:
-        name = normalize(names[0])
+        name = parse_host(names[0])
     except ValueError as error:
         return Flaw(Reason.SNI_MISMATCH, f"server name {names[0]!r} is no host name: {error}")
     if name != host:
@@ -48,9 +46,7 @@ def http_flaw(request: HttpRequest) -> Flaw | None:
         except ValueError as error:
             return Flaw(Reason.HOST_MISMATCH, f"Host {authority!r} {error}")
         if named != (request.host, request.port):
-            return Flaw(
-                Reason.HOST_MISMATCH, f"Host {authority!r} in a request to {request.host}:{request.port}"
-            )
+            return Flaw(Reason.HOST_MISMATCH, f"Host {authority!r} in a request to {request.host}:{request.port}")
     hello = request.hello
     if hello is not None and (hello.host, hello.port) != (request.host, request.port):
         return Flaw(

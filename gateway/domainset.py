@@ -58,12 +58,11 @@ class DomainMap:
         found = self._exact.get(name, 0)
         below = self._below
         if below:
-            at = name.find(".")
-            while at >= 0:
-                name = name[at + 1 :]
-                if name in below:
-                    found |= below[name]
-                at = name.find(".")
+            parent = name.partition(".")[2]
+            while parent:
+                if parent in below:
+                    found |= below[parent]
+                parent = parent.partition(".")[2]
         return found
 
 

@@ -20,6 +20,8 @@ MAX_LENGTH = 253
 """Longest name in text form (RFC 1035: 255 octets on the wire)."""
 
 _NORMAL = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\Z")
+# A name off the wire may hold any visible character, and tldextract reads `/`, `?`, `@` and `:` as parts of a URL.
+_STRANGE = re.compile(r"[^a-z0-9_.-]")
 _NUMBER = re.compile(r"(?:[0-9]+|0x[0-9a-f]*)\Z")
 # The list bundled with the package, never one fetched at run time: a decision must not depend on the network.
 _EXTRACT = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, include_psl_private_domains=True)
@@ -77,6 +79,8 @@ def parse_host(text: str) -> str | IPAddress:
         return address
     if not text.isascii():
         raise ValueError("a host in a request is ASCII (RFC 3986); international names are A-labels")
+    if ":" in text:
+        raise ValueError("an IPv6 address stands in brackets")
     return parse_address(text) or normalize(text)
 
 
@@ -102,9 +106,10 @@ def registered_domain(name: str) -> str:
     >>> registered_domain("a.b.github.io"), registered_domain("www.example.co.uk"), registered_domain("co.uk")
     ('b.github.io', 'example.co.uk', '')
     """
-    found = _EXTRACT(name)
+    found = _EXTRACT(_STRANGE.sub("-", name))
     if found.suffix:
-        return found.top_domain_under_public_suffix
+        registered = len(found.top_domain_under_public_suffix)
+        return name[-registered:] if registered else ""
     return ".".join(name.rsplit(".", 2)[-2:]) if "." in name else ""
 
 
@@ -114,14 +119,15 @@ def is_public_suffix(name: str) -> bool:
     >>> is_public_suffix("co.uk"), is_public_suffix("github.io"), is_public_suffix("example.com")
     (True, True, False)
     """
-    return _EXTRACT(name).suffix == name
+    return bool(name) and _EXTRACT(_STRANGE.sub("-", name)).suffix == name
 
 
 # Services whose names carry the address that they answer with; and names that always answer with loopback.
 _ADDRESS_ZONES = ("nip.io", "sslip.io", "xip.io", "traefik.me", "local-ip.co", "rbndr.us", "1u.ms")
-_LOOPBACK_ZONES = ("localtest.me", "lvh.me", "vcap.me", "lacolhost.com")
+_LOOPBACK_ZONES = ("localhost", "localhost.localdomain", "localtest.me", "lvh.me", "vcap.me", "lacolhost.com")
 _ZONE_ENDINGS = _ADDRESS_ZONES + _LOOPBACK_ZONES
-_QUAD = re.compile(r"(?:^|[.-])(\d{1,3})[.-](\d{1,3})[.-](\d{1,3})[.-](\d{1,3})(?=[.-]|$)")
+# Looks ahead only, so that of `1.2.3.127.0.0.1` every quad is found, whichever the service would choose.
+_QUAD = re.compile(r"(?:^|(?<=[.-]))(?=(\d{1,3})[.-](\d{1,3})[.-](\d{1,3})[.-](\d{1,3})(?:[.-]|$))")
 _HEX = re.compile(r"(?:^|[.-])([0-9a-f]{8})(?=[.-]|$)")
 _DASHED_6 = re.compile(r"(?:^|\.)([0-9a-f-]*--[0-9a-f-]*|(?:[0-9a-f]{1,4}-){7}[0-9a-f]{1,4})$")
 
@@ -141,6 +147,15 @@ def embedded_addresses(name: str) -> tuple[IPAddress, ...]:
         if name == zone or name.endswith("." + zone):
             return (IPv4Address("127.0.0.1"),)
     return ()
+
+
+def names_addresses(name: str) -> bool:
+    """Say whether names that only stand for an address are under a name, or the name is under such a zone.
+
+    >>> names_addresses("nip.io"), names_addresses("io"), names_addresses("a.nip.io"), names_addresses("example.com")
+    (True, True, True, False)
+    """
+    return any(zone == name or zone.endswith("." + name) or name.endswith("." + zone) for zone in _ZONE_ENDINGS)
 
 
 def _addresses_in(prefix: str) -> Iterator[IPAddress]:

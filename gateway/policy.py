@@ -12,6 +12,7 @@ tool), a deny rule matches if *any* value does and an allow rule only if *every*
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import assert_never
 
 from gateway.addresses import AddressClass, IPAddress, classify
 from gateway.agreement import http_flaw, sni_flaw
@@ -23,6 +24,9 @@ from gateway.rule import WEB_PORTS, ClientGroup, Rule
 from gateway.ruleindex import RuleIndex, http_mismatch
 from gateway.techniques import techniques
 from gateway.tools import claimed
+
+_ADDRESS_TYPES = frozenset((1, 28, 64, 65, 255))
+"""A, AAAA, SVCB, HTTPS, ANY: the query types whose answers hold addresses."""
 
 type Condition = tuple[Reason, int, int, int, int]
 """Reason for a near miss; rules for which it is true; rules that wait for the address, the tool, HTTP."""
@@ -74,11 +78,13 @@ class Policy:
         lists: Lists | None = None,
     ) -> None:
         self.rules = tuple(rules)
-        self.default = {Point.DNS: Verdict.DENY, Point.PROXY: Verdict.DENY, **(default or {})}
+        default = default or {}
+        self._dns_default = default.get(Point.DNS, Verdict.DENY)
+        self._proxy_default = default.get(Point.PROXY, Verdict.DENY)
         self.report = report
         self.lists: Lists = lists if lists is not None else NoLists()
         self._index = RuleIndex(self.rules, tuple(clients), self.lists.lists)
-        self._allowed: dict[tuple[int, bool, int], Decision] = {}
+        self._allowed: dict[tuple[int, bool, int, int], Decision] = {}
 
     def decide(self, request: Request) -> Decision:
         """Return the verdict on a request.
@@ -111,11 +117,15 @@ class Policy:
                 return self._decide_http(request)
             case Dial():
                 return self._decide_dial(request)
+            case _:
+                assert_never(request)
 
     def _decide_query(self, request: DnsQuery) -> Decision:
         if request.flaw:
             return _flawed(request.flaw)
         facts = _Facts(Point.DNS, request.client, host=request.name, qtype=request.qtype)
+        if request.qtype not in _ADDRESS_TYPES:
+            facts.addresses = ()
         if embedded := embedded_addresses(request.name):
             facts.barrier = self._address_barrier(embedded, Reason.PRIVATE_ADDRESS)
         return self._evaluate(facts)
@@ -145,9 +155,7 @@ class Policy:
         facts.carries_tls = True
         decision = self._evaluate(facts)
         if request.ech and decision.tls is Tls.SPLICE:
-            return _flawed(
-                Flaw(Reason.ECH, "the ClientHello encrypts the real name (ECH); only inspected flows may")
-            )
+            return _flawed(Flaw(Reason.ECH, "the ClientHello encrypts the real name (ECH); only inspected flows may"))
         return decision
 
     def _decide_http(self, request: HttpRequest) -> Decision:
@@ -242,7 +250,7 @@ class Policy:
         if index.with_tools:
             any_of, every = index.tool_rules(facts.tools)
             true = any_of & index.deny | every & index.allow
-            found.append((Reason.TOOL, true, 0, 0 if facts.tools_final else index.with_tools, 0))
+            found.append((Reason.TOOL, true, 0, 0 if facts.tools_final else index.with_tools & ~true, 0))
         if index.with_http:
             found += self._over_http(facts)
         return found
@@ -262,8 +270,11 @@ class Policy:
         if facts.addresses is None:
             return Reason.DEFAULT_DENY, free, index.with_addresses, 0, 0
         if not facts.addresses:
-            # An answer without addresses (NODATA, TXT) will never have one: an allow counts, a deny does not.
-            return Reason.DEFAULT_DENY, free | index.allow, 0, 0, 0
+            # There will never be one. A deny does not count. An allow does when there could have been (NODATA denied
+            # for AAAA would take the name's A records away too), else only when the rule names the domain: a network
+            # must not let the TXT records of the whole world through.
+            allowed = index.allow if facts.qtype in _ADDRESS_TYPES else index.allow & index.with_domains
+            return Reason.DEFAULT_DENY, free | allowed, 0, 0, 0
         any_of, every = 0, index.all
         for address in facts.addresses:
             holds = index.address_rules(address)
@@ -274,14 +285,17 @@ class Policy:
     def _listed(self, facts: _Facts) -> list[Condition]:
         """Evaluate `categories` and `lists`."""
         index = self._index
-        any_of, every, scoped = self._listings(facts)
+        any_of, every, held, scoped = self._listings(facts)
         found: list[Condition] = []
         for concerned, rules_of in index.listings:
             if not concerned:
                 continue
             true = index.all & ~concerned
             if any_of:
-                true |= rules_of(any_of) & index.deny | rules_of(every) & index.allow
+                allowed = index.all if held else 0
+                for mask in held:
+                    allowed &= rules_of(mask)
+                true |= rules_of(any_of) & index.deny | (rules_of(every) | allowed) & index.allow
             by_url = rules_of(scoped) & concerned & ~true if scoped else 0
             if by_url and facts.point is Point.DNS:
                 true |= by_url & index.allow
@@ -289,14 +303,15 @@ class Policy:
             elif by_url and facts.last:
                 true |= by_url & index.deny
                 by_url = 0
-            waiting = concerned if facts.addresses is None else 0
+            waiting = concerned & ~true if facts.addresses is None else 0
             found.append((Reason.DEFAULT_DENY, true, waiting, 0, by_url))
         return found
 
-    def _listings(self, facts: _Facts) -> tuple[int, int, int]:
-        """Return the lists that hold any name or address, those good for an allow, those with URLs on the host."""
+    def _listings(self, facts: _Facts) -> tuple[int, int, list[int], int]:
+        """Return the lists that hold anything, the host or path, each address; and those with URLs on the host."""
         lists, http = self.lists, facts.http
         any_of = every = scoped = 0
+        held: list[int] = []
         if facts.host is not None:
             any_of, scoped = lists.lookup_name(facts.host)
             every = any_of
@@ -306,17 +321,14 @@ class Policy:
             scoped = lists.lookup_name(str(facts.addresses[0]))[1]
         if facts.addresses:
             held = [lists.lookup_address(address) for address in facts.addresses]
-            common = held[0]
             for mask in held:
                 any_of |= mask
-                common &= mask
-            every |= common
         if scoped and http is not None:
             by_path = lists.lookup_path(str(http.host), http.path)
             any_of |= by_path
             every |= by_path
             scoped = 0
-        return any_of, every, scoped
+        return any_of, every, held, scoped
 
     def _over_http(self, facts: _Facts) -> list[Condition]:
         index, http = self._index, facts.http
@@ -326,7 +338,7 @@ class Policy:
                 return [(Reason.DEFAULT_DENY, free | index.deny, 0, 0, 0)]
             return [(Reason.DEFAULT_DENY, free, 0, 0, index.with_http)]
         missed: dict[Reason, int] = {}
-        candidates = index.with_http & (index.name_rules(facts.host) if facts.host else index.all)
+        candidates = index.with_http & self._named(facts)
         while candidates:
             bit = candidates & -candidates
             candidates ^= bit
@@ -342,7 +354,7 @@ class Policy:
     def _evaluate(self, facts: _Facts) -> Decision:
         index, barrier = self._index, facts.barrier
         conditions = self._conditions(facts)
-        certain = possible = index.start[facts.point]
+        certain = possible = index.rules_at(facts.point)
         address = tool = http = 0
         for _, true, by_address, by_tool, by_http in conditions:
             certain &= true
@@ -354,39 +366,53 @@ class Policy:
             passing = index.deny | barrier.lifted_by
             certain &= passing
             possible &= passing
-        unknown = 0
-        reported: tuple[Decision, ...] = ()
+        unknown = on_trial = 0
         winner: int | None = None
         while possible:
             bit = possible & -possible
             possible ^= bit
             rule = self.rules[bit.bit_length() - 1]
-            if certain & bit:
-                if not rule.report:
-                    winner = bit.bit_length() - 1
-                    break
-                reported += (replace(self._denied_by(rule, facts), enforced=False),)
-            elif not rule.report:  # a rule on trial never changes how a flow is handled
+            if rule.report:  # on trial: never changes how a flow is handled
+                on_trial |= certain & bit
+            elif certain & bit:
+                winner = bit.bit_length() - 1
+                break
+            else:
                 unknown |= bit
         verdict = self._verdict(winner, facts)
         pending = 0
         if unknown and (verdict is Verdict.ALLOW or unknown & index.allow):
             pending = bool(unknown & address) | bool(unknown & tool) << 1 | bool(unknown & http) << 2
+            # Should one of these match at a later stage, it would be too late to begin with inspection.
+            pending |= bool(unknown & index.inspecting) << 3
             if verdict is Verdict.DENY:
                 winner = None
         elif verdict is Verdict.DENY:
-            return self._deny(winner, facts, conditions, reported)
-        decision = self._allow(winner, facts, pending, undecided=verdict is Verdict.DENY)
-        return replace(decision, reported=reported) if reported else decision
+            return self._deny(winner, facts, conditions, on_trial)
+        return self._allow(winner, facts, pending, on_trial, undecided=verdict is Verdict.DENY)
+
+    def _reports(self, on_trial: int, facts: _Facts) -> tuple[Decision, ...]:
+        """Return what the rules on trial would have decided."""
+        found: list[Decision] = []
+        while on_trial:
+            bit = on_trial & -on_trial
+            on_trial ^= bit
+            found.append(replace(self._denied_by(self.rules[bit.bit_length() - 1], facts), enforced=False))
+        return tuple(found)
 
     def _verdict(self, winner: int | None, facts: _Facts) -> Verdict:
         if winner is not None:
             return self.rules[winner].action
-        return Verdict.DENY if facts.barrier is not None else self.default[facts.point]
+        if facts.barrier is not None:
+            return Verdict.DENY
+        return self._dns_default if facts.point is Point.DNS else self._proxy_default
 
-    def _allow(self, winner: int | None, facts: _Facts, pending: int, *, undecided: bool) -> Decision:
+    def _allow(self, winner: int | None, facts: _Facts, pending: int, on_trial: int, *, undecided: bool) -> Decision:
         """Return the decision to go on. Such decisions are few and immutable, so each is made once."""
-        key = (-2 if undecided else -1 if winner is None else winner, facts.carries_tls, pending)
+        if on_trial & self._index.with_listings:  # carries evidence of its own each time
+            plain = self._allow(winner, facts, pending, 0, undecided=undecided)
+            return replace(plain, reported=self._reports(on_trial, facts))
+        key = (-2 if undecided else -1 if winner is None else winner, facts.carries_tls, pending, on_trial)
         decision = self._allowed.get(key)
         if decision is not None:
             return decision
@@ -394,7 +420,7 @@ class Policy:
         facts_missing = tuple(fact for bit, fact in enumerate(Fact) if pending >> bit & 1)
         tls = None
         if facts.carries_tls:
-            inspect = Fact.HTTP in facts_missing or (rule is not None and rule.tls is Tls.INSPECT)
+            inspect = pending >> 2 or (rule is not None and rule.tls is Tls.INSPECT)
             tls = Tls.INSPECT if inspect else Tls.SPLICE
         reason = Reason.RULE if rule else Reason.DEFAULT_ALLOW
         decision = Decision(
@@ -405,13 +431,12 @@ class Policy:
             pending=facts_missing,
             technique=rule.technique if rule else (),
             budget=rule.upload if rule else None,
+            reported=self._reports(on_trial, facts),
         )
         self._allowed[key] = decision
         return decision
 
-    def _deny(
-        self, winner: int | None, facts: _Facts, conditions: list[Condition], reported: tuple[Decision, ...]
-    ) -> Decision:
+    def _deny(self, winner: int | None, facts: _Facts, conditions: list[Condition], on_trial: int) -> Decision:
         barrier = facts.barrier
         if winner is not None:
             decision = self._denied_by(self.rules[winner], facts)
@@ -425,7 +450,7 @@ class Policy:
             else:
                 tls = Tls.SPLICE if facts.carries_tls else None
                 decision = replace(decision, enforced=False, tls=tls)
-        return replace(decision, reported=reported) if reported else decision
+        return replace(decision, reported=self._reports(on_trial, facts)) if on_trial else decision
 
     def _denied_by(self, rule: Rule, facts: _Facts) -> Decision:
         matched = self._evidence_of_listing(rule, facts)
@@ -446,17 +471,13 @@ class Policy:
         for position, (reason, true, *_) in enumerate(conditions):
             if reason is Reason.DEFAULT_DENY:
                 continue
-            near = index.start[facts.point] & index.allow & ~true
+            near = index.rules_at(facts.point) & index.allow & ~true
             for other, condition in enumerate(conditions):
                 if other != position:
                     near &= condition[1] | condition[2] | condition[3] | condition[4]
-            if near and (
-                reason is not Reason.CLIENT_UNKNOWN or not self.groups_of(facts.client, facts.point)
-            ):
+            if near and (reason is not Reason.CLIENT_UNKNOWN or not self.groups_of(facts.client, facts.point)):
                 rule = self.rules[(near & -near).bit_length() - 1]
-                detail = (
-                    f"rule {rule.name} would allow this but for its condition on {_CONDITION_WORDS[reason]}"
-                )
+                detail = f"rule {rule.name} would allow this but for its condition on {_CONDITION_WORDS[reason]}"
                 return Decision(Verdict.DENY, reason, detail=detail, technique=techniques(reason))
         return Decision(Verdict.DENY, Reason.DEFAULT_DENY, detail="no rule allows it")
 
@@ -507,6 +528,9 @@ def _evidence(request: Tunnel | TlsHello | HttpRequest) -> tuple[str, ...]:
         tools = claimed(request.tunnel.user_agent)
         return (*tools, request.tool) if request.tool else tools
     tools = claimed(request.user_agent)
+    for name, value in request.headers:
+        if name == "user-agent" and value != request.user_agent:  # a second field, as a disguise for the first
+            tools += claimed(value)
     return tools + _evidence(request.hello) if request.hello is not None else tools
 
 

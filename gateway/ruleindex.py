@@ -5,12 +5,11 @@ look-up returns those rules too.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from fnmatch import fnmatchcase
 
 from gateway.addresses import AddressClass, IPAddress, IPNetwork, NetworkMap, classify, classify_network
-from gateway.decision import Point, Reason, Verdict
+from gateway.decision import Point, Reason, Tls, Verdict
 from gateway.domainset import DomainMap, ListInfo
-from gateway.names import registered_domain, suffixes
+from gateway.names import registered_domain
 from gateway.request import Client, HttpRequest
 from gateway.rule import ClientGroup, HttpConditions, Rule, glob_pattern
 from gateway.urlpaths import readings
@@ -21,9 +20,7 @@ _CLIENTS_KEPT = 4096  # a flood of source addresses must not grow the cache with
 class RuleIndex:
     """Masks of rules by condition and value."""
 
-    def __init__(
-        self, rules: tuple[Rule, ...], groups: tuple[ClientGroup, ...], lists: tuple[ListInfo, ...]
-    ) -> None:
+    def __init__(self, rules: tuple[Rule, ...], groups: tuple[ClientGroup, ...], lists: tuple[ListInfo, ...]) -> None:
         self._groups = groups
         self.all = (1 << len(rules)) - 1
         self.allow = _mask(rule.action is Verdict.ALLOW for rule in rules)
@@ -35,16 +32,15 @@ class RuleIndex:
         self.with_tools = _mask(bool(rule.tools) for rule in rules)
         self.with_qtypes = _mask(bool(rule.qtypes) for rule in rules)
         self.with_http = _mask(rule.http is not None for rule in rules)
-        self.start = {point: _mask(point in rule.via for rule in rules) for point in Point}
+        self.inspecting = _mask(rule.tls is Tls.INSPECT for rule in rules)
         # DNS never learns ports, tools or HTTP: there such an allow counts as a match and such a deny does not.
-        self.start[Point.DNS] &= ~(self.deny & (self.with_ports | self.with_tools | self.with_http))
-        self.start[Point.PROXY] &= ~self.with_qtypes
+        unseen = self.with_ports | self.with_tools | self.with_http
+        self.dns_rules = _mask(Point.DNS in rule.via for rule in rules) & ~(self.deny & unseen)
+        self.proxy_rules = _mask(Point.PROXY in rule.via for rule in rules) & ~self.with_qtypes
         self._index_clients(rules)
         self._index_domains(rules)
         self._index_addresses(rules)
-        self._ports = _ValueMap(
-            rules, self.with_ports, lambda rule: (low for low, high in rule.ports if low == high)
-        )
+        self._ports = _ValueMap(rules, self.with_ports, lambda rule: (low for low, high in rule.ports if low == high))
         self._port_ranges = tuple(
             (low, high, 1 << bit) for bit, rule in enumerate(rules) for low, high in rule.ports if low != high
         )
@@ -59,11 +55,13 @@ class RuleIndex:
         self._group_networks = NetworkMap(
             (network, 1 << bit) for bit, group in enumerate(self._groups) for network in group.addresses
         )
-        self._clients: dict[tuple[Client, Point], int] = {}
+        self._clients: dict[tuple[int, int, str | None, str | None, bool], int] = {}
 
     def client_rules(self, client: Client, point: Point) -> int:
         """Return the rules whose `clients` hold."""
-        key = (client, point)
+        address = client.address
+        # Not the client itself: hashing an ipaddress object costs more than all the rest of this look-up.
+        key = (int(address), address.version, client.user, client.certificate, point is Point.DNS)
         found = self._clients.get(key)
         if found is None:
             if len(self._clients) >= _CLIENTS_KEPT:
@@ -115,29 +113,40 @@ class RuleIndex:
         return found
 
     def _registered_rules(self, name: str) -> int:
-        for suffix in suffixes(name):
+        suffix = name
+        while suffix:
             # Most names are under none of the domains, so the dictionary is asked before the public suffix list.
             if suffix in self._registered and registered_domain(name) == suffix:
                 return self._registered[suffix]
+            suffix = suffix.partition(".")[2]
         return 0
 
     def _index_addresses(self, rules: tuple[Rule, ...]) -> None:
         networks: list[tuple[IPNetwork, int]] = []
         special: list[tuple[IPNetwork, int]] = []
+        metadata: list[tuple[IPNetwork, int]] = []
         self._classes = dict.fromkeys(AddressClass, 0)
         for bit, rule in enumerate(rules):
             for network in rule.addresses:
                 networks.append((network, 1 << bit))
                 # `0.0.0.0/0` means "any address", not "and my metadata service too": a network lifts a protection
-                # only when all of it is of one special class.
-                if classify_network(network) not in (None, AddressClass.GLOBAL):
+                # only when all of it is of one special class, and that of metadata only when it is nothing else.
+                kind = classify_network(network)
+                if kind is AddressClass.METADATA:
+                    metadata.append((network, 1 << bit))
+                elif kind not in (None, AddressClass.GLOBAL):
                     special.append((network, 1 << bit))
             for kind in rule.address_classes:
                 self._classes[kind] |= 1 << bit
         self._networks = NetworkMap(networks)
         self._special = NetworkMap(special)
+        self._metadata = NetworkMap(metadata)
         self._without_networks = _mask(not rule.addresses for rule in rules)
         self._without_classes = _mask(not rule.address_classes for rule in rules)
+
+    def rules_at(self, point: Point) -> int:
+        """Return the rules that an enforcement point walks."""
+        return self.dns_rules if point is Point.DNS else self.proxy_rules
 
     def address_rules(self, address: IPAddress) -> int:
         """Return the rules whose `addresses` and `address_class` hold."""
@@ -151,7 +160,8 @@ class RuleIndex:
 
     def lifting(self, address: IPAddress, kind: AddressClass) -> int:
         """Return the rules that name a special address explicitly enough to lift its protection."""
-        return self._special.lookup(address) | self._classes[kind]
+        networks = self._metadata if kind is AddressClass.METADATA else self._special
+        return networks.lookup(address) | self._classes[kind]
 
     def port_rules(self, port: int) -> int:
         """Return the rules whose `ports` hold."""
@@ -178,8 +188,7 @@ class RuleIndex:
     def lists_of(self, rule: Rule) -> int:
         """Return the mask of lists that a rule speaks of."""
         return _mask(
-            info.name in rule.lists or not set(info.categories).isdisjoint(rule.categories)
-            for info in self._lists
+            info.name in rule.lists or not set(info.categories).isdisjoint(rule.categories) for info in self._lists
         )
 
     # -- tools, query types ------------------------------------------------------------------------------------
@@ -203,9 +212,7 @@ class RuleIndex:
 class _ValueMap[V: (int, str)]:
     """Masks of rules by a single value."""
 
-    def __init__(
-        self, rules: tuple[Rule, ...], concerned: int, values: Callable[[Rule], Iterable[V]]
-    ) -> None:
+    def __init__(self, rules: tuple[Rule, ...], concerned: int, values: Callable[[Rule], Iterable[V]]) -> None:
         self.free = ((1 << len(rules)) - 1) & ~concerned
         self._masks: dict[V, int] = {}
         for bit, rule in enumerate(rules):
@@ -240,7 +247,8 @@ def http_mismatch(conditions: HttpConditions, request: HttpRequest, *, deny: boo
     `deny` chooses how several values count: for a deny rule one that matches is enough, an allow rule needs all.
     """
     combine = any if deny else all
-    if conditions.methods and request.method not in conditions.methods:
+    # Methods are case-sensitive (RFC 9110 section 9.1), but not to every server: `post` must not pass for harmless.
+    if conditions.methods and (request.method.upper() if deny else request.method) not in conditions.methods:
         return Reason.METHOD
     if conditions.paths:
         paths = readings(request.path)
@@ -260,12 +268,10 @@ def http_mismatch(conditions: HttpConditions, request: HttpRequest, *, deny: boo
     if conditions.content_types:
         types = [value.partition(";")[0].strip().lower() for value in _values(request, "content-type")]
         if not types or not combine(
-            any(fnmatchcase(kind, glob) for glob in conditions.content_types) for kind in types
+            any(glob_pattern(glob).match(kind) for glob in conditions.content_types) for kind in types
         ):
             return Reason.CONTENT_TYPE
-    if conditions.max_body is not None and (
-        request.body_length is None or request.body_length > conditions.max_body
-    ):
+    if conditions.max_body is not None and (request.body_length is None or request.body_length > conditions.max_body):
         return Reason.BODY_SIZE
     return None
 

@@ -6,8 +6,9 @@ record what was denied.
 
 import logging
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from gateway.config import Config
+from gateway.config import Config, load
 from gateway.decision import Decision
 from gateway.feeds.snapshot import Snapshot
 from gateway.ledger import Ledger
@@ -26,6 +27,30 @@ class State:
     snapshot: Snapshot | None
     generation: int = 1
     """Counts the states of this process."""
+    stamp: tuple[int, int] | None = None
+    """Identity of the snapshot file, to see when another has taken its place."""
+
+
+def snapshot_stamp(config: Config) -> tuple[int, int] | None:
+    """Return what identifies the snapshot file on disk now; None when there is none."""
+    try:
+        found = config.snapshot_path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def load_state(path: Path, generation: int) -> State:
+    """Load the policy file and the snapshot it goes with.
+
+    Raises:
+        ConfigError: the policy file is not good.
+        SnapshotError: the snapshot is damaged, or does not exist though the policy has feeds.
+    """
+    config = load(path)
+    stamp = snapshot_stamp(config)
+    snapshot = Snapshot.open(config.snapshot_path) if config.active_feeds else None
+    return State(config, config.policy(snapshot), snapshot, generation, stamp)
 
 
 @dataclass(slots=True)

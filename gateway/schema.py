@@ -9,15 +9,26 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 from typing import Annotated, Any, Literal, NoReturn
 
 from dnslib import QTYPE
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from gateway.addresses import AddressClass, parse_address
 from gateway.decision import Point, Tls, Verdict
 from gateway.domainset import parse_pattern
-from gateway.feeds.catalog import Feed
+from gateway.feeds.catalog import FeedName, LocalList
 from gateway.names import normalize, registered_domain
 from gateway.tools import KNOWN as KNOWN_TOOLS
 from gateway.units import Duration, Size
+
+_BLOCK_ANSWERS = ("nxdomain", "nodata", "zero-ip", "refused", "drop")
 
 
 class Section(BaseModel):
@@ -114,10 +125,40 @@ def _upstream(value: str) -> str:
     if scheme in ("tls", "https") and sep:
         raise ValueError(f"{scheme}:// is not supported yet: use udp:// or tcp://")
     if not sep or scheme not in ("udp", "tcp"):
-        raise ValueError(f"{value!r} is no upstream: give 'system', udp://address or tcp://address, with :port if not 53")
+        raise ValueError(
+            f"{value!r} is no upstream: give 'system', udp://address or tcp://address, with :port if not 53"
+        )
     bare = parse_address(rest.strip("[]"))
     if bare is None:
         _listener(rest)
+    return value
+
+
+def _workers(value: Any) -> Any:
+    if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 256):
+        raise ValueError(f"expected 'auto' or a number from 1 to 256, not {value!r}")
+    return value
+
+
+def _block_answer(value: Any) -> Any:
+    if isinstance(value, dict):
+        try:
+            return Sinkhole.model_validate(value)
+        except ValidationError as error:
+            raise ValueError(f"expected {{sinkhole: [address, ...]}}: {error.errors()[0]['msg']}") from None
+    if not isinstance(value, Sinkhole) and value not in _BLOCK_ANSWERS:
+        raise ValueError(
+            f"expected one of {', '.join(_BLOCK_ANSWERS)}, or {{sinkhole: [address, ...]}}; not {value!r}"
+        )
+    return value
+
+
+def _tunnelling_action(value: Any) -> Any:
+    value = "off" if value is False else value  # YAML 1.1 reads a bare `off` as false
+    if value in ("deny", "report"):
+        raise ValueError(f"{value!r} is not supported yet: leave this key out")
+    if value != "off":
+        raise ValueError(f"expected 'off', not {value!r}")
     return value
 
 
@@ -147,7 +188,7 @@ type FileName = Annotated[str, AfterValidator(_file_name)]
 type Name = Annotated[str, AfterValidator(normalize)]
 type Technique = Annotated[str, Field(pattern=r"^T\d{4}(\.\d{3})?$")]
 type Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-type Workers = Annotated[int, Field(ge=1, le=256)] | Literal["auto"]
+type Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
 
 
 class ClientSection(Section):
@@ -229,7 +270,9 @@ class Sinkhole(Section):
 class BlockSection(Section):
     """How a denied name is answered."""
 
-    answer: Literal["nxdomain", "nodata", "zero-ip", "refused", "drop"] | Sinkhole = "nxdomain"
+    answer: Annotated[
+        Literal["nxdomain", "nodata", "zero-ip", "refused", "drop"] | Sinkhole, BeforeValidator(_block_answer)
+    ] = "nxdomain"
     ttl: Duration = 60
     """How long clients may remember the denial."""
 
@@ -270,7 +313,7 @@ class DnsSection(Section):
 class TunnellingSection(Section):
     """Detection of DNS tunnels."""
 
-    action: Literal["off"] | Unbuilt = "off"
+    action: Annotated[Literal["off"], BeforeValidator(_tunnelling_action)] = "off"
     leak_budget: Unbuilt = None
     exempt: Unbuilt = None
 
@@ -381,6 +424,6 @@ class PolicyFile(Section):
     ledger: LedgerSection = LedgerSection()
     feeds: tuple[FileName, ...] = ()
     """Catalogues of feeds."""
-    lists: dict[Identifier, Feed] = {}
+    lists: dict[FeedName, LocalList] = {}
     """Local lists, with the keys of a feed."""
     policy: PolicySection = PolicySection()

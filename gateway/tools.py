@@ -54,5 +54,5 @@ def claimed(user_agent: str) -> tuple[str, ...]:
     >>> claimed("  CURL/8.5.0"), claimed("Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/130.0")
     (('curl',), ('browser',))
     """
-    text = user_agent[:_LONGEST]
+    text = user_agent.strip()[:_LONGEST]
     return tuple(name for name, pattern in _PATTERNS if pattern.search(text))

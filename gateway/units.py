@@ -1,8 +1,9 @@
 """Quantities as people write them in configuration: durations `10s`, sizes `64KiB`, percentages `50%`.
 
-Pure: no I/O, no clock. A bare number is refused where its unit could be guessed wrong: `interval: 60` has been read as
-seconds by one program and as minutes by the next. The annotated types are for pydantic models; they accept these
-texts, hold plain numbers, and appear in the JSON Schema as what is written, not as what is held.
+Pure: no I/O, no clock. A bare number is refused where its unit could be guessed wrong: `interval: 60` is seconds to
+one program and minutes to the next. The annotated types are for pydantic models; they accept these texts, hold plain
+numbers, and appear in the JSON Schema as what is written. For a default that does too, write
+`Field("1d", validate_default=True)`.
 """
 
 import re
@@ -119,7 +120,7 @@ def _reader(parse: Callable[[str], float], render: Callable[[Any], str], *, bare
 Duration = Annotated[
     float,
     _reader(parse_duration, render_duration),
-    PlainSerializer(render_duration, return_type=str),
+    PlainSerializer(render_duration, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": _DURATION_PATTERN, "examples": ["10s", "5m", "24h", "7d"]}),
 ]
 """A duration, held in seconds. Zero needs no unit."""
@@ -127,7 +128,7 @@ Duration = Annotated[
 Size = Annotated[
     int,
     _reader(parse_size, render_size, bare=True),
-    PlainSerializer(render_size, return_type=str),
+    PlainSerializer(render_size, return_type=str, when_used="json"),
     WithJsonSchema(
         {
             "anyOf": [{"type": "string", "pattern": _SIZE_PATTERN}, {"type": "integer", "minimum": 0}],
@@ -140,7 +141,7 @@ Size = Annotated[
 Percent = Annotated[
     float,
     _reader(parse_percent, render_percent),
-    PlainSerializer(render_percent, return_type=str),
+    PlainSerializer(render_percent, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": _PERCENT_PATTERN, "examples": ["50%", "300%"]}),
 ]
 """A percentage, held as a fraction."""

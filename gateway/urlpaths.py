@@ -11,7 +11,15 @@ from urllib.parse import unquote
 # Only what RFC 3986 allows unescaped: already normal, unless a segment begins with a dot.
 _PLAIN = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@/?]*\Z")
 _TOKEN = re.compile(r"%[0-9A-Fa-f]{2}|[^A-Za-z0-9\-._~!$&'()*+,;=:@/]")
+# Servlet containers cut parameters off before they look for dot segments: `/public/..;/admin` is `/admin` to them.
+_PARAMETERS = re.compile(r"(?<=/\.);[^/]*|(?<=/\.\.);[^/]*")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+# Every escape, and every ASCII character that has to be one, to what it is in normal form.
+_NORMAL = {
+    f"%{high}{low}": chr(code) if (code := int(high + low, 16)) in _UNRESERVED else f"%{high}{low}".upper()
+    for high in hexdigits
+    for low in hexdigits
+} | {chr(code): f"%{code:02X}" for code in range(128)}
 
 
 def normalize_path(path: str) -> str:
@@ -38,9 +46,9 @@ def normalize_path(path: str) -> str:
 
 def _token(match: re.Match[str]) -> str:
     token = match[0]
-    if len(token) == 3 and token[0] == "%" and token[1] in hexdigits:
-        code = int(token[1:], 16)
-        return chr(code) if code in _UNRESERVED else token.upper()
+    known = _NORMAL.get(token)
+    if known is not None:
+        return known
     try:
         # Bytes of a request that were not UTF-8 come as lone surrogates (PEP 383) and go back to what they were.
         octets = token.encode("utf-8", "surrogateescape")
@@ -76,5 +84,6 @@ def readings(path: str) -> tuple[str, ...]:
     sent = path.partition("?")[0] or "/"
     normal = normalize_path(sent)
     decoded = unquote(normal).replace("\\", "/")
+    decoded = _PARAMETERS.sub("", decoded)
     decoded = _remove_dot_segments(re.sub(r"/{2,}", "/", decoded))
     return tuple(dict.fromkeys((sent, normal, decoded)))

@@ -1,7 +1,7 @@
 """What a list says: its entries, and the account of every line that was read.
 
-Pure: no I/O, no clock. Entries are named tuples, not dataclasses: a refresh makes millions of them, and a tuple is
-made in a quarter of the time of a frozen dataclass (114 against 478 ns).
+Pure: no I/O, no clock. Entries are named tuples, not dataclasses: a refresh makes millions of them, and one takes
+less than half the time of a frozen dataclass to make (205 against 478 ns).
 """
 
 import enum

@@ -54,9 +54,10 @@ def parse(
 ) -> Iterator[Entry]:
     """Yield the entries of a list, in the order of its lines, and account for every line in `report`.
 
-    `data` is the whole file, in memory or mapped. `column` is for csv, which needs it, and `now` for stix, which skips
-    expired indicators with it. No content makes this raise: what is not understood is counted as `rejected`, what is
-    understood and of no use as `unsupported`. Duplicates, public suffixes and the like are for the caller to judge.
+    `data` is the whole file, in memory or mapped. `column` is for csv, which needs it, and `now` for stix, which
+    skips expired indicators with it. No content makes this raise: what is not understood is counted as `rejected`,
+    what is understood and of no use as `unsupported`. Duplicates, public suffixes and the like are for the caller to
+    judge.
 
     Once the iterator is exhausted, `accepted + blank + sum(unsupported) + sum(rejected) == lines`: a line counts as
     accepted when it gave an entry or more, else as rejected when some part of it was wrong, else as unsupported, else

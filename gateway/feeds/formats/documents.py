@@ -87,7 +87,7 @@ def _read_indicator(number: int, item: object, now: datetime | None) -> list[Fou
         if end is not None and end <= now:
             raise Unsupported("expired")
     pattern = item.get("pattern")
-    if not isinstance(pattern, str) or len(pattern) > MAX_LINE:
+    if not isinstance(pattern, str) or not 0 < len(pattern) <= MAX_LINE:
         raise ValueError("no pattern, or a very long one")
     return each(_read_pattern(pattern), lambda pair: _read_observable(number, *pair))
 
@@ -140,10 +140,7 @@ def _read_pattern(pattern: str) -> list[tuple[str, str]]:
         raise Unsupported("joined by AND or FOLLOWEDBY")
     if not words <= {"OR", "IN", "ISSUBSET"}:
         raise Unsupported("operator or qualifier")
-    pairs = list(_read_comparisons([token for token in tokens if token[1] not in ("[", "]", "(", ")")]))
-    if not pairs:
-        raise ValueError("pattern without a comparison")
-    return pairs
+    return list(_read_comparisons([token for token in tokens if token[1] not in ("[", "]", "(", ")")]))
 
 
 def _read_comparisons(tokens: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:

@@ -72,8 +72,8 @@ def read_names(data: Buffer, report: ParseReport, read: LineReader, fast: FastMa
         first = report.lines + 1
         report.lines += len(lines)
         for number, line in enumerate(lines, first):
-            match = fast(line)
-            if match is not None and len(line) <= MAX_LENGTH:  # so the name is not too long either
+            # A line that is no longer than a name may be holds no name that is longer.
+            if len(line) <= MAX_LENGTH and (match := fast(line)) is not None:
                 report.accepted += 1
                 report.entries += 1
                 yield NameEntry(number, match[1], scope)

@@ -52,7 +52,7 @@ def hosts(data: Buffer, report: ParseReport) -> Iterator[Entry]:
 
 def read_hosts_line(number: int, text: str) -> list[Found]:
     """Read `address name [name ...] [# comment]`."""
-    address, *names = uncomment(text).split() or [""]
+    address, *names = uncomment(text).partition("#")[0].split() or [""]  # `#` needs no space here
     if not address:
         return []
     if not names:
@@ -123,7 +123,10 @@ def _read_wildcard(number: int, text: str) -> list[Found]:
 
 
 def urls(data: Buffer, report: ParseReport) -> Iterator[Entry]:
-    """Yield the URLs of a list of them, `http://host/path` or `host/path`; a bare host covers that host exactly."""
+    """Yield the URLs of a list of them, `http://host/path` or `host/path`; a bare host covers that host exactly.
+
+    `192.0.2.1/24` is a path here, not a prefix: such lists do hold short numeric paths.
+    """
     return read_lines(data, report, _read_url)
 
 
@@ -131,7 +134,7 @@ def _read_url(number: int, text: str) -> list[Found]:
     match = _FAST_URL(text)
     if match is not None and "/." not in match[2] and len(match[1]) <= MAX_LENGTH:
         return [PathEntry(number, match[1], match[2])]  # nothing in it to normalise
-    text = _URL_COMMENT.sub("", text)
+    text = _URL_COMMENT.sub("", text).rstrip()
     return [read_url(number, text)] if text else []
 
 

@@ -26,7 +26,7 @@ _IPV4 = re.compile(rf"({_OCTET}(?:\.{_OCTET}){{3}})(?:/([0-9]{{1,2}}))?").fullma
 _IPV6 = re.compile(r"([0-9A-Fa-f:.]{2,45})(?:/([0-9]{1,3}))?").fullmatch
 _NUMBERS = re.compile(r"[0-9.]+(?:/[0-9.]*)?").fullmatch
 _URL = re.compile(
-    r"(?:([A-Za-z][A-Za-z0-9+.-]*)://)?"  # scheme
+    r"(?:([A-Za-z][A-Za-z0-9+.-]*)://|(?![A-Za-z][A-Za-z0-9+.-]*://))"  # scheme
     r"(?:[^/?#\\\s]*@)?"  # user information, which a list has no business telling
     r"(\[[^/?#\\\s]*|[^/?#\\\s]*)"  # host and port
     r"([/?][^#]*)?(?:#.*)?",  # path and query; the fragment never leaves the client
@@ -43,7 +43,7 @@ def uncomment(text: str) -> str:
     >>> uncomment("a.example # why"), uncomment("; nothing")
     ('a.example', '')
     """
-    return _COMMENT.sub("", text)
+    return _COMMENT.sub("", text).rstrip()
 
 
 def is_sink(text: str) -> bool:

@@ -44,8 +44,8 @@ def rpz(data: Buffer, report: ParseReport) -> Iterator[Entry]:
     pending: list[str] = []  # tokens of a record whose parentheses are open
     begun, begin = 0, ""  # the line where it began
     for number, line in numbered(data, report):
-        match = _FAST(line) if zone.at_apex and not pending else None
-        if match is not None and len(line) <= MAX_LENGTH and "rpz-" not in line:
+        simple = not pending and zone.at_apex and len(line) <= MAX_LENGTH and "rpz-" not in line
+        if simple and (match := _FAST(line)) is not None:
             zone.last = line
             report.accepted += 1
             report.entries += 1

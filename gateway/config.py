@@ -1,0 +1,211 @@
+"""From the policy file to a validated configuration, and from that to a policy.
+
+Reports every problem at once, each with file, line and path. What a value may look like is in `gateway.schema`; here
+is what values mean together: unknown names, contradictions, rules that can never match.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from gateway.decision import Point, Tls, Verdict
+from gateway.document import ConfigError, Document, Location, Problem, read_document, validate
+from gateway.domainset import Lists
+from gateway.feeds.catalog import Feed, load_catalog
+from gateway.policy import Policy
+from gateway.rule import ClientGroup, HttpConditions, Rule
+from gateway.schema import HttpSection, PolicyFile, RuleSection
+from gateway.shadowing import shadowed
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A policy file that was found good."""
+
+    path: Path
+    file: PolicyFile
+    feeds: dict[str, Feed] = field(repr=False)
+    """Feeds of all catalogues and local lists, by name; their paths are absolute."""
+    rules: tuple[Rule, ...] = ()
+    clients: tuple[ClientGroup, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+    @property
+    def state_dir(self) -> Path:
+        """Where snapshot, feeds, ledger and CA are kept."""
+        return self.path.parent / self.file.state_dir
+
+    @property
+    def active_feeds(self) -> dict[str, Feed]:
+        """Feeds and lists that are enabled."""
+        return {name: feed for name, feed in self.feeds.items() if feed.enabled}
+
+    @property
+    def snapshot_path(self) -> Path:
+        """The compiled lists."""
+        return self.state_dir / "snapshot.egs"
+
+    def policy(self, lists: Lists | None) -> Policy:
+        """Compile the rules, bound to a snapshot of the lists."""
+        default = self.file.policy.default
+        return Policy(
+            rules=self.rules,
+            clients=self.clients,
+            default={Point.DNS: default.dns, Point.PROXY: default.proxy},
+            report=self.file.policy.mode == "report",
+            lists=lists,
+        )
+
+
+def load(path: Path) -> Config:
+    """Read and check a policy file.
+
+    Raises:
+        ConfigError: with everything that is wrong with it and with the catalogues that it names.
+    """
+    document = read_document(path)
+    if not isinstance(document.data, dict):
+        raise ConfigError([document.problem((), "is empty or no mapping; it begins with 'version: 1'")])
+    file = validate(PolicyFile, document)
+    feeds, problems = _load_feeds(document, file, path.resolve().parent)
+    problems += _check_rules(document, file, feeds)
+    if problems:
+        raise ConfigError(problems)
+    rules = tuple(_rule(section) for section in file.policy.rules)
+    clients = tuple(ClientGroup(name=name, addresses=group.addresses) for name, group in file.clients.items())
+    return Config(path.resolve(), file, feeds, rules, clients, tuple(_check_shadowed(document, rules)))
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the policy file, from the models that check it."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Egress gateway policy",
+        **TypeAdapter(PolicyFile).json_schema(),
+    }
+
+
+def _load_feeds(document: Document, file: PolicyFile, folder: Path) -> tuple[dict[str, Feed], list[Problem]]:
+    feeds: dict[str, Feed] = {}
+    problems: list[Problem] = []
+    for position, name in enumerate(file.feeds):
+        catalogue = folder / name
+        try:
+            found = load_catalog(catalogue)
+        except ConfigError as error:
+            unreadable = len(error.problems) == 1 and not error.problems[0].path
+            problems += (
+                [document.problem(("feeds", position), error.problems[0].message)] if unreadable else error.problems
+            )
+            continue
+        for feed_name, feed in found.items():
+            if feed_name in feeds:
+                problems.append(document.problem(("feeds", position), f"feed {feed_name!r} is in two catalogues"))
+            feeds[feed_name] = feed
+    for name, feed in file.lists.items():
+        if name in feeds:
+            where: Location = ("lists", name)
+            problems.append(
+                document.problem(where, "a feed of this name is in a catalogue; give the list another name")
+            )
+        feeds[name] = feed.located(folder)
+    return feeds, problems
+
+
+def _check_rules(document: Document, file: PolicyFile, feeds: dict[str, Feed]) -> list[Problem]:
+    problems: list[Problem] = []
+    seen: set[str] = set()
+    active = {name: feed for name, feed in feeds.items() if feed.enabled and not feed.never_block}
+    categories = {category for feed in active.values() for category in feed.categories}
+    for position, rule in enumerate(file.policy.rules):
+        where: Location = ("policy", "rules", position)
+        if rule.name in seen:
+            problems.append(document.problem((*where, "name"), f"two rules are called {rule.name!r}"))
+        seen.add(rule.name)
+        for client in set(rule.clients) - set(file.clients):
+            known = ", ".join(file.clients) or "none"
+            problems.append(document.problem((*where, "clients"), f"no client group {client!r}; there is: {known}"))
+        for category in sorted(set(rule.to.categories) - categories):
+            message = f"no enabled feed or list has category {category!r}; {_known(categories)}"
+            problems.append(document.problem((*where, "to", "categories"), message))
+        for name in sorted(set(rule.to.lists) - set(active)):
+            message = f"no enabled feed or list {name!r}; {_known(set(active))}"
+            problems.append(document.problem((*where, "to", "lists"), message))
+        problems += [document.problem((*where, *step), message) for step, message in contradictions(rule)]
+    return problems
+
+
+def _known(names: set[str]) -> str:
+    return f"there is: {', '.join(sorted(names))}" if names else "none is configured under feeds: or lists:"
+
+
+def contradictions(rule: RuleSection) -> Iterator[tuple[Location, str]]:
+    """Yield what a rule says that cannot be true together: where in the rule, and why."""
+    deny = rule.action is Verdict.DENY
+    needs_proxy = bool(rule.http or rule.tools or rule.tls or rule.to.ports)
+    if rule.mode == "report" and not deny:
+        yield ("mode",), "only deny rules can be on trial; leave out the allow rule instead"
+    if rule.tls is not None and deny:
+        yield ("tls",), "says how an allowed tunnel is carried; a deny rule has none"
+    if rule.tls is Tls.SPLICE and rule.http is not None:
+        yield ("tls",), "'splice' hides the requests that 'http' has to see: use 'inspect', or leave 'tls' out"
+    if rule.http is not None and rule.http.max_body is not None and deny:
+        yield ("http", "max_body"), "is for allow rules: larger bodies are then denied"
+    if rule.http is not None and rule.http == HttpSection():
+        yield ("http",), "has no condition"
+    if rule.via == (Point.DNS,) and needs_proxy:
+        yield ("via",), "the resolver never sees ports, tools, TLS or requests; drop those conditions or 'via'"
+    if rule.qtypes and (needs_proxy or (rule.via and Point.DNS not in rule.via)):
+        yield (
+            ("qtypes",),
+            "only the resolver sees query types; use a rule of their own for ports, tools, TLS and HTTP",
+        )
+
+
+def _check_shadowed(document: Document, rules: tuple[Rule, ...]) -> list[Problem]:
+    positions = {rule.name: position for position, rule in enumerate(rules)}
+    return [
+        document.problem(
+            ("policy", "rules", positions[rule.name]),
+            f"rule {rule.name!r} can never match: {earlier.name!r} before it covers all of it",
+            warning=True,
+        )
+        for rule, earlier in shadowed(rules)
+    ]
+
+
+def _rule(section: RuleSection) -> Rule:
+    to = section.to
+    return Rule(
+        name=section.name,
+        action=section.action,
+        report=section.mode == "report",
+        via=frozenset(section.via or Point),
+        clients=section.clients,
+        domains=to.domains,
+        registered_domains=to.registered_domains,
+        addresses=to.addresses,
+        address_classes=to.address_class,
+        ports=to.ports,
+        categories=to.categories,
+        lists=to.lists,
+        tools=section.tools,
+        qtypes=section.qtypes,
+        http=_http(section.http) if section.http is not None else None,
+        tls=section.tls,
+        technique=section.technique,
+    )
+
+
+def _http(section: HttpSection) -> HttpConditions:
+    return HttpConditions(
+        methods=frozenset(section.methods),
+        paths=section.paths,
+        user_agents=section.user_agents,
+        headers=tuple((name.lower(), glob) for name, glob in section.headers.items()),
+        content_types=tuple(kind.lower() for kind in section.content_types),
+        max_body=section.max_body,
+    )

@@ -1,0 +1,134 @@
+"""Decisions rendered as DNS answers, and the replies to what cannot be answered.
+
+Pure: no I/O, no clock. An Extended DNS Error (RFC 8914) says why, to clients that sent EDNS: `Blocked` (15) for what
+the policy denies, `Prohibited` (18) where the client rather than the name is the cause, and of upstream failures
+whether nobody answered (22), the network failed (23) or the answer was unusable (24). `Censored` (16: demanded by
+others) and `Filtered` (17: wished by the client) would be untrue of an operator's own policy.
+"""
+
+import struct
+from ipaddress import IPv4Address, IPv6Address
+
+from gateway.addresses import IPAddress
+from gateway.decision import Decision, Reason
+from gateway.dns.message import (
+    UDP_SIZE,
+    address_record,
+    encode_name,
+    encode_opt,
+    make_answer,
+    opt_of,
+    pack_header,
+    soa_record,
+)
+from gateway.dns.wire import CD, HEADER, OPCODE, QR, RA, RD, Query, Rcode, Type, WireError
+
+EDE_OTHER, EDE_BLOCKED, EDE_PROHIBITED = 0, 15, 18
+EDE_UNREACHABLE, EDE_NETWORK, EDE_INVALID = 22, 23, 24
+_EDE_OPTION = 15
+MAX_TEXT = 160
+"""Octets of EXTRA-TEXT. Rule and list names are at most 64 each."""
+
+type BlockAnswer = str | tuple[IPAddress, ...]
+"""`nxdomain nodata zero-ip refused drop`, or the addresses of a sinkhole."""
+
+_EDE_CODES: dict[Reason, int] = {
+    Reason.CLIENT_UNKNOWN: EDE_PROHIBITED,
+    Reason.RATE_LIMIT: EDE_PROHIBITED,
+    Reason.MALFORMED: EDE_OTHER,
+    Reason.PROTOCOL: EDE_OTHER,
+    Reason.INTERNAL_ERROR: EDE_OTHER,
+    Reason.UPSTREAM_FAILURE: EDE_UNREACHABLE,
+}
+_OWN_FAILURES = (Reason.INTERNAL_ERROR, Reason.UPSTREAM_FAILURE, Reason.RATE_LIMIT)
+"""Not verdicts on the name: SERVFAIL, so that nobody remembers the name as absent."""
+_ZEROS: tuple[IPAddress, ...] = (IPv4Address(0), IPv6Address(0))
+
+
+def ede_option(code: int, text: bytes) -> bytes:
+    """Return the EDNS option of an extended error."""
+    return struct.pack("!HHH", _EDE_OPTION, len(text) + 2, code) + text
+
+
+class Block:
+    """The answer to a denied query, ready but for what differs each time: id, letter case and ledger id."""
+
+    __slots__ = ("_body", "_code", "_dnssec_ok", "_edns", "_head", "_text", "dropped")
+
+    def __init__(
+        self, query: Query, decision: Decision, answer: BlockAnswer, ttl: int, *, ede: int | None = None
+    ) -> None:
+        self.dropped = answer == "drop" and decision.reason not in _OWN_FAILURES
+        rcode, counts, self._body = _body(query, decision.reason, answer, ttl)
+        self._edns = query.edns is not None
+        self._dnssec_ok = query.edns is not None and query.edns.dnssec_ok
+        flags = QR | RA | query.flags & (RD | CD) | rcode
+        self._head = pack_header(0, flags, 1, *counts, int(self._edns))[2:]
+        self._code = _EDE_CODES.get(decision.reason, EDE_BLOCKED) if ede is None else ede
+        self._text = _text(decision)[:MAX_TEXT]
+
+    def render(self, ident: bytes, question: bytes, record_id: str) -> bytes | None:
+        """Return the answer; None to stay silent. The parts are `bytes` as they stand in the query."""
+        if self.dropped:
+            return None
+        message = ident + self._head + question + self._body
+        if not self._edns:
+            return message
+        tail = f" id={record_id}".encode() if record_id else b""
+        # Never longer than the smallest limit of a client with EDNS, so that it need not be cut.
+        room = max(512 - len(message) - 17 - len(tail), 0)
+        return message + encode_opt(
+            dnssec_ok=self._dnssec_ok, options=ede_option(self._code, self._text[:room] + tail)
+        )
+
+
+def _body(query: Query, reason: Reason, answer: BlockAnswer, ttl: int) -> tuple[int, tuple[int, int], bytes]:
+    """Return rcode, record counts and records."""
+    if reason in _OWN_FAILURES:
+        return Rcode.SERVFAIL, (0, 0), b""
+    if answer in ("refused", "drop"):
+        return Rcode.REFUSED, (0, 0), b""
+    owner = encode_name(query.name)
+    addresses = _ZEROS if answer == "zero-ip" else () if isinstance(answer, str) else answer
+    wanted = {Type.A: 4, Type.AAAA: 6}.get(Type(query.qtype)) if query.qtype in (Type.A, Type.AAAA) else None
+    records = [address_record(owner, address, ttl) for address in addresses if address.version == wanted]
+    if records:
+        found = make_answer(owner, records[:5], ttl=ttl)
+        return Rcode.NOERROR, found.counts, found.records
+    # NXDOMAIN would deny every type of the name, and every name below it (RFC 8020).
+    absent = answer == "nxdomain" and reason is not Reason.QTYPE
+    found = make_answer(owner, (), [soa_record(owner, ttl)], ttl=ttl)
+    return Rcode.NXDOMAIN if absent else Rcode.NOERROR, found.counts, found.records
+
+
+def _text(decision: Decision) -> bytes:
+    """Return the public reason, then what decided. Nothing in it comes from the network."""
+    words = [decision.reason.value, decision.rule]
+    if decision.matched is not None:
+        words.append(decision.matched.list)
+    return " ".join(word for word in words if word).encode()
+
+
+def flawed(data: bytes, error: WireError) -> bytes | None:
+    """Return the reply to a message that cannot be answered as asked; None to stay silent."""
+    if error.rcode is None:
+        return None
+    query = error.query
+    if query is None:
+        flags = int.from_bytes(data[2:4], "big") & (OPCODE | RD)
+        return data[:2] + pack_header(0, QR | RA | flags | error.rcode & 0xF, 0, 0, 0, 0)[2:]
+    flags = QR | RA | query.flags & (RD | CD) | error.rcode & 0xF
+    if query.edns is None:
+        return pack_header(query.id, flags, 1, 0, 0, 0) + query.question
+    opt = encode_opt(dnssec_ok=query.edns.dnssec_ok, extended=error.rcode)
+    return pack_header(query.id, flags, 1, 0, 0, 1) + query.question + opt
+
+
+def servfail(query: Query) -> bytes:
+    """Return the barest answer there is, for when nothing else works."""
+    flags = QR | RA | query.flags & (RD | CD) | Rcode.SERVFAIL
+    opt = opt_of(query)
+    return pack_header(query.id, flags, 1, 0, 0, 1 if opt else 0) + query.question + opt
+
+
+assert HEADER + 259 + 170 + 17 <= 512 < UDP_SIZE  # the longest block answer, but for its text, fits

@@ -1,0 +1,220 @@
+"""Where clients come in: UDP and TCP sockets.
+
+UDP is read by a bounded drain loop: each wake-up handles the datagrams that wait, and what can be answered at once is
+answered there, without a task. Over TCP (RFC 7766) queries may be pipelined and answers overtake each other.
+"""
+
+import asyncio
+import errno
+import logging
+import socket
+from collections import Counter
+
+from gateway.dns.resolver import Miss, Resolver
+from gateway.dns.settings import Endpoint
+
+_LOG = logging.getLogger(__name__)
+
+DRAIN = 64
+"""Datagrams handled in one wake-up, so that a flood leaves time for everything else."""
+_RECEIVE = 4096
+_BUFFER = 4 << 20
+"""Socket buffers: a burst waits here while a policy is swapped."""
+
+MAX_CONNECTIONS = 4096
+MAX_CONNECTIONS_PER_CLIENT = 128
+MAX_PIPELINED = 64
+"""Unanswered queries on one connection; then no more are read."""
+IDLE = 10.0
+"""Seconds for a whole query to come in, or for an answer to be taken (RFC 7766 section 6.2.3)."""
+
+
+class ListenError(OSError):
+    """An address cannot be listened on; the text says which, why and what to do."""
+
+
+def bind(endpoint: Endpoint, *, reuse_port: bool = False) -> socket.socket:
+    """Return a bound socket, listening if it is TCP.
+
+    Raises:
+        ListenError: it cannot be had.
+    """
+    family = socket.AF_INET if endpoint.address.version == 4 else socket.AF_INET6
+    kind = socket.SOCK_DGRAM if endpoint.scheme == "udp" else socket.SOCK_STREAM
+    sock: socket.socket | None = None
+    try:
+        sock = socket.socket(family, kind | socket.SOCK_NONBLOCK)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if kind == socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        sock.bind((str(endpoint.address), endpoint.port))
+        if kind == socket.SOCK_STREAM:
+            sock.listen(1024)
+    except OSError as error:
+        if sock is not None:
+            sock.close()
+        raise ListenError(f"dns.listen: {endpoint}: {_advice(error, endpoint)}") from None
+    return sock
+
+
+def _advice(error: OSError, endpoint: Endpoint) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {endpoint.port} is in use by another program: stop that one, or choose another port"
+    if error.errno == errno.EACCES:
+        return f"port {endpoint.port} needs CAP_NET_BIND_SERVICE (or root): grant it, or choose one above 1023"
+    if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+        return "this host has no such address: use one of its own, 0.0.0.0 or [::]"
+    return error.strerror or str(error)
+
+
+class UdpListener:
+    """Serves one UDP socket."""
+
+    def __init__(self, sock: socket.socket, resolver: Resolver) -> None:
+        self._sock = sock
+        self._resolver = resolver
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop.add_reader(sock, self._drain)
+
+    def _drain(self) -> None:
+        receive, send, answer = self._sock.recvfrom, self._sock.sendto, self._resolver.answer_now
+        for _ in range(DRAIN):
+            try:
+                data, peer = receive(_RECEIVE)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue  # what the network says about an answer that was sent before (ICMP)
+            reply = answer(peer[0], data)
+            if reply is None or not peer[1]:  # nothing can be sent to port 0
+                continue
+            if isinstance(reply, Miss):
+                # Kept in a set, because the loop holds tasks only weakly; a TaskGroup would end with its first error.
+                task = self._loop.create_task(self._later(reply, peer))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+                continue
+            try:
+                send(reply, peer)
+            except OSError:
+                continue  # the client is gone, or the buffer is full: UDP may lose it, and the client asks again
+
+    async def _later(self, miss: Miss, peer: tuple[str, int]) -> None:
+        reply = await self._resolver.answer_later(miss)
+        if reply is not None:
+            try:
+                self._sock.sendto(reply, peer)
+            except OSError:
+                return  # as above
+
+    async def close(self, grace: float) -> None:
+        """Stop reading, answer what is on its way if that is soon, and close."""
+        self._loop.remove_reader(self._sock)
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=grace)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        self._sock.close()
+
+
+class TcpListener:
+    """Serves one TCP socket."""
+
+    def __init__(self, resolver: Resolver, *, idle: float = IDLE) -> None:
+        self._resolver = resolver
+        self._idle = idle
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+        self._per_client: Counter[str] = Counter()
+        self._closing = asyncio.Event()
+
+    async def start(self, sock: socket.socket) -> None:
+        """Begin to accept connections on a bound socket."""
+        self._server = await asyncio.start_server(self._connected, sock=sock, limit=_RECEIVE)
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer: str = writer.get_extra_info("peername")[0]
+        full = len(self._connections) >= MAX_CONNECTIONS or self._per_client[peer] >= MAX_CONNECTIONS_PER_CLIENT
+        if full or self._closing.is_set():
+            writer.transport.abort()
+            return
+        self._per_client[peer] += 1
+        task = asyncio.get_running_loop().create_task(self._serve(_Connection(reader, writer, peer), peer))
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+
+    async def _serve(self, connection: "_Connection", peer: str) -> None:
+        try:
+            await connection.run(self._resolver, self._idle)
+        finally:
+            self._per_client[peer] -= 1
+            if not self._per_client[peer]:
+                del self._per_client[peer]
+
+    async def close(self, grace: float) -> None:
+        """Accept nobody any more, answer what is on its way if that is soon, and close."""
+        self._closing.set()
+        if self._server is not None:
+            self._server.close()
+        # An idle connection has nothing to wait for; one that waits for an answer gets it if it comes in time.
+        if self._connections:
+            await asyncio.wait(self._connections, timeout=grace)
+        late = list(self._connections)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
+
+class _Connection:
+    """One TCP connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._peer = peer
+        self._room = asyncio.Semaphore(MAX_PIPELINED)
+        self._broken = False
+
+    async def run(self, resolver: Resolver, idle: float) -> None:
+        """Read queries until the client stops, is idle, or breaks the rules; then wait for its answers."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                while not self._broken:
+                    async with asyncio.timeout(idle):
+                        # The time is for the whole message: octets that trickle in do not extend it.
+                        await self._room.acquire()
+                        length = int.from_bytes(await self._reader.readexactly(2), "big")
+                        data = await self._reader.readexactly(length)
+                    reply = resolver.answer_now(self._peer, data, stream=True)
+                    if isinstance(reply, Miss):
+                        group.create_task(self._later(resolver, reply, idle))
+                    else:
+                        await self._send(reply, idle)
+        except* (TimeoutError, asyncio.IncompleteReadError, OSError):
+            pass  # idle, gone, or too slow: nothing that anybody could do about it
+        finally:
+            self._writer.transport.abort() if self._broken else self._writer.close()
+
+    async def _later(self, resolver: Resolver, miss: Miss, idle: float) -> None:
+        await self._send(await resolver.answer_later(miss), idle)
+
+    async def _send(self, reply: bytes | None, idle: float) -> None:
+        self._room.release()
+        if reply is None or self._broken:
+            return
+        self._writer.write(len(reply).to_bytes(2, "big") + reply)
+        try:
+            # Waits only while the client does not read and the buffer is full.
+            async with asyncio.timeout(idle):
+                await self._writer.drain()
+        except (TimeoutError, OSError):
+            self._broken = True
+            self._writer.transport.abort()

@@ -1,0 +1,218 @@
+"""Writing DNS messages: the part of an answer that all clients share, and its rendering for one of them.
+
+Pure: no I/O, no clock. An `Answer` holds encoded records without header and question: names in it are compressed
+against the question, whose length does not depend on letter case, so the same octets serve every client.
+"""
+
+import re
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gateway.addresses import IPAddress
+from gateway.dns.wire import AA, CD, EDNS_DO, HEADER, IN, QR, RA, RD, TC, Edns, Query, Record, Type
+
+UDP_SIZE = 1232
+"""The largest UDP answer sent or asked for: no IPv6 path fragments it (DNS flag day 2020)."""
+STREAM_SIZE = 65535
+
+pack_header = struct.Struct("!6H").pack
+_pack_fixed = struct.Struct("!HHIH").pack
+_pack_ttl = struct.Struct("!I").pack_into
+_COMPRESSIBLE: dict[int, int] = {
+    Type.NS: 0,
+    Type.CNAME: 0,
+    Type.SOA: 0,
+    Type.PTR: 0,
+    Type.MX: 2,
+}
+"""Types whose names RFC 1035 lets a sender compress, and the octets before the name."""
+_unescape = re.compile(rb"\\([0-9]{3})").sub
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Everything of an answer but header and question, with the facts that it is judged by."""
+
+    rcode: int
+    counts: tuple[int, int]
+    """Records in the answer and the authority section."""
+    records: bytes
+    ttls: tuple[int, ...]
+    """Offsets of the TTLs in `records`."""
+    ttl: int
+    """How long it may be kept, in seconds; 0: not at all."""
+    chain: tuple[str, ...] = ()
+    addresses: tuple[IPAddress, ...] = ()
+    trusted: bool = False
+    """From a forward zone or the configuration."""
+    authoritative: bool = False
+
+
+def udp_limit(edns: Edns | None) -> int:
+    """Return how long a UDP answer may be (RFC 6891 section 6.2.3)."""
+    return 512 if edns is None else min(max(edns.size, 512), UDP_SIZE)
+
+
+def encode_name(name: str) -> bytes:
+    r"""Return the wire form of a name in text form, `\DDD` escapes included.
+
+    >>> encode_name("a\\046b.com")
+    b'\x03a.b\x03com\x00'
+    """
+    if not name:
+        return b"\0"
+    pieces: list[bytes] = []
+    for label in name.encode("ascii").split(b"."):
+        octets = _unescape(lambda found: bytes((int(found[1]),)), label) if b"\\" in label else label
+        if not 0 < len(octets) < 64:
+            raise ValueError(f"{name!r} has an empty label or one longer than 63 octets")
+        pieces.append(bytes((len(octets),)) + octets)
+    wire = b"".join(pieces) + b"\0"
+    if len(wire) > 255:
+        raise ValueError("name longer than 255 octets")
+    return wire
+
+
+def encode_opt(*, dnssec_ok: bool = False, options: bytes = b"", extended: int = 0) -> bytes:
+    """Return an OPT record (RFC 6891). `extended` is the whole rcode, of which the upper bits are kept here."""
+    flags = EDNS_DO if dnssec_ok else 0
+    return b"\0" + _pack_fixed(Type.OPT, UDP_SIZE, extended >> 4 << 24 | flags, len(options)) + options
+
+
+def encode_query(
+    ident: int, question: bytes, *, dnssec_ok: bool, checking_disabled: bool, edns: bool = True
+) -> bytes:
+    """Return a query for an upstream. Nothing that the client sent is in it but the question, DO and CD."""
+    flags = RD | (CD if checking_disabled else 0)
+    head = pack_header(ident, flags, 1, 0, 0, 1 if edns else 0)
+    return head + question + (encode_opt(dnssec_ok=dnssec_ok) if edns else b"")
+
+
+def encode_records(name: bytes, records: Iterable[Record]) -> tuple[bytes, tuple[int, ...]]:
+    """Encode records to follow a question for `name` (wire form). Returns the octets and where their TTLs are."""
+    writer = _Writer(name)
+    for record in records:
+        writer.record(record)
+    return bytes(writer.out), tuple(writer.ttls)
+
+
+class _Writer:
+    """Encodes records, each name compressed against all before it without regard to case."""
+
+    def __init__(self, name: bytes) -> None:
+        self.out = bytearray()
+        self.ttls: list[int] = []
+        self._start = HEADER + len(name) + 4
+        self._known: dict[bytes, int] = {}
+        at = 0
+        while name[at]:
+            self._known[name[at:].lower()] = HEADER + at
+            at += name[at] + 1
+
+    def record(self, record: Record) -> None:
+        self._name(record.owner)
+        out = self.out
+        out += _pack_fixed(record.rtype, record.rclass, record.ttl, 0)
+        self.ttls.append(len(out) - 6)
+        start = len(out)
+        before = _COMPRESSIBLE.get(record.rtype)
+        if before is None:
+            out += record.rdata
+        else:
+            out += record.rdata[:before]
+            end = self._name(record.rdata, before)
+            if record.rtype == Type.SOA:
+                end = self._name(record.rdata, end)
+            out += record.rdata[end:]
+        out[start - 2 : start] = (len(out) - start).to_bytes(2, "big")
+
+    def _name(self, wire: bytes, at: int = 0) -> int:
+        """Write the name that begins at an offset of `wire`. Returns where it ends there."""
+        known, out = self._known, self.out
+        end = at
+        while wire[end]:
+            end += wire[end] + 1
+        while at < end:
+            key = wire[at:end].lower() + b"\0"
+            offset = known.get(key)
+            if offset is not None:
+                out += (0xC000 | offset).to_bytes(2, "big")
+                return end + 1
+            here = self._start + len(out)
+            if here < 0x4000:
+                known[key] = here
+            after = at + wire[at] + 1
+            out += wire[at:after]
+            at = after
+        out.append(0)
+        return end + 1
+
+
+def make_answer(
+    name: bytes,
+    answers: Iterable[Record],
+    authority: Iterable[Record] = (),
+    *,
+    rcode: int = 0,
+    ttl: int,
+    chain: tuple[str, ...] = (),
+    addresses: tuple[IPAddress, ...] = (),
+    trusted: bool = False,
+    authoritative: bool = False,
+) -> Answer:
+    """Encode an answer to a question for `name` (wire form)."""
+    first, second = tuple(answers), tuple(authority)
+    records, ttls = encode_records(name, first + second)
+    counts = len(first), len(second)
+    return Answer(rcode, counts, records, ttls, ttl, chain, addresses, trusted, authoritative)
+
+
+def aged(records: bytes, ttls: tuple[int, ...], age: int) -> bytes:
+    """Return records with their TTLs counted down."""
+    if not age or not ttls:
+        return records
+    out = bytearray(records)
+    for at in ttls:
+        _pack_ttl(out, at, max(int.from_bytes(out[at : at + 4], "big") - age, 0))
+    return bytes(out)
+
+
+def head_of(query: Query, answer: Answer) -> bytes:
+    """Return the header of an answer without its id."""
+    flags = QR | RA | query.flags & (RD | CD) | answer.rcode & 0xF | (AA if answer.authoritative else 0)
+    return pack_header(0, flags, 1, *answer.counts, 0 if query.edns is None else 1)[2:]
+
+
+def opt_of(query: Query, options: bytes = b"") -> bytes:
+    """Return the OPT record of an answer: nothing for a client that sent none."""
+    return b"" if query.edns is None else encode_opt(dnssec_ok=query.edns.dnssec_ok, options=options)
+
+
+def render(query: Query, answer: Answer, *, age: int = 0, limit: int = STREAM_SIZE) -> bytes:
+    """Return the answer for one client: its id, its letter case, its size limit (TC=1 and no records beyond it)."""
+    ident = query.id.to_bytes(2, "big")
+    opt = opt_of(query)
+    if HEADER + len(query.question) + len(answer.records) + len(opt) > limit:
+        return truncated(query)
+    return ident + head_of(query, answer) + query.question + aged(answer.records, answer.ttls, age) + opt
+
+
+def truncated(query: Query) -> bytes:
+    """Return the answer that makes a client come again over TCP."""
+    flags = QR | RA | TC | query.flags & (RD | CD)
+    opt = opt_of(query)
+    return pack_header(query.id, flags, 1, 0, 0, 1 if opt else 0) + query.question + opt
+
+
+def address_record(owner: bytes, address: IPAddress, ttl: int) -> Record:
+    """Return an A or AAAA record."""
+    return Record(owner, Type.A if address.version == 4 else Type.AAAA, IN, ttl, address.packed)
+
+
+_SOA_NAMES = encode_name("egress-gateway.invalid") + encode_name("nobody.invalid")
+
+
+def soa_record(owner: bytes, ttl: int) -> Record:
+    """Return the SOA that lets a client keep a negative answer (RFC 2308). Its names exist nowhere (RFC 6761)."""
+    return Record(owner, Type.SOA, IN, ttl, _SOA_NAMES + struct.pack("!5I", 1, 3600, 600, 86400, ttl))

@@ -1,0 +1,237 @@
+"""Getting a published list over HTTP: conditional, bounded in time, size and redirects, and told as a value.
+
+What a list must look like is not judged here (`gateway.feeds.guards`), and nothing is written to disk.
+"""
+
+import asyncio
+import zlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+import aiohttp
+from yarl import URL
+
+from gateway import __version__
+from gateway.feeds.entry import printable
+from gateway.units import render_size
+
+MAX_REDIRECTS: Final = 5
+_CHUNK: Final = 1 << 16
+_REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validators:
+    """What a server said about the copy that we have, to be asked "anything newer?" with."""
+
+    url: str
+    etag: str = ""
+    last_modified: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """A whole copy."""
+
+    data: bytes
+    validators: Validators
+
+
+@dataclass(frozen=True, slots=True)
+class NotModified:
+    """The copy that we have is the newest."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Nothing usable, and why, in one line."""
+
+    reason: str
+
+
+type Received = Callable[[int, int | None], None]
+"""Told the octets received so far, and the octets to expect where the server said so."""
+
+
+def open_session() -> aiohttp.ClientSession:
+    """Return a session for fetches: certificates verified, proxies from the environment, nothing unpacked unasked."""
+    return aiohttp.ClientSession(
+        trust_env=True,
+        auto_decompress=False,  # it would unpack first and let us count afterwards
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": f"egress-gateway/{__version__}", "Accept-Encoding": "gzip"},
+    )
+
+
+async def fetch_any(
+    session: aiohttp.ClientSession,
+    urls: tuple[str, ...],
+    *,
+    known: Validators | None,
+    max_bytes: int,
+    time_limit: float,
+    flaw_of: Callable[[bytes], Awaitable[str]],
+    received: Received | None = None,
+) -> Fetched | NotModified | Failed:
+    """Try URLs in order, until one gives a copy in which `flaw_of` finds no flaw. The time is for each URL."""
+    reasons: list[str] = []
+    for url in urls:
+        found = await fetch(
+            session,
+            url,
+            known=known if known is not None and known.url == url else None,
+            max_bytes=max_bytes,
+            time_limit=time_limit,
+            received=received,
+        )
+        if isinstance(found, Fetched):
+            flaw = await flaw_of(found.data)
+            if not flaw:
+                return found
+            found = Failed(flaw)
+        if isinstance(found, NotModified):
+            return found
+        # The host alone: paths and queries may hold a subscriber's key.
+        reasons.append(f"{URL(url).host}: {found.reason}")
+    return Failed("; ".join(reasons))
+
+
+async def fetch(
+    session: aiohttp.ClientSession,
+    url: str,
+    *,
+    known: Validators | None,
+    max_bytes: int,
+    time_limit: float,
+    received: Received | None = None,
+) -> Fetched | NotModified | Failed:
+    """Get one URL. Failure is a value; only cancellation is raised."""
+    try:
+        async with asyncio.timeout(time_limit):
+            return await _follow(session, url, known, max_bytes, received)
+    except TimeoutError:
+        return Failed(f"no complete answer within {time_limit:g} seconds")
+    except _Refused as error:
+        return Failed(str(error))
+    except aiohttp.ClientConnectorCertificateError as error:
+        return Failed(f"its certificate is not valid: {_brief(error.certificate_error)}")
+    except aiohttp.ClientConnectorError as error:
+        return Failed(f"cannot connect: {_brief(error.os_error.strerror or error.os_error)}")
+    except aiohttp.ClientPayloadError:
+        return Failed("the connection ended in the middle of the list")
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        return Failed(_brief(error) or type(error).__name__)
+
+
+class _Refused(Exception):
+    """The answer is not one that we take."""
+
+
+def _brief(error: object) -> str:
+    return printable(" ".join(str(error).split())[:200])
+
+
+async def _follow(
+    session: aiohttp.ClientSession, url: str, known: Validators | None, max_bytes: int, received: Received | None
+) -> Fetched | NotModified:
+    here = URL(url)
+    headers = _conditions(known)
+    for _ in range(MAX_REDIRECTS + 1):
+        # Followed by hand, because aiohttp would follow from https to http.
+        async with session.get(here, headers=headers, allow_redirects=False, timeout=_NO_TIMEOUT) as response:
+            if response.status in _REDIRECTS:
+                here = next_url(here, response.headers.get("Location", ""))
+                continue
+            if response.status == HTTPStatus.NOT_MODIFIED and known is not None:
+                return NotModified(url)
+            if response.status != HTTPStatus.OK:
+                raise _Refused(f"HTTP {response.status} {_brief(response.reason or '')}".rstrip())
+            data = await _read(response, max_bytes, received)
+            validators = Validators(
+                url=url,
+                etag=response.headers.get("ETag", ""),
+                last_modified=response.headers.get("Last-Modified", ""),
+            )
+            return Fetched(data=data, validators=validators)
+    raise _Refused(f"more than {MAX_REDIRECTS} redirects")
+
+
+_NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None)  # `fetch` has one for all redirects together
+
+
+def _conditions(known: Validators | None) -> dict[str, str]:
+    headers = {}
+    if known is not None and known.etag:
+        headers["If-None-Match"] = known.etag
+    if known is not None and known.last_modified:
+        headers["If-Modified-Since"] = known.last_modified
+    return headers
+
+
+def next_url(here: URL, location: str) -> URL:
+    """Return where a redirect leads.
+
+    Raises:
+        _Refused: nowhere that we would go: no location, another protocol, or from https down to http.
+    """
+    try:
+        there = here.join(URL(location))
+    except ValueError:
+        there = URL()
+    if not location or there.scheme not in ("http", "https") or not there.host:
+        raise _Refused("redirects to nowhere")
+    if here.scheme == "https" and there.scheme == "http":
+        raise _Refused(f"redirects from https to plain http ({there.host})")
+    return there
+
+
+async def _read(response: aiohttp.ClientResponse, max_bytes: int, received: Received | None) -> bytes:
+    body = _Body(response.headers.get("Content-Encoding", ""), max_bytes)
+    count = 0
+    async for chunk in response.content.iter_chunked(_CHUNK):
+        count += len(chunk)
+        body.add(chunk)
+        if received is not None:
+            received(count, response.content_length)
+    return body.finish()
+
+
+class _Body:
+    """Collects a body, unpacking as it comes, and never holds more than the limit."""
+
+    def __init__(self, encoding: str, limit: int) -> None:
+        encoding = encoding.strip().lower()
+        if encoding not in ("", "identity", "gzip", "x-gzip"):
+            raise _Refused(f"is sent in an encoding that was not asked for ({_brief(encoding)})")
+        self._unpacked = encoding in ("", "identity")
+        self._limit = limit
+        self._data = bytearray()
+        self._inflater: zlib._Decompress | None = None
+
+    def add(self, chunk: bytes) -> None:
+        if self._unpacked:
+            self._keep(chunk)
+            return
+        while chunk:
+            if self._inflater is None or self._inflater.eof:
+                self._inflater = zlib.decompressobj(wbits=31)
+            try:
+                # One octet more than may be kept: enough to see that it is too much, whatever it would unpack to.
+                self._keep(self._inflater.decompress(chunk, self._limit - len(self._data) + 1))
+            except zlib.error:
+                raise _Refused("is not the gzip data that it claims to be") from None
+            chunk = self._inflater.unconsumed_tail or self._inflater.unused_data
+
+    def _keep(self, data: bytes) -> None:
+        if len(self._data) + len(data) > self._limit:
+            raise _Refused(f"is larger than max_bytes ({render_size(self._limit)})")
+        self._data += data
+
+    def finish(self) -> bytes:
+        if self._inflater is not None and not self._inflater.eof:
+            raise _Refused("ends in the middle of its gzip data")
+        return bytes(self._data)

@@ -1,0 +1,243 @@
+"""The ledger of one process, as those who decide see it: takes records at any moment, and loses no count.
+
+`record` neither waits nor raises: it builds the line and puts it into a bounded backlog, which a thread writes. When
+the disk is full, stalled or gone, denials are counted by verdict, reason, rule and client: counts become gap lines.
+"""
+
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from gateway.decision import Decision, Verdict
+from gateway.ledger.backlog import LIMIT, Backlog
+from gateway.ledger.event import Event, Outcome, event
+from gateway.ledger.file import LedgerFile
+from gateway.ledger.losses import Loss, Span
+from gateway.ledger.notice import CHANGE, change_event, gap_event, rolled_up
+from gateway.ledger.rollup import Repeats, Rollup
+from gateway.ledger.writer import Writer
+from gateway.request import DnsAnswer, DnsQuery, Request
+
+_LOG = logging.getLogger(__name__)
+
+_ALPHABET = "0123456789abcdefghijkmnpqrstuvwx"  # 32, so that a random octet picks evenly
+_AT_ONCE = 64  # windows closed while `record` has to wait: some 20 us
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerStatus:
+    """How a ledger is doing: for health checks and metrics."""
+
+    written: int
+    """Lines written since the start."""
+    queued: int
+    """Lines waiting."""
+    folded: int
+    """Decisions that were only counted, in gap lines."""
+    trouble: str
+    """Why writing fails at present; empty when it does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A DNS block whose repeats are being counted."""
+
+    id: str
+    request: Request
+    decision: Decision
+    generation: int
+
+
+class Ledger:
+    """Records decisions and changes. One for each process; made after forking, because it has a thread.
+
+    Args:
+        directory: the folder of the ledger; created 0700 if need be.
+        role: `dns`, `proxy`, `refresh` ...
+        rotate: octets after which a file is put aside.
+        keep: seconds after which files are removed.
+        allowed_dns: record DNS requests that were allowed, too.
+        clock: seconds since the epoch.
+        backlog: lines that may wait to be written.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        role: str,
+        worker: int = 0,
+        *,
+        rotate: int = 256 << 20,
+        keep: float = 30 * 86400.0,
+        allowed_dns: bool = False,
+        clock: Callable[[], float] = time.time,
+        backlog: int = LIMIT,
+    ) -> None:
+        self.generation = 0
+        """Generation of the policy in force; recorded with each decision when it is not zero."""
+        self.role = role
+        self._allowed_dns = allowed_dns
+        self._clock = clock
+        # Ids are unique over processes and restarts without asking the kernel each time: 35 random bits and a
+        # counter in hexadecimal. No sign in them needs quoting anywhere.
+        self._prefix = "".join(_ALPHABET[octet % 32] for octet in os.urandom(7))
+        self._numbers = count(1)
+        self._lock = threading.Lock()  # of the roll-up
+        self._rollup: Rollup[_Written] = Rollup()
+        self._backlog = Backlog(backlog)
+        file = LedgerFile(directory, role, worker, rotate=rotate, keep=keep)
+        self._writer = Writer(file, self._backlog, clock=clock, prepare=self._close_windows, describe=self._describe)
+
+    def record(self, request: Request, decision: Decision, outcome: Outcome | None = None) -> str:
+        """Record a decision if it is to be recorded, and return its id. Never waits, never raises.
+
+        Recorded are: every denial, enforced or not; what a rule in report mode would have denied; with an outcome, an
+        allowed tunnel or request; with `allowed_dns`, allowed DNS requests. For a repeat of a DNS block that was
+        written less than a minute ago the id is that of the written one; the repeat is counted.
+        """
+        try:
+            return self._record(request, decision, outcome)
+        except Exception as error:
+            # Whatever was wrong with it, a decision is counted; and traffic goes on.
+            return self._count_unreadable(decision, error)
+
+    def change(self, action: str, message: str, **fields: object) -> None:
+        """Record a change to the policy, a feed or the gateway itself. Never waits, never raises."""
+        try:
+            now = self._clock()
+            made = change_event(action, message, id=self._next_id(), now=now, role=self.role, **fields)
+            if not self._backlog.put(made):
+                self._backlog.fold(
+                    Loss(verdict="", enforced=True, reason=CHANGE, rule="", client="", span=Span.one(now))
+                )
+        except Exception:
+            _LOG.exception("ledger: change %r could not be recorded", action)
+
+    def status(self) -> LedgerStatus:
+        """Return how the ledger is doing."""
+        writer, backlog = self._writer, self._backlog
+        return LedgerStatus(
+            written=writer.written, queued=len(backlog), folded=backlog.folded, trouble=writer.trouble
+        )
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Wait until everything recorded so far is written; repeats whose minute is not over stay counted.
+
+        Returns whether it is; false when the time was not enough.
+        """
+        return self._writer.flush(timeout)
+
+    def close(self, timeout: float = 5.0) -> bool:
+        """Write everything, repeats included, and stop. Returns whether all of it was written."""
+        return self._writer.close(timeout)
+
+    def __enter__(self) -> "Ledger":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _record(self, request: Request, decision: Decision, outcome: Outcome | None) -> str:
+        notable = decision.verdict is Verdict.DENY or bool(decision.reported)
+        key: Hashable = None
+        if isinstance(request, DnsQuery | DnsAnswer):
+            if notable:
+                key = _kind(request, decision, self.generation)
+            elif not self._allowed_dns:
+                return self._next_id()
+        elif not notable and outcome is None:
+            return self._next_id()
+        now = self._clock()
+        if key is not None:
+            with self._lock:
+                if (first := self._rollup.repeat(key, now)) is not None:
+                    return first.id
+        id = self._next_id()
+        if self._backlog.full:
+            self._backlog.fold(_loss(request, decision, Span.one(now)))
+            return id
+        made = event(request, decision, id=id, now=now, role=self.role, outcome=outcome, generation=self.generation)
+        if not self._backlog.put(made):
+            self._backlog.fold(_loss(request, decision, Span.one(now)))
+        elif key is not None:
+            with self._lock:
+                closed = self._rollup.begin(key, _Written(id, request, decision, self.generation), now)
+            for repeats in closed:
+                self._put_repeats(repeats, now)
+        return id
+
+    def _count_unreadable(self, decision: Decision, error: Exception) -> str:
+        id = self._next_id()
+        try:
+            span = Span.one(self._clock())
+            verdict, reason = decision.verdict.value, decision.reason.value
+            loss = Loss(verdict=verdict, enforced=decision.enforced, reason=reason, rule="", client="", span=span)
+            self._backlog.fold(loss)
+        except Exception as second:
+            error = second
+        _LOG.error("ledger: decision %s could not be recorded in full: %r", id, error)
+        return id
+
+    def _next_id(self) -> str:
+        return f"{self._prefix}{next(self._numbers):05x}"
+
+    def _put_repeats(self, repeats: Repeats[_Written], now: float) -> None:
+        first, span = repeats.item, repeats.span
+        made = event(first.request, first.decision, id=first.id, now=now, role=self.role, generation=first.generation)
+        if not self._backlog.put(rolled_up(made, id=self._next_id(), now=now, span=span)):
+            self._backlog.fold(_loss(first.request, first.decision, span))
+
+    def _close_windows(self, every: bool) -> bool:
+        """Put the repeats whose window is over, or all of them, into the backlog. Called by the writer."""
+        now = math.inf if every else self._clock()
+        due = True
+        while due and not self._backlog.full:
+            with self._lock:
+                closed = self._rollup.expired(now, _AT_ONCE)
+                due = self._rollup.due(now)
+            for repeats in closed:
+                self._put_repeats(repeats, self._clock())
+        return due
+
+    def _describe(self, loss: Loss) -> Event:
+        return gap_event(loss, id=self._next_id(), now=self._clock(), role=self.role)
+
+
+def _kind(request: DnsQuery | DnsAnswer, decision: Decision, generation: int) -> Hashable:
+    """Return what two DNS blocks must have in common to be told by one line."""
+    client = request.client
+    address = client.address
+    key: tuple[Hashable, ...] = (
+        int(address),  # hashing an address object costs more than all the rest
+        address.version,
+        client.user,
+        client.certificate,
+        request.name,
+        request.qtype,
+        decision.reason,
+        decision.rule,
+        decision.enforced,
+        generation,
+    )
+    if isinstance(request, DnsAnswer):
+        key = (*key, request.chain, request.addresses)
+    if decision.reported:
+        key = (*key, decision.verdict, tuple(each.rule for each in decision.reported))
+    return key
+
+
+def _loss(request: Request, decision: Decision, span: Span) -> Loss:
+    return Loss(
+        verdict=decision.verdict.value,
+        enforced=decision.enforced,
+        reason=decision.reason.value,
+        rule=decision.rule,
+        client=str(request.client.address),
+        span=span,
+    )

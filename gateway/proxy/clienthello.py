@@ -1,0 +1,253 @@
+"""The ClientHello, read before anything else of a tunnel: however it is cut into records and segments.
+
+Pure: no I/O, no clock. RFC 8446 sections 4.1.2, 4.2 and 5.1, RFC 6066, RFC 7301. Only what a client says in the clear
+is read; nothing is repaired. An extension that comes twice is refused (RFC 8446 section 4.2), except server_name,
+whose names are collected for the policy to judge.
+"""
+
+import struct
+from dataclasses import dataclass
+
+MAX_HELLO = 16 * 1024
+"""Longest handshake message. The largest seen (post-quantum key shares, tickets) are under 4 KB; TLS would allow 16 MB."""
+MAX_RECORDS = 2048
+"""Most records that one message may be cut into: five octets of header a piece are memory too."""
+_MAX_FRAGMENT = 16 * 1024  # RFC 8446 section 5.1
+
+_HANDSHAKE = 22
+_CLIENT_HELLO = 1
+_SERVER_NAME = 0x0000
+_SIGNATURE_ALGORITHMS = 0x000D
+_ALPN = 0x0010
+_SUPPORTED_VERSIONS = 0x002B
+_ECH = 0xFE0D
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """What a ClientHello says. Numbers as sent and in order, GREASE (RFC 8701) included."""
+
+    version: int
+    """The legacy_version field."""
+    ciphers: tuple[int, ...]
+    extensions: tuple[int, ...]
+    server_names: tuple[str, ...]
+    """As sent; octets that are not ASCII as `\\xNN`, which no host name matches."""
+    alpn: tuple[bytes, ...]
+    versions: tuple[int, ...]
+    """The supported_versions extension."""
+    signature_algorithms: tuple[int, ...]
+    ech: bool
+    """Encrypted ClientHello, real or GREASE: they are made to look alike (RFC 9849)."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotTls:
+    """The client speaks something else."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """It looks like TLS, and is not a ClientHello that the gateway accepts."""
+
+    detail: str
+
+
+class _Broken(Exception):
+    """The octets began as TLS, and went wrong."""
+
+
+class _Foreign(Exception):
+    """The octets do not begin a TLS handshake."""
+
+
+class HelloReader:
+    """Collects the octets that a client sends until its ClientHello is complete.
+
+    Keep feeding until `feed` returns something. `received` holds all octets, for passing them on.
+    """
+
+    __slots__ = ("_at", "_message", "_records", "received")
+
+    def __init__(self) -> None:
+        self.received = bytearray()
+        self._message = bytearray()
+        self._at = 0
+        self._records = 0
+
+    def feed(self, data: bytes) -> Hello | NotTls | Malformed | None:
+        """Add octets. Returns None while more are needed."""
+        self.received += data
+        try:
+            return self._advance()
+        except _Foreign as error:
+            return NotTls(str(error))
+        except _Broken as error:
+            return Malformed(str(error))
+
+    def _advance(self) -> Hello | None:
+        received = self.received
+        while True:
+            at, have = self._at, len(received)
+            if have > at:
+                _check_header(received, at, first=not self._records)
+            if have < at + 5:
+                return None
+            length = received[at + 3] << 8 | received[at + 4]
+            if not 0 < length <= _MAX_FRAGMENT:
+                raise _Broken(f"record of {length} octets")
+            # Look into a record before it is whole: an announced 16 MB hello is refused at its first octets.
+            if not self._records and have >= at + 9:
+                _check_message(received[at + 5 : at + 9])
+            if have < at + 5 + length:
+                return None
+            self._records += 1
+            if self._records > MAX_RECORDS:
+                raise _Broken(f"ClientHello in more than {MAX_RECORDS} records")
+            self._message += received[at + 5 : at + 5 + length]
+            self._at = at + 5 + length
+            if len(self._message) < 4:
+                continue
+            end = 4 + _check_message(self._message)
+            if len(self._message) > end:
+                raise _Broken("another handshake message in the record of the ClientHello")
+            if len(self._message) == end:
+                hello = _parse(bytes(self._message))
+                self._message = bytearray()
+                return hello
+
+
+def _check_header(received: bytearray, at: int, *, first: bool) -> None:
+    """Judge as much of a record header as there is."""
+    if received[at] != _HANDSHAKE:
+        if first:
+            raise _Foreign(f"begins with {bytes(received[:16])!r}, not with a TLS handshake")
+        raise _Broken(f"record of type {received[at]} inside the ClientHello")
+    if len(received) > at + 1 and received[at + 1] != 3:
+        if first:
+            raise _Foreign(f"begins with {bytes(received[:16])!r}, not with a TLS handshake")
+        raise _Broken("record of another protocol version inside the ClientHello")
+
+
+def _check_message(header: bytearray) -> int:
+    """Return the length that a handshake header announces."""
+    if header[0] != _CLIENT_HELLO:
+        raise _Broken(f"handshake message of type {header[0]}, expected a ClientHello")
+    length = header[1] << 16 | header[2] << 8 | header[3]
+    if length > MAX_HELLO:
+        raise _Broken(f"ClientHello of {length} octets, more than {MAX_HELLO}")
+    return length
+
+
+def _parse(message: bytes) -> Hello:
+    """Read a whole handshake message."""
+    try:
+        version = message[4] << 8 | message[5]
+        at = 38 + 1 + message[38]  # header 4, version 2, random 32, session id
+        if message[38] > 32:
+            raise _Broken("session id longer than 32 octets")
+        length = message[at] << 8 | message[at + 1]
+        ciphers = _numbers(message, at + 2, length)
+        at += 2 + length
+        at += 1 + message[at]  # compression methods
+        if at == len(message):  # a hello without extensions, as before TLS 1.0's
+            return _hello(version, ciphers, ())
+        if message[at] << 8 | message[at + 1] != len(message) - at - 2:
+            raise _Broken("extensions do not end where the ClientHello does")
+        return _hello(version, ciphers, _extensions(message, at + 2))
+    except IndexError:
+        raise _Broken("ClientHello ends too early") from None
+
+
+def _numbers(data: bytes, start: int, length: int) -> tuple[int, ...]:
+    if length % 2 or start + length > len(data):
+        raise _Broken("list of numbers with a wrong length")
+    return struct.unpack_from(f">{length // 2}H", data, start)
+
+
+def _extensions(message: bytes, at: int) -> tuple[tuple[int, bytes], ...]:
+    found: list[tuple[int, bytes]] = []
+    end = len(message)
+    while at < end:
+        if at + 4 > end:
+            raise _Broken("extension without a header")
+        kind = message[at] << 8 | message[at + 1]
+        length = message[at + 2] << 8 | message[at + 3]
+        at += 4
+        if at + length > end:
+            raise _Broken(f"extension {kind} is longer than the ClientHello")
+        found.append((kind, message[at : at + length]))
+        at += length
+    return tuple(found)
+
+
+def _hello(version: int, ciphers: tuple[int, ...], extensions: tuple[tuple[int, bytes], ...]) -> Hello:
+    names: tuple[str, ...] = ()
+    alpn: tuple[bytes, ...] = ()
+    versions: tuple[int, ...] = ()
+    algorithms: tuple[int, ...] = ()
+    kinds = tuple([kind for kind, _ in extensions])
+    for kind, body in extensions:
+        if kind == _SERVER_NAME:
+            names += _server_names(body)
+        elif kind == _ALPN:
+            alpn = _protocols(body)
+        elif kind == _SUPPORTED_VERSIONS:
+            if not body or body[0] != len(body) - 1:
+                raise _Broken("supported_versions with a wrong length")
+            versions = _numbers(body, 1, body[0])
+        elif kind == _SIGNATURE_ALGORITHMS:
+            if len(body) < 2 or body[0] << 8 | body[1] != len(body) - 2:
+                raise _Broken("signature_algorithms with a wrong length")
+            algorithms = _numbers(body, 2, len(body) - 2)
+    if len(set(kinds)) != len(kinds):
+        twice = next(kind for kind in kinds if kinds.count(kind) > 1)
+        if any(kinds.count(kind) > 1 for kind in kinds if kind != _SERVER_NAME):
+            raise _Broken(f"extension {twice} twice")
+    return Hello(
+        version=version,
+        ciphers=ciphers,
+        extensions=kinds,
+        server_names=names,
+        alpn=alpn,
+        versions=versions,
+        signature_algorithms=algorithms,
+        ech=_ECH in kinds,
+    )
+
+
+def _server_names(body: bytes) -> tuple[str, ...]:
+    """Read RFC 6066 section 3: a list of typed names, of which only host names were ever defined."""
+    if len(body) < 2 or body[0] << 8 | body[1] != len(body) - 2:
+        raise _Broken("server_name with a wrong length")
+    names: list[str] = []
+    at = 2
+    while at < len(body):
+        if at + 3 > len(body):
+            raise _Broken("server_name ends too early")
+        if body[at]:
+            raise _Broken(f"server name of type {body[at]}")
+        length = body[at + 1] << 8 | body[at + 2]
+        at += 3
+        if at + length > len(body):
+            raise _Broken("server name is longer than its extension")
+        names.append(body[at : at + length].decode("ascii", "backslashreplace"))
+        at += length
+    return tuple(names)
+
+
+def _protocols(body: bytes) -> tuple[bytes, ...]:
+    """Read RFC 7301 section 3.1: a list of non-empty names."""
+    if len(body) < 2 or body[0] << 8 | body[1] != len(body) - 2:
+        raise _Broken("ALPN with a wrong length")
+    found: list[bytes] = []
+    at = 2
+    while at < len(body):
+        length = body[at]
+        if not length or at + 1 + length > len(body):
+            raise _Broken("ALPN name with a wrong length")
+        found.append(body[at + 1 : at + 1 + length])
+        at += 1 + length
+    return tuple(found)

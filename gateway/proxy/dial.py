@@ -1,0 +1,182 @@
+"""From an allowed request to a connection: resolve, judge every address, connect to those and nothing else.
+
+The only place of the proxy that opens connections. It connects to addresses, never to names, so that what was judged
+is what is dialled: a second look-up in between is what DNS rebinding lives on.
+"""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from gateway.addresses import IPAddress
+from gateway.decision import Reason
+from gateway.dns.resolver import ResolutionError
+from gateway.proxy.case import Case, Origin, Refusal
+from gateway.proxy.roles import Resolver
+from gateway.request import Dial
+
+_HEAD_START = 0.25
+"""Seconds an address has before the next is tried beside it (RFC 8305 section 5: connection attempt delay)."""
+_MOST = 16
+"""Addresses of one name that are judged and tried. More help nobody, and each costs a decision."""
+
+
+@dataclass(frozen=True, slots=True)
+class Approved:
+    """Addresses that may be dialled for a request, in the order to try."""
+
+    addresses: tuple[IPAddress, ...]
+    chain: tuple[str, ...] = ()
+
+
+class Dialer:
+    """Approves addresses and connects to them. `own` are the sockets that this gateway listens on."""
+
+    def __init__(self, resolver: Resolver, own: Iterable[tuple[IPAddress, int]] = ()) -> None:
+        self._resolver = resolver
+        self._own: dict[int, list[IPAddress]] = {}
+        for address, port in own:
+            self._own.setdefault(port, []).append(address)
+
+    async def approve(self, case: Case, origin: Origin) -> Approved | Refusal:
+        """Resolve the host of a request and judge each address.
+
+        With every address denied, the refusal is that of the first one. With some denied, the first of them is
+        recorded, and the connection goes to the others.
+        """
+        host = origin.host
+        chain: tuple[str, ...] = ()
+        if isinstance(host, str):
+            try:
+                resolution = await self._resolver.lookup(host)
+            except ResolutionError as error:
+                return case.refuse(origin, Reason.NAME_UNRESOLVABLE, str(error))
+            addresses, chain = resolution.addresses[:_MOST], resolution.chain
+            if not addresses:
+                return case.refuse(origin, Reason.NAME_UNRESOLVABLE, f"{host} has no address")
+        else:
+            addresses = (host,)
+        return self.judge(case, origin, addresses, chain)
+
+    def judge(
+        self, case: Case, origin: Origin, addresses: tuple[IPAddress, ...], chain: tuple[str, ...] = ()
+    ) -> Approved | Refusal:
+        """Judge addresses for a request."""
+        allowed: list[IPAddress] = []
+        denied: Dial | None = None
+        itself = False
+        for address in addresses:
+            dial = Dial(origin=origin, address=address, chain=chain)
+            decision = case.decide_dial(dial)
+            if decision.denied:
+                denied = denied or dial
+            elif self._is_own(address, origin.port):
+                itself = True
+            else:
+                case.report_dial(dial, decision)
+                allowed.append(address)
+        if not allowed and denied is None and itself:
+            return case.refuse(origin, Reason.PRIVATE_ADDRESS, f"port {origin.port} there is the gateway itself")
+        if denied is not None:
+            refusal = case.refuse_dial(denied)
+            if not allowed:
+                return refusal
+        return Approved(tuple(allowed), chain)
+
+    def _is_own(self, address: IPAddress, port: int) -> bool:
+        """Whether connecting there would connect to this gateway, which would then ask itself, for ever."""
+        listening = self._own.get(port)
+        if listening is None:
+            return False
+        return address in listening or (any(own.is_unspecified for own in listening) and is_local(address))
+
+    async def connect[P: asyncio.Protocol](
+        self, addresses: tuple[IPAddress, ...], port: int, protocol: Callable[[], P]
+    ) -> tuple[asyncio.Transport, P, IPAddress]:
+        """Connect to the first of the addresses that answers, giving each a head start over the next.
+
+        Raises:
+            OSError: none of them can be reached; the last failure.
+        """
+        if len(addresses) == 1:
+            return await _connect(addresses[0], port, protocol)
+        return await _race(addresses, port, protocol)
+
+
+async def _connect[P: asyncio.Protocol](
+    address: IPAddress, port: int, protocol: Callable[[], P]
+) -> tuple[asyncio.Transport, P, IPAddress]:
+    # A literal address with its family: event loops take it as it is, and no resolver is ever asked.
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    transport, made = await asyncio.get_running_loop().create_connection(
+        protocol, str(address), port, family=family, flags=socket.AI_NUMERICHOST
+    )
+    return transport, made, address
+
+
+async def _race[P: asyncio.Protocol](
+    addresses: tuple[IPAddress, ...], port: int, protocol: Callable[[], P]
+) -> tuple[asyncio.Transport, P, IPAddress]:
+    """Try addresses one after the other, not waiting for a silent one: RFC 8305 without its sorting."""
+    running: set[asyncio.Task[tuple[asyncio.Transport, P, IPAddress]]] = set()
+    failure: OSError = OSError(errno.EHOSTUNREACH, "no address to connect to")
+    waiting = list(addresses)
+    loop = asyncio.get_running_loop()
+    try:
+        while waiting or running:
+            if waiting:
+                running.add(loop.create_task(_connect(waiting.pop(0), port, protocol)))
+            done, running = await asyncio.wait(
+                running, timeout=_HEAD_START if waiting else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            winner = None
+            for task in done:
+                error = task.exception()
+                if isinstance(error, OSError):
+                    failure = error
+                elif error is not None:
+                    raise error
+                elif winner is None:
+                    winner = task.result()
+                else:
+                    task.result()[0].abort()
+            if winner is not None:
+                return winner
+        raise failure
+    finally:
+        for task in running:
+            task.cancel()
+            task.add_done_callback(_discard)
+
+
+def _discard[P](task: "asyncio.Task[tuple[asyncio.Transport, P, IPAddress]]") -> None:
+    """Close a connection that came too late."""
+    if not task.cancelled() and task.exception() is None:
+        task.result()[0].abort()
+
+
+def is_local(address: IPAddress) -> bool:
+    """Whether an address is one of this host's own: only those can be bound."""
+    with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((str(address), 0))
+        except OSError:
+            return False
+        return True
+
+
+def peer_address(transport: asyncio.BaseTransport) -> IPAddress:
+    """Return the address at the other end of a transport, without the zone that link-local ones carry.
+
+    Raises:
+        ValueError: it has none any more.
+    """
+    peer = transport.get_extra_info("peername")
+    return ip_address(str(peer[0]).partition("%")[0]) if peer else _gone()
+
+
+def _gone() -> IPAddress:
+    raise ValueError("the peer is gone")

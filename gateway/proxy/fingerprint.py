@@ -1,0 +1,66 @@
+"""JA4: a name for the TLS library and settings behind a ClientHello, and which tools have one of their own.
+
+Pure: no I/O, no clock. The algorithm is FoxIO's as published (JA4, the TLS client part, BSD licensed). A fingerprint
+is evidence, not proof: it can be imitated, and programs that share a library and its settings share a fingerprint.
+"""
+
+from functools import lru_cache
+from hashlib import sha256
+
+from gateway.proxy.clienthello import Hello
+
+_VERSIONS = {0x0304: "13", 0x0303: "12", 0x0302: "11", 0x0301: "10", 0x0300: "s3", 0x0002: "s2"}
+_UNHASHED = frozenset((0x0000, 0x0010))  # server_name and ALPN: counted, and told in the first part
+_NOTHING = "000000000000"
+
+
+def ja4(hello: Hello) -> str:
+    """Return the JA4 of a ClientHello that came over TCP."""
+    alpn = hello.alpn[0] if hello.alpn else b""
+    version = max((number for number in hello.versions if not _is_grease(number)), default=hello.version)
+    return _ja4(version, hello.ciphers, hello.extensions, alpn, hello.signature_algorithms)
+
+
+@lru_cache(maxsize=2048)  # a program always says the same, and sorting and hashing cost ten times a look-up
+def _ja4(
+    version: int, ciphers: tuple[int, ...], extensions: tuple[int, ...], alpn: bytes, algorithms: tuple[int, ...]
+) -> str:
+    ciphers = tuple(number for number in ciphers if not _is_grease(number))
+    extensions = tuple(number for number in extensions if not _is_grease(number))
+    algorithms = tuple(number for number in algorithms if not _is_grease(number))
+    first = "t{}{}{:02d}{:02d}{}".format(
+        _VERSIONS.get(version, "00"),
+        "d" if 0 in extensions else "i",
+        min(len(ciphers), 99),
+        min(len(extensions), 99),
+        _protocol(alpn),
+    )
+    second = _hash(_hexes(sorted(ciphers)))
+    third = _hexes(sorted(number for number in extensions if number not in _UNHASHED))
+    if algorithms and third:
+        third += "_" + _hexes(algorithms)
+    return f"{first}_{second}_{_hash(third)}"
+
+
+def _is_grease(number: int) -> bool:
+    """Whether a number is one of those reserved to keep implementations tolerant (RFC 8701): 0x?a?a, twice the same."""
+    return number & 0x0F0F == 0x0A0A and number >> 8 == number & 0xFF
+
+
+def _protocol(alpn: bytes) -> str:
+    """Return the first and last character of the first ALPN name; of its hexadecimal form when either is not alphanumeric."""
+    if not alpn:
+        return "00"
+    first, last = alpn[:1], alpn[-1:]
+    if first.isalnum() and last.isalnum():
+        return (first + last).decode("ascii")
+    text = alpn.hex()
+    return text[0] + text[-1]
+
+
+def _hexes(numbers: "list[int] | tuple[int, ...]") -> str:
+    return ",".join(f"{number:04x}" for number in numbers)
+
+
+def _hash(text: str) -> str:
+    return sha256(text.encode("ascii")).hexdigest()[:12] if text else _NOTHING

@@ -1,0 +1,186 @@
+"""mitmproxy's HTTP layers, made strict: a head that could be read two ways ends the connection, a denial answers at once.
+
+mitmproxy repairs and tolerates, which is right for looking at traffic and wrong for deciding about it. These layers
+put the gateway's own reader in front of its HTTP/1 server, and send a denial before the body of the request is read.
+"""
+
+from collections.abc import Generator
+from typing import Any, Protocol
+
+from mitmproxy import http
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http import (
+    GetHttpConnection,
+    HttpLayer,
+    HTTPMode,
+    HttpRequestHeadersHook,
+    HttpStream,
+    RequestHeaders,
+    RequestProtocolError,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseProtocolError,
+    SendHttp,
+)
+from mitmproxy.proxy.layers.http._base import ReceiveHttp
+from mitmproxy.proxy.layers.http._events import ErrorCode, HttpEvent
+from mitmproxy.proxy.layers.http._http1 import Http1Server
+
+from gateway.proxy.head import INSIDE, PLAIN, HeadError, Limits, read_head
+
+type Commands[T] = Generator[commands.Command, Any, T]
+
+LINGER = 3.0
+"""Seconds that a client which was denied in the middle of its body has to read the answer."""
+REFUSED = "egress_refused"
+"""Key of `flow.metadata`: the response is a denial."""
+ENDED = "egress_end_stream"
+"""Key of `flow.metadata`: the request has no body."""
+
+
+class Gatekeeper(Protocol):
+    """Judges for the layers. Its words are whole HTTP/1 answers."""
+
+    def limits(self) -> Limits:
+        """Return how large a head may be."""
+
+    def refuse_head(self, client_id: str, error: HeadError) -> bytes:
+        """Judge a head that could not be read."""
+
+    def unreachable(self, flow: http.HTTPFlow, error: str) -> None:
+        """Set the response of a request whose server could not be connected to."""
+
+    def failure(self, client_id: str, error: str) -> bytes:
+        """Return the answer when the server of a request failed before it answered."""
+
+
+class StrictHttp1Server(Http1Server):
+    """The client's side of HTTP/1, with the gateway's reader in front of mitmproxy's."""
+
+    def __init__(self, context: Context, mode: HTTPMode, gate: Gatekeeper) -> None:
+        super().__init__(context)
+        self._gate = gate
+        self._forms = PLAIN if mode is HTTPMode.regular else INSIDE
+        self._seen = 0
+
+    def read_headers(self, event: events.ConnectionEvent) -> Commands[None]:
+        """Read a head, or refuse it and close."""
+        if isinstance(event, events.DataReceived):
+            data = bytes(self.buf)
+            try:
+                head = read_head(data, self._gate.limits(), forms=self._forms, seen=self._seen)
+            except HeadError as error:
+                yield commands.SendData(self.conn, self._gate.refuse_head(self.conn.id, error))
+                yield commands.CloseConnection(self.conn)
+                self.state = self.done
+                return
+            self._seen = 0 if head else len(data)
+            if head is None:
+                return
+        yield from super().read_headers(event)
+
+    def read_body(self, event: events.Event) -> Commands[None]:
+        """Read a body; trailers, which mitmproxy crashes on, end the connection."""
+        try:
+            yield from super().read_body(event)
+        except NotImplementedError:
+            yield commands.CloseConnection(self.conn)
+            error = RequestProtocolError(self.stream_id, "trailers are not supported", ErrorCode.GENERIC_CLIENT_ERROR)
+            yield ReceiveHttp(error)
+
+    def send(self, event: HttpEvent) -> Commands[None]:
+        """Send, and answer for a server that failed in the gateway's words."""
+        if isinstance(event, ResponseProtocolError) and not self.response and event.code is not ErrorCode.KILL:
+            yield commands.SendData(self.conn, self._gate.failure(self.conn.id, event.message))
+            yield commands.CloseConnection(self.conn)
+            return
+        yield from super().send(event)
+
+
+class GatedStream(HttpStream):
+    """One request: denied as soon as its head is read."""
+
+    def __init__(self, context: Context, stream_id: int, gate: Gatekeeper) -> None:
+        super().__init__(context, stream_id)
+        self._gate = gate
+
+    def _handle_event(self, event: events.Event) -> Commands[None]:
+        if isinstance(event, events.Wakeup):
+            yield commands.CloseConnection(self.context.client)
+            return
+        yield from super()._handle_event(event)
+
+    def state_wait_for_request_headers(self, event: RequestHeaders) -> Commands[None]:
+        """Let mitmproxy go on with a request, unless it was denied."""
+        steps = super().state_wait_for_request_headers(event)
+        reply: Any = None
+        while True:
+            try:
+                command = steps.send(reply)
+            except StopIteration:
+                return
+            if isinstance(command, HttpRequestHeadersHook):
+                self.flow.metadata[ENDED] = event.end_stream
+            reply = yield command
+            if isinstance(command, HttpRequestHeadersHook) and self.flow.metadata.get(REFUSED):
+                steps.close()
+                yield from self._refuse(ended=event.end_stream)
+                return
+
+    def make_server_connection(self) -> Commands[bool]:
+        """Connect; when that fails, say why in the gateway's words."""
+        request = self.flow.request
+        connection, error = yield GetHttpConnection(
+            (request.host, request.port),
+            request.scheme == "https",
+            self.flow.server_conn.via,
+            self.flow.server_conn.transport_protocol,
+        )
+        if not error:
+            self.context.server = self.flow.server_conn = connection
+            return True
+        self._gate.unreachable(self.flow, error)
+        yield from self._refuse(ended=bool(self.flow.metadata.get(ENDED)))
+        return False
+
+    def _refuse(self, *, ended: bool) -> Commands[None]:
+        response = self.flow.response
+        assert response is not None
+        client = self.context.client
+        content = response.raw_content or b""
+        self.flow.live = False
+        self.client_state = self.server_state = self.state_errored
+        yield SendHttp(ResponseHeaders(self.stream_id, response, end_stream=not content), client)
+        if content:
+            yield SendHttp(ResponseData(self.stream_id, content), client)
+        yield SendHttp(ResponseEndOfMessage(self.stream_id), client)
+        if not ended and not self.flow.request.is_http2:
+            # The body still comes. The answer first, then some time to read it: closing at once would reset the
+            # connection, and the client would never see why.
+            yield commands.CloseTcpConnection(client, half_close=True)
+            yield commands.RequestWakeup(LINGER)
+
+
+class GatedHttpLayer(HttpLayer):
+    """mitmproxy's HTTP layer with the strict parts in it."""
+
+    def __init__(self, context: Context, mode: HTTPMode, gate: Gatekeeper) -> None:
+        super().__init__(context, mode)
+        self._gate = gate
+
+    def _handle_event(self, event: events.Event) -> Commands[None]:
+        client = self.context.client
+        if isinstance(event, events.Start) and client.alpn != b"h2":
+            self.connections[client] = StrictHttp1Server(self.context.fork(), self.mode, self._gate)
+        yield from super()._handle_event(event)
+
+    def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
+        """Make the layer of one request."""
+        stream = GatedStream(self.context.fork(), stream_id, self._gate)
+        self.streams[stream_id] = stream
+        yield from self.event_to_child(stream, events.Start())
+
+
+__all__ = ["ENDED", "REFUSED", "Gatekeeper", "GatedHttpLayer", "HTTPMode"]

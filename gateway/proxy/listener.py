@@ -1,0 +1,419 @@
+"""What a client meets first: reads the request head, asks the policy, reads the ClientHello, asks again, then hands over.
+
+One protocol object a connection and no tasks before there is somebody to wait for. Everything is bounded: octets and
+time of the head, of the hello and of the dialling, connections of one client.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import lru_cache, partial
+from ipaddress import ip_address
+from typing import Protocol, cast
+
+from gateway.addresses import unmap
+from gateway.decision import Decision, Reason, Tls
+from gateway.ledger import Outcome
+from gateway.proxy.case import Case, Origin, Refusal
+from gateway.proxy.clienthello import Hello, HelloReader, Malformed, NotTls
+from gateway.proxy.dial import Dialer
+from gateway.proxy.farewell import Farewell
+from gateway.proxy.fingerprint import ja4, tool_of
+from gateway.proxy.head import Form, Head, HeadError, Limits, read_head
+from gateway.proxy.responses import ALERT_ACCESS_DENIED, ALERT_INTERNAL_ERROR, ESTABLISHED, answer, render
+from gateway.proxy.roles import Judge, Settings
+from gateway.proxy.splice import Half, Splice
+from gateway.proxy.sweeper import Sweeper
+from gateway.request import Client, Flaw, HttpRequest, TlsHello, Tunnel
+
+_LOG = logging.getLogger(__name__)
+_EARLY = 64 * 1024
+"""Octets that a client may send ahead while its origin is being dialled."""
+_UNREACHED = frozenset((Reason.NAME_UNRESOLVABLE, Reason.UPSTREAM_FAILURE))
+
+
+class Inspector(Protocol):
+    """Takes connections over that have to be looked into."""
+
+    def take(
+        self,
+        transport: asyncio.Transport,
+        received: bytes,
+        client: Client,
+        hello: TlsHello | None,
+        done: Callable[[], None],
+    ) -> None:
+        """Go on with what was received: a plain HTTP request, or the ClientHello of an allowed tunnel.
+
+        Calls `done` when the connection is gone.
+        """
+
+
+class Desk:
+    """What all connections of a process share."""
+
+    def __init__(
+        self, judge: Judge, settings: Settings, dialer: Dialer, inspector: Inspector, sweeper: Sweeper
+    ) -> None:
+        self.judge = judge
+        self.settings = settings
+        self.dialer = dialer
+        self.inspector = inspector
+        self.sweeper = sweeper
+        self.loop = asyncio.get_running_loop()
+        self.per_client: dict[Client, int] = {}
+        """Open connections by client, from accepting to closing."""
+
+    def connection(self) -> "ClientConnection":
+        """Return the protocol for a connection that was just accepted."""
+        return ClientConnection(self)
+
+    def leave(self, client: Client) -> None:
+        """Count a connection out."""
+        left = self.per_client.get(client, 0) - 1
+        if left > 0:
+            self.per_client[client] = left
+        else:
+            self.per_client.pop(client, None)
+
+
+class ClientConnection(asyncio.Protocol):
+    """A connection until it is spliced, inspected or denied."""
+
+    __slots__ = (
+        "_accept", "_buffer", "_case", "_client", "_counted", "_deadline", "_desk", "_ended", "_hello", "_reader",
+        "_section", "_stage", "_task", "_transport", "_tunnel",
+    )  # fmt: skip
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._section = desk.settings()
+        self._case = Case(desk.judge)
+        self._buffer = bytearray()
+        self._reader: HelloReader | None = None
+        self._tunnel: Tunnel | None = None
+        self._hello: TlsHello | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._ended = False
+        self._counted = False
+        self._accept = ""
+        self._stage: Callable[[bytes], None] = self._read_head
+
+    # -- events ------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count the client in, or turn it away."""
+        self._transport = cast(asyncio.Transport, transport)
+        desk = self._desk
+        peer = transport.get_extra_info("peername")
+        if not peer:  # gone already
+            self._client = _client("0.0.0.0")
+            self._transport.abort()
+            return
+        self._client = client = _client(peer[0])
+        self._deadline = desk.loop.time() + self._section.timeouts.head
+        open_now = desk.per_client.get(client, 0)
+        desk.per_client[client] = open_now + 1
+        self._counted = True
+        desk.sweeper.alive.add(self)
+        if open_now >= self._section.limits.connections_per_client:
+            detail = f"{open_now} connections are open from {client.address}"
+            self._refuse(self._case.refuse(self._nowhere(), Reason.RATE_LIMIT, detail))
+
+    def data_received(self, data: bytes) -> None:
+        """Go on with what the stage waits for."""
+        try:
+            self._stage(data)
+        except Exception as error:
+            self._crashed(error)
+
+    def eof_received(self) -> bool:
+        """A client that stops in the middle of a head or hello will not be served."""
+        if self._task is not None:
+            self._ended = True
+            return True
+        if self._reader is not None and self._reader.received:
+            self._refuse_hello(Reason.NOT_TLS, "the client ended before its ClientHello was complete")
+            return True
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count the client out; whoever took the transport over counts it out itself."""
+        if self._task is not None:
+            self._task.cancel()
+        elif self._tunnel is not None and self._hello is None:
+            self._end_unused()
+        self._hand_over()()
+
+    def check(self, now: float) -> None:
+        """Enforce the deadline of the stage."""
+        if now < self._deadline:
+            return
+        self._deadline = float("inf")
+        try:
+            self._expired()
+        except Exception as error:
+            self._crashed(error)
+
+    # -- the request head --------------------------------------------------------------------------------------
+
+    def _read_head(self, data: bytes) -> None:
+        buffer = self._buffer
+        seen = len(buffer)
+        buffer += data
+        limits = self._section.limits
+        try:
+            head = read_head(buffer, Limits(octets=limits.head, fields=limits.headers), seen=seen)
+        except HeadError as error:
+            self._refuse(self._case.refuse(self._nowhere(), Reason.MALFORMED, str(error), status=error.status))
+            return
+        if head is None:
+            return
+        if head.form is Form.AUTHORITY:
+            self._open_tunnel(head)
+        else:
+            self._pass_request(head)
+
+    def _open_tunnel(self, head: Head) -> None:
+        assert head.host is not None
+        tunnel = Tunnel(client=self._client, host=head.host, port=head.port, user_agent=head.user_agent)
+        if (flaw := _host_flaw(head)) is not None:
+            self._refuse(self._case.refuse(tunnel, flaw.reason, flaw.detail))
+            return
+        decision = self._case.decide(tunnel)
+        if isinstance(decision, Refusal):
+            self._refuse(decision)
+            return
+        self._tunnel = tunnel
+        self._deadline = self._desk.loop.time() + self._section.timeouts.hello
+        self._transport.write(ESTABLISHED)
+        self._reader = HelloReader()
+        self._stage = self._read_hello
+        rest = bytes(self._buffer[head.length :])
+        self._buffer = bytearray()
+        if rest:  # a client may send its hello without waiting for the answer
+            self._read_hello(rest)
+
+    def _pass_request(self, head: Head) -> None:
+        """Hand a plain request to the inspector, which judges it and all that follow; deny here what can be denied."""
+        request = plain_request(self._client, head)
+        self._accept = ",".join(head.values("accept"))
+        if self._desk.judge.decide(request).denied:
+            refusal = self._case.decide(request)
+            if isinstance(refusal, Refusal):
+                self._refuse(refusal)
+                return
+        self._leave_to_inspector(bytes(self._buffer), None)
+
+    # -- the ClientHello ---------------------------------------------------------------------------------------
+
+    def _read_hello(self, data: bytes) -> None:
+        assert self._reader is not None
+        match self._reader.feed(data):
+            case None:
+                return
+            case Hello() as hello:
+                self._judge_hello(hello)
+            case NotTls(detail):
+                self._refuse_hello(Reason.NOT_TLS, detail)
+            case Malformed(detail):
+                self._refuse_hello(Reason.MALFORMED, detail)
+
+    def _judge_hello(self, hello: Hello) -> None:
+        assert self._tunnel is not None
+        assert self._reader is not None
+        fingerprint = ja4(hello)
+        self._hello = request = TlsHello(
+            tunnel=self._tunnel,
+            server_names=hello.server_names,
+            alpn=tuple([name.decode("ascii", "backslashreplace") for name in hello.alpn]),
+            ech=hello.ech,
+            ja4=fingerprint,
+            tool=tool_of(fingerprint),
+        )
+        decision = self._case.decide(request)
+        if isinstance(decision, Refusal):
+            self._refuse(decision)
+        elif decision.tls is Tls.INSPECT:
+            self._leave_to_inspector(bytes(self._reader.received), request)
+        else:
+            self._deadline = self._desk.loop.time() + self._section.timeouts.connect
+            self._stage = self._read_early
+            self._buffer = self._reader.received
+            self._reader = None
+            self._task = self._desk.loop.create_task(self._dial(request, decision))
+
+    def _refuse_hello(self, reason: Reason, detail: str) -> None:
+        assert self._tunnel is not None
+        self._hello = TlsHello(tunnel=self._tunnel)
+        self._refuse(self._case.refuse(self._hello, reason, detail))
+
+    # -- splicing ----------------------------------------------------------------------------------------------
+
+    def _read_early(self, data: bytes) -> None:
+        self._buffer += data
+        if len(self._buffer) > _EARLY:
+            self._transport.pause_reading()
+
+    async def _dial(self, request: TlsHello, decision: Decision) -> None:
+        try:
+            refusal = await self._connect(request, decision)
+        except asyncio.CancelledError:
+            if self._deadline != float("inf"):  # not the deadline: the client is gone
+                self._desk.judge.ledger.record(request, decision, Outcome(error="the client left"))
+                raise
+            limit = self._section.timeouts.connect
+            detail = f"{request.host} did not answer within {limit:g} s"
+            refusal = self._case.refuse(request, Reason.UPSTREAM_FAILURE, detail, status=504)
+        except OSError as error:
+            refusal = self._case.refuse(request, Reason.UPSTREAM_FAILURE, f"cannot connect: {error.strerror or error}")
+        except Exception as error:
+            self._task = None
+            self._crashed(error)
+            return
+        self._task = None
+        if refusal is not None:
+            self._refuse(refusal)
+
+    async def _connect(self, request: TlsHello, decision: Decision) -> Refusal | None:
+        desk, section, started = self._desk, self._section, self._desk.loop.time()
+        approved = await desk.dialer.approve(self._case, request)
+        if isinstance(approved, Refusal):
+            return approved
+        made: list[Splice] = []
+
+        def finished(splice: Splice) -> None:
+            desk.sweeper.alive.discard(splice)
+            if splice not in made:  # lost a race between several addresses
+                return
+            desk.leave(request.client)
+            desk.judge.ledger.record(
+                request,
+                decision,
+                Outcome(
+                    octets_out=splice.octets_out,
+                    octets_in=splice.octets_in,
+                    seconds=round(desk.loop.time() - started, 6),
+                    address=address,
+                    error=splice.error,
+                ),
+            )
+
+        def origin() -> Half:
+            timeouts = section.timeouts
+            return Splice(
+                now=desk.loop.time(), idle=timeouts.idle, lifetime=timeouts.lifetime, finished=finished
+            ).origin
+
+        _, half, address = await desk.dialer.connect(approved.addresses, request.port, origin)
+        self._counted = False  # the splice counts the client out
+        splice = half.splice
+        made.append(splice)
+        desk.sweeper.alive.discard(self)
+        desk.sweeper.alive.add(splice)
+        splice.join(self._transport, self._buffer, ended=self._ended)
+        self._transport.resume_reading()
+        return None
+
+    # -- the ways out ------------------------------------------------------------------------------------------
+
+    def _leave_to_inspector(self, received: bytes, hello: TlsHello | None) -> None:
+        done = self._hand_over()
+        self._desk.inspector.take(self._transport, received, self._client, hello, done)
+
+    def _hand_over(self) -> Callable[[], None]:
+        """Let go of the transport. Returns what its new owner calls when the connection is gone."""
+        self._desk.sweeper.alive.discard(self)
+        self._stage = _ignore
+        self._tunnel = None
+        counted, self._counted = self._counted, False
+        return partial(self._desk.leave, self._client) if counted else _nothing
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Say no: as HTTP before the tunnel stands, as a TLS alert inside it."""
+        if self._tunnel is None:
+            reply = answer(
+                refusal.decision, refusal.ledger_id, refusal.request, status=refusal.status, accept=self._accept
+            )
+            words = render(reply)
+        elif refusal.decision.reason in _UNREACHED:
+            words = ALERT_INTERNAL_ERROR
+        else:
+            words = ALERT_ACCESS_DENIED
+        self._say(words)
+
+    def _say(self, words: bytes) -> None:
+        done = self._hand_over()
+        Farewell(self._transport, words, self._desk.sweeper, done)
+
+    def _expired(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        elif self._reader is not None:
+            detail = f"no complete ClientHello within {self._section.timeouts.hello:g} s"
+            self._refuse_hello(Reason.NOT_TLS, detail)
+        elif self._buffer:
+            detail = f"no complete request head within {self._section.timeouts.head:g} s"
+            self._refuse(self._case.refuse(self._nowhere(), Reason.MALFORMED, detail, status=408))
+        else:
+            self._transport.close()
+
+    def _crashed(self, error: Exception) -> None:
+        """Fail closed: whatever went wrong, the answer is no, and the ledger says what it was."""
+        _LOG.exception("a connection could not be judged")
+        try:
+            request: Origin = self._hello or self._tunnel or self._nowhere()
+            detail = f"{type(error).__name__}: {error}"
+            self._refuse(self._case.refuse(request, Reason.INTERNAL_ERROR, detail))
+        except Exception:
+            _LOG.exception("nor could it be refused politely")
+            self._transport.abort()
+
+    def _nowhere(self) -> Tunnel:
+        """Return a request that names no destination, for what could not be read."""
+        return Tunnel(client=self._client, host="", port=0)
+
+    def _end_unused(self) -> None:
+        """Record a tunnel that was allowed and never used."""
+        assert self._tunnel is not None
+        decision = self._desk.judge.decide(self._tunnel)
+        self._desk.judge.ledger.record(self._tunnel, decision, Outcome(error="closed before a ClientHello came"))
+
+
+def plain_request(client: Client, head: Head) -> HttpRequest:
+    """Return a plain HTTP request as the policy sees it."""
+    assert head.host is not None
+    return HttpRequest(
+        client=client,
+        host=head.host,
+        port=head.port,
+        scheme="http",
+        method=head.method,
+        path=head.path,
+        authorities=(head.authority, *head.values("host")),
+        headers=head.fields,
+        user_agent=head.user_agent,
+        body_length=head.body_length,
+    )
+
+
+def _host_flaw(head: Head) -> Flaw | None:
+    """Compare the Host fields of a CONNECT with its target (RFC 9110 section 7.2)."""
+    for value in head.values("host"):
+        # Clients send it with the port, without it, or leave it out; another host it must not be.
+        if value.lower() not in (head.authority.lower(), head.authority.lower().rpartition(":")[0]):
+            return Flaw(Reason.HOST_MISMATCH, f"Host {value[:300]!r} in a CONNECT to {head.authority}")
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _client(address: str) -> Client:
+    return Client(address=unmap(ip_address(address.partition("%")[0])))
+
+
+def _ignore(_: bytes) -> None:
+    pass
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,139 @@
+"""Answers to people: what was denied, why, and the id to quote.
+
+Pure: no I/O, no clock. Names from the network are hostile here too: everything that is not printable ASCII leaves
+escaped, so that no name can break out of a header field or a terminal line.
+"""
+
+import json
+from dataclasses import dataclass
+
+from gateway.decision import Decision, Reason
+from gateway.request import Request
+
+ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+ALERT_ACCESS_DENIED = bytes.fromhex("15030300020231")
+"""A fatal TLS alert, access_denied (RFC 8446 section 6.2: "the sender decided not to proceed")."""
+ALERT_INTERNAL_ERROR = bytes.fromhex("15030300020250")
+"""A fatal TLS alert, internal_error: the origin could not be reached."""
+
+_PHRASES = {
+    400: "Bad Request",
+    403: "Forbidden",
+    408: "Request Timeout",
+    431: "Request Header Fields Too Large",
+    501: "Not Implemented",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+    505: "HTTP Version Not Supported",
+}
+_STATUS = {
+    Reason.MALFORMED: 400,
+    Reason.NAME_UNRESOLVABLE: 502,
+    Reason.UPSTREAM_FAILURE: 502,
+    Reason.RATE_LIMIT: 503,
+}
+# RFC 9209 section 2.3. A policy's denial is always http_request_denied, whatever its cause: details says it.
+_ERRORS = {
+    Reason.MALFORMED: "http_request_error",
+    Reason.NAME_UNRESOLVABLE: "dns_error",
+    Reason.UPSTREAM_FAILURE: "destination_unavailable",
+    Reason.RATE_LIMIT: "connection_limit_reached",
+}
+_SENTENCES = {
+    Reason.RULE: "a rule denies it",
+    Reason.DEFAULT_DENY: "no rule allows it",
+    Reason.LISTED: "it is on a block list",
+    Reason.PRIVATE_ADDRESS: "that address is not on the public internet",
+    Reason.METADATA_ADDRESS: "that is the address of a metadata service",
+    Reason.DIRECT_ADDRESS: "addresses without a name are denied",
+    Reason.DNS_REBINDING: "the name leads to an address that is not on the public internet",
+    Reason.NAME_UNRESOLVABLE: "the name could not be resolved",
+    Reason.SNI_MISSING: "the TLS handshake names no server",
+    Reason.SNI_MISMATCH: "the TLS handshake names another server than the request",
+    Reason.HOST_MISMATCH: "the Host field names another server than the request",
+    Reason.ECH: "the TLS handshake hides the server's name",
+    Reason.NOT_TLS: "only TLS may pass through a tunnel",
+    Reason.PROTOCOL: "that protocol is not allowed here",
+    Reason.PORT: "that port is closed",
+    Reason.TOOL: "the program that asks is not allowed to",
+    Reason.MALFORMED: "the request is malformed",
+    Reason.RATE_LIMIT: "there are too many connections from this client",
+    Reason.UPSTREAM_FAILURE: "the server could not be reached",
+    Reason.INTERNAL_ERROR: "the gateway failed, and fails closed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer of the gateway's own."""
+
+    status: int
+    fields: tuple[tuple[str, str], ...]
+    body: bytes
+
+    @property
+    def phrase(self) -> str:
+        """The reason phrase of the status."""
+        return _PHRASES.get(self.status, "Error")
+
+
+def answer(
+    decision: Decision, ledger_id: str, request: Request | None, *, status: int | None = None, accept: str = ""
+) -> Answer:
+    """Say what was denied. `accept` chooses JSON when it asks for it; plain text is for everybody else."""
+    what = _subject(request)
+    why = explain(decision)
+    status = status or _STATUS.get(decision.reason, 403)
+    error = "connection_timeout" if status == 504 else _ERRORS.get(decision.reason, "http_request_denied")
+    if "application/json" in accept.lower():
+        kind = "application/json"
+        told = {"denied": what, "reason": decision.reason.value, "why": why, "rule": decision.rule, "decision": ledger_id}
+        body = json.dumps({name: clean(text) for name, text in told.items()}) + "\n"
+    else:
+        kind = "text/plain; charset=us-ascii"
+        quote = f" When asking about it, quote decision {ledger_id}." if ledger_id else ""
+        body = clean(f"The egress gateway denied {what}: {why} (reason: {decision.reason}).{quote}") + "\n"
+    fields = (
+        ("Content-Type", kind),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-store"),
+        ("Proxy-Status", f'egress-gateway; error={error}; details="{_quoted(f"{decision.reason}: {why}")}"'),
+        ("X-Gateway-Reason", decision.reason.value),
+        ("X-Gateway-Decision", clean(ledger_id)),
+    )
+    return Answer(status, fields, body.encode("ascii"))
+
+
+def render(reply: Answer) -> bytes:
+    """Write an answer as an HTTP/1.1 message that ends its connection."""
+    head = "".join(f"{name}: {value}\r\n" for name, value in reply.fields)
+    return f"HTTP/1.1 {reply.status} {reply.phrase}\r\n{head}Connection: close\r\n\r\n".encode("ascii") + reply.body
+
+
+def explain(decision: Decision) -> str:
+    """Return the cause as a phrase: the rule, the list entry, or what was seen."""
+    why = decision.detail or _SENTENCES.get(decision.reason, f"{decision.reason} does not allow it")
+    if decision.rule:
+        return f"{why} (rule {decision.rule})"
+    return why
+
+
+def clean(text: str) -> str:
+    """Return text as printable ASCII, everything else escaped."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if " " <= c <= "~" else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def _quoted(text: str) -> str:
+    """Return the inside of a structured-field string (RFC 9651 section 3.3.3)."""
+    return clean(text)[:400].replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _subject(request: Request | None) -> str:
+    host = getattr(request, "host", "")
+    port = getattr(request, "port", 0)
+    if not host:
+        return "a request"
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"

@@ -1,0 +1,175 @@
+"""What commands print: from values to rows, lines and JSON.
+
+Pure, but for reading the stored copy of a list to show the line that matched.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from gateway.config import Config
+from gateway.decision import Decision
+from gateway.document import Problem
+from gateway.explain import Stage, summary
+from gateway.feeds.report import Outcome, RefreshReport
+from gateway.feeds.store import read_line
+from gateway.units import render_duration
+
+type Rows = tuple[Sequence[str], list[Sequence[object]]]
+"""Headings, and rows under them."""
+
+
+def welcome(config: Config, roles: tuple[str, ...], program: str) -> Iterator[str]:
+    """Yield what a newcomer sees when everything serves: where, and what to try."""
+    yield f"gateway is running with {config.path} ({len(config.rules)} rules, {len(config.active_feeds)} lists)"
+    option = f"-c {config.path}"
+    if "dns" in roles:
+        yield f"  DNS    {'  '.join(config.file.dns.listen)}"
+    if "proxy" in roles:
+        yield f"  proxy  {'  '.join(config.file.proxy.listen)}"
+    yield "try, in another terminal:"
+    if "proxy" in roles:
+        place = config.file.proxy.listen[0]
+        yield f"  curl -x http://{place} https://example.com/"
+        yield f"  curl -v -x http://{place} https://pastebin.com/"
+    if "dns" in roles:
+        host, _, port = config.file.dns.listen[0].partition("://")[2].rpartition(":")
+        yield f"  dig @{host.strip('[]')} -p {port} dns.google"
+    yield f"  {program} explain {option} https://pastebin.com/"
+    yield f"  {program} ledger {option} --tail"
+    yield "Ctrl-C stops it."
+
+
+def problems_json(problems: list[Problem]) -> list[dict[str, Any]]:
+    """Return problems for JSON."""
+    return [asdict(problem) for problem in problems]
+
+
+# -- refresh -------------------------------------------------------------------------------------------------------
+
+
+def refresh_table(report: RefreshReport) -> Rows:
+    """Return one row for each list."""
+    rows: list[Sequence[object]] = [
+        (
+            feed.name,
+            feed.outcome.value,
+            feed.entries,
+            feed.rejected,
+            feed.dropped,
+            "-" if feed.age is None else render_duration(round(feed.age)),
+            feed.version[:12] or "-",
+            feed.reason,
+        )
+        for feed in report.feeds
+    ]
+    return ("list", "state", "entries", "rejected", "dropped", "age", "version", "note"), rows
+
+
+def findings(report: RefreshReport) -> Iterator[str]:
+    """Yield one line for everything about a refresh that needs attention."""
+    if report.problem:
+        yield f"nothing compiled: {report.problem}"
+    for feed in report.feeds:
+        if feed.outcome is Outcome.MISSING:
+            yield f"{feed.name}: not in force: {feed.reason}; run `gateway refresh` when it can be had"
+        elif feed.outcome is Outcome.KEPT:
+            yield f"{feed.name}: kept its last good copy: {feed.reason}"
+        if feed.account is None:
+            continue
+        for kind, counts in (("rejected", feed.account.rejected), ("dropped", feed.account.dropped)):
+            for reason, count in counts.items():
+                samples = feed.account.samples.get(reason, ())
+                shown = f", as in line {samples[0][0]}: {samples[0][1]!r}" if samples else ""
+                yield f"{feed.name}: {kind} {count}: {reason}{shown}"
+
+
+def refresh_json(report: RefreshReport) -> dict[str, Any]:
+    """Return a refresh for JSON."""
+    return {
+        "exit_code": report.exit_code,
+        "problem": report.problem,
+        "snapshot": str(report.snapshot),
+        "swapped": report.swapped,
+        "octets": report.octets,
+        "entries": report.entries,
+        "feeds": [
+            {
+                "name": feed.name,
+                "outcome": feed.outcome.value,
+                "reason": feed.reason,
+                "version": feed.version,
+                "age": feed.age,
+                "entries": feed.entries,
+                "rejected": dict(feed.account.rejected) if feed.account else {},
+                "unsupported": dict(feed.account.unsupported) if feed.account else {},
+                "dropped": dict(feed.account.dropped) if feed.account else {},
+            }
+            for feed in report.feeds
+        ],
+    }
+
+
+# -- explain -------------------------------------------------------------------------------------------------------
+
+
+def stage_table(stages: list[Stage]) -> Rows:
+    """Return one row for each stage."""
+    rows: list[Sequence[object]] = [
+        (
+            stage.name,
+            _verdict(stage.decision),
+            stage.decision.reason.value,
+            stage.decision.rule or "-",
+            f"{stage.decision.tls}: {summary(stage.decision)}" if stage.decision.tls else summary(stage.decision),
+        )
+        for stage in stages
+    ]
+    return ("stage", "verdict", "reason", "rule", "why"), rows
+
+
+def _verdict(decision: Decision) -> str:
+    return decision.verdict.value if decision.enforced else "would deny"
+
+
+def stage_notes(stages: list[Stage], config: Config, groups: tuple[str, ...], *, resolved: bool) -> Iterator[str]:
+    """Yield what a table has no room for: list lines, techniques, rules on trial, what was not judged."""
+    for stage in stages:
+        decision = stage.decision
+        if matched := decision.matched:
+            categories = ", ".join(matched.categories)
+            yield f"list {matched.list} ({categories}), version {matched.version}, line {matched.line}:"
+            yield f"    {read_line(config.state_dir, matched.list, matched.version, matched.line) or matched.entry}"
+        for reported in decision.reported:
+            yield f"rule {reported.rule} is on trial: it would deny at stage {stage.name} ({reported.reason})"
+        if decision.technique:
+            yield f"ATT&CK: {', '.join(decision.technique)}"
+    if config.clients:
+        yield f"client groups: {', '.join(groups) or 'none'}"
+    last = stages[-1]
+    if not last.decision.denied and last.decision.pending and not resolved:
+        yield "The name was not resolved: addresses are judged before connecting. Give --address to see how."
+
+
+def stage_json(stage: Stage, config: Config) -> dict[str, Any]:
+    """Return a stage for JSON."""
+    decision = stage.decision
+    matched = None
+    if decision.matched:
+        matched = asdict(decision.matched)
+        matched["text"] = read_line(
+            config.state_dir, decision.matched.list, decision.matched.version, decision.matched.line
+        )
+    return {
+        "stage": stage.name,
+        "verdict": decision.verdict.value,
+        "enforced": decision.enforced,
+        "reason": decision.reason.value,
+        "rule": decision.rule,
+        "detail": decision.detail,
+        "tls": decision.tls.value if decision.tls else None,
+        "pending": [fact.value for fact in decision.pending],
+        "matched": matched,
+        "technique": list(decision.technique),
+        "reported": [reported.rule for reported in decision.reported],
+    }

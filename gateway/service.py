@@ -1,0 +1,249 @@
+"""The supervisor: one parent that starts worker processes, restarts what dies, passes signals on, drains.
+
+It serves no traffic itself. Workers share their ports (SO_REUSEPORT), so the parent looks first whether somebody else
+holds one: the kernel would let a second gateway join silently and take half of the traffic.
+"""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateway.config import Config, load
+from gateway.document import ConfigError
+
+_LOG = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 30.0
+"""How long workers may take to finish what they have begun."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0  # between restarts of a worker that keeps dying
+_HEALTHY_SECONDS = 60.0  # a worker that lived this long starts again without a pause
+EXIT_CONFIG = 2
+"""Exit code of a process that could not start because of its configuration or its ports."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A place to listen, as the parent checks it."""
+
+    kind: socket.SocketKind
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        protocol = "udp" if self.kind is socket.SOCK_DGRAM else "tcp"
+        return f"{protocol} {f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+
+def listeners(config: Config, roles: tuple[str, ...]) -> Iterator[Listener]:
+    """Yield every place that the roles will listen on."""
+    if "dns" in roles:
+        for url in config.file.dns.listen:
+            scheme, _, authority = url.partition("://")
+            kind = socket.SOCK_DGRAM if scheme == "udp" else socket.SOCK_STREAM
+            yield _listener(kind, authority)
+    if "proxy" in roles:
+        for authority in config.file.proxy.listen:
+            yield _listener(socket.SOCK_STREAM, authority)
+
+
+def _listener(kind: socket.SocketKind, authority: str) -> Listener:
+    host, _, port = authority.rpartition(":")
+    return Listener(kind, host.strip("[]"), int(port))
+
+
+def listen_problem(listener: Listener) -> str | None:
+    """Try to bind a listener alone; return what is in the way and what to do, or None."""
+    family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
+    with socket.socket(family, listener.kind) as probe:
+        if listener.kind is socket.SOCK_STREAM:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free
+        try:
+            probe.bind((listener.host, listener.port))
+        except OSError as error:
+            return f"cannot listen on {listener}: {_remedy(error, listener)}"
+    return None
+
+
+def _remedy(error: OSError, listener: Listener) -> str:
+    if error.errno == errno.EADDRINUSE:
+        tool = "ss -lunp" if listener.kind is socket.SOCK_DGRAM else "ss -ltnp"
+        return f"the port is in use; find the program with '{tool} sport = :{listener.port}', or listen elsewhere"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "ports below 1024 need CAP_NET_BIND_SERVICE (or root); or listen on a higher port"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine does not have that address; see 'ip address'"
+    return f"{error.strerror or error}"
+
+
+def worker_count(setting: int | str) -> int:
+    """Return the number of worker processes: `auto` is one for each core this process may use."""
+    return len(os.sched_getaffinity(0)) if setting == "auto" else int(setting)
+
+
+class StartError(Exception):
+    """A worker could not start, and said why on standard error."""
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Keeps the workers of some roles running until told to stop."""
+
+    config: Config
+    roles: tuple[str, ...]
+    on_ready: Callable[[], None]
+    prepare: Callable[[Config], str | None]
+    """Brings the snapshot up to date with a configuration, in another thread; returns what is in the way, or None."""
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _reloads: set[asyncio.Task[None]] = field(default_factory=set)
+    _workers: dict[tuple[str, int], asyncio.subprocess.Process] = field(default_factory=dict)
+
+    async def run(self) -> int:
+        """Run until SIGTERM or SIGINT. Returns the exit code."""
+        problems = [found for listener in listeners(self.config, self.roles) if (found := listen_problem(listener))]
+        if problems:
+            for problem in problems:
+                _LOG.error("%s", problem)
+            return EXIT_CONFIG
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self._begin_reload)
+        code = 0
+        try:
+            async with asyncio.TaskGroup() as group:
+                started = [
+                    loop.create_future() for _ in self._plan()
+                ]  # one for each worker: set when it serves for the first time
+                for (role, index), future in zip(self._plan(), started, strict=True):
+                    group.create_task(self._keep(role, index, future))
+                await asyncio.gather(*started)
+                if not self._stopping.is_set():
+                    self.on_ready()
+                await self._stopping.wait()
+                await self._drain()
+        except* StartError:
+            code = EXIT_CONFIG
+            await self._drain()
+        return code
+
+    def _plan(self) -> list[tuple[str, int]]:
+        sizes = {"dns": self.config.file.dns.workers, "proxy": self.config.file.proxy.workers}
+        return [(role, index) for role in self.roles for index in range(worker_count(sizes[role]))]
+
+    async def _keep(self, role: str, index: int, started: asyncio.Future[None]) -> None:
+        """Start a worker and start it again whenever it dies."""
+        loop = asyncio.get_running_loop()
+        pause = _FIRST_PAUSE
+        while not self._stopping.is_set():
+            born = loop.time()
+            process, ready = await self._spawn(role, index)
+            self._workers[role, index] = process
+            if await ready and not started.done():
+                started.set_result(None)
+            code = await process.wait()
+            del self._workers[role, index]
+            if self._stopping.is_set():
+                break
+            if not started.done():
+                raise StartError(f"{role} worker {index} ended with code {code} before it served")
+            pause = _FIRST_PAUSE if loop.time() - born > _HEALTHY_SECONDS else min(pause * 2, _LONGEST_PAUSE)
+            _LOG.error("%s worker %s died (%s); starting it again in %.1fs", role, index, _cause(code), pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
+        if not started.done():
+            started.set_result(None)
+
+    async def _spawn(self, role: str, index: int) -> tuple[asyncio.subprocess.Process, asyncio.Future[bool]]:
+        """Start one worker. Its standard input is a lifeline: when this process is gone, the worker sees its end."""
+        read_end, write_end = os.pipe()
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway.worker", "--config", str(self.config.path)),
+            *("--role", role, "--index", str(index), "--ready-fd", str(write_end)),
+            stdin=asyncio.subprocess.PIPE,
+            pass_fds=(write_end,),
+        )
+        os.close(write_end)
+        return process, _readable(read_end)
+
+    def _begin_reload(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def _reload(self) -> None:
+        async with self._reloading:
+            try:
+                config = await asyncio.to_thread(load, self.config.path)
+                problems = [problem] if (problem := await asyncio.to_thread(self.prepare, config)) else []
+            except ConfigError as error:
+                problems = [str(problem) for problem in error.problems]
+            if problems:
+                for line in problems:
+                    _LOG.error("%s", line)
+                _LOG.error("reload refused: the old policy stays in force")
+                return
+            self._put_in_force(config)
+
+    def _put_in_force(self, config: Config) -> None:
+        if tuple(listeners(config, self.roles)) != tuple(listeners(self.config, self.roles)):
+            _LOG.warning("listeners changed: they take effect at the next start")
+        self.config = config
+        _LOG.info("reloading %s workers", len(self._workers))
+        for process in self._workers.values():
+            process.send_signal(signal.SIGHUP)
+
+    async def _drain(self) -> None:
+        """Ask all workers to finish, and end those that do not in time."""
+        self._stopping.set()
+        processes = list(self._workers.values())
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                for process in processes:
+                    await process.wait()
+        except TimeoutError:
+            _LOG.error("some workers did not finish within %s s and are ended", DRAIN_SECONDS)
+            for process in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+
+
+def _readable(read_end: int) -> "asyncio.Future[bool]":
+    """Return a future for the first octet from a pipe: true when one came, false at its end."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[bool] = loop.create_future()
+
+    def on_readable() -> None:
+        loop.remove_reader(read_end)
+        future.set_result(bool(os.read(read_end, 1)))
+        os.close(read_end)
+
+    loop.add_reader(read_end, on_readable)
+    return future
+
+
+def _cause(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def prepare_state_dir(state_dir: Path) -> str | None:
+    """Create the state directory, private to its owner; return what is in the way, or None."""
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        state_dir.chmod(0o700)
+    except OSError as error:
+        return f"state_dir {state_dir} cannot be used: {error.strerror or error}; give another in the policy file"
+    if not os.access(state_dir, os.W_OK | os.X_OK):
+        return f"state_dir {state_dir} is not writable for this user; give another in the policy file"
+    return None

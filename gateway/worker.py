@@ -1,0 +1,134 @@
+"""One worker process: serves one role until told to stop. Started by `gateway.service`, not by hand.
+
+SIGTERM drains, SIGHUP reloads, a new snapshot on disk is picked up by itself. When the parent is gone, its end of
+standard input closes, and the worker stops too.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvloop
+
+from gateway.dns import server as dns_server
+from gateway.dns.resolver import Resolver
+from gateway.document import ConfigError
+from gateway.ledger import Ledger
+from gateway.proxy import server as proxy_server
+from gateway.runtime import Runtime, load_state, snapshot_stamp
+from gateway.service import EXIT_CONFIG
+
+_LOG = logging.getLogger(__name__)
+_SNAPSHOT_CHECK_SECONDS = 2.0
+
+
+@dataclass(slots=True)
+class Worker:
+    """A role, the runtime it uses and the signals it obeys."""
+
+    role: str
+    index: int
+    runtime: Runtime
+    ready: Callable[[], None]
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _reloads: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def run(self) -> None:
+        """Serve until stopped."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.stop.set)
+        loop.add_signal_handler(signal.SIGINT, lambda: None)  # the parent gets it too, and says when to stop
+        loop.add_signal_handler(signal.SIGHUP, self._begin_reload)
+        loop.add_reader(sys.stdin.fileno(), self._parent_gone)
+        async with asyncio.TaskGroup() as group:
+            watch = group.create_task(self._watch_snapshot())
+            if self.role == "dns":
+                await dns_server.serve(self.runtime, stop=self.stop, ready=self.ready)
+            else:
+                resolver = Resolver.from_runtime(self.runtime)
+                await proxy_server.serve(self.runtime, resolver, stop=self.stop, ready=self.ready)
+            watch.cancel()
+
+    def _parent_gone(self) -> None:
+        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        self.stop.set()
+
+    def _begin_reload(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def _reload(self) -> None:
+        """Load policy and lists anew, off the event loop, and put them in force. On any problem the old ones stay."""
+        async with self._reloading:
+            state = self.runtime.state
+            try:
+                fresh = await asyncio.to_thread(load_state, state.config.path, state.generation + 1)
+            except (ConfigError, OSError, ValueError) as error:
+                _LOG.error("reload refused, the old policy stays in force: %s", error)
+                self.runtime.ledger.change("policy-refused", str(error))
+                return
+            self.runtime.swap(fresh)
+
+    async def _watch_snapshot(self) -> None:
+        while True:
+            await asyncio.sleep(_SNAPSHOT_CHECK_SECONDS)
+            state = self.runtime.state
+            if snapshot_stamp(state.config) != state.stamp:
+                await self._reload()
+
+
+def main() -> int:
+    """Run a worker. Returns its exit code."""
+    parser = argparse.ArgumentParser(prog="gateway.worker", description="Started by `gateway run`.")
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--role", choices=("dns", "proxy"), required=True)
+    parser.add_argument("--index", type=int, required=True)
+    parser.add_argument("--ready-fd", type=int, required=True)
+    options = parser.parse_args()
+    logging.basicConfig(
+        format=f"%(asctime)s %(levelname)s {options.role}-{options.index}: %(message)s", level=logging.INFO
+    )
+
+    def ready() -> None:
+        os.write(options.ready_fd, b"1")
+        os.close(options.ready_fd)
+
+    try:
+        state = load_state(options.config, 1)
+    except (ConfigError, OSError, ValueError) as error:
+        _LOG.error("%s", error)
+        return EXIT_CONFIG
+    settings = state.config.file.ledger
+    ledger = Ledger(
+        state.config.state_dir / "ledger",
+        role=options.role,
+        worker=options.index,
+        clock=time.time,
+        rotate=settings.rotate,
+        keep=settings.keep,
+        allowed_dns=settings.allowed_dns,
+    )
+    worker = Worker(options.role, options.index, Runtime(state, ledger), ready)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(worker.run())
+    except* OSError as group:  # ListenError is one
+        for error in group.exceptions:
+            _LOG.error("%s", error)
+        return EXIT_CONFIG
+    finally:
+        ledger.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,13 @@
+"""What all tests share: how hard hypothesis searches."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# Examples are quick, but the first one of a process pays for imports and caches: a deadline would only be noise.
+settings.register_profile("fast", deadline=None, max_examples=100)
+settings.register_profile("deep", deadline=None, max_examples=5000)
+settings.register_profile(
+    "ci", deadline=None, max_examples=300, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))

@@ -1,0 +1,499 @@
+"""Tests for gateway.dns.resolver."""
+
+import asyncio
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+from dnslib import QTYPE, RCODE, RR, A, DNSRecord
+
+from gateway.decision import Decision, Reason, Verdict
+from gateway.dns.resolver import MAX_PER_CLIENT, Miss, ResolutionError, Resolver
+from gateway.dns.settings import Endpoint
+from gateway.request import DnsAnswer, DnsQuery, Request
+from gateway.rule import Rule
+from tests.gateway.dns.support import (
+    BATCH,
+    WEB,
+    Clock,
+    PolicyJudge,
+    a_judge,
+    a_policy,
+    addresses,
+    ask,
+    ede,
+    parse,
+)
+from tests.peers.dns_upstream import Message, Reply, upstream, zone
+
+ZONE = {
+    "www.example.com": ["192.0.2.1", "2001:db8::1"],
+    "public.example": ["93.184.215.14", "2606:4700::1"],
+    "alias.example": ["=public.example"],
+    "cloaked.example": ["=tracker.bad.example"],
+    "tracker.bad.example": ["93.184.215.15"],
+    "rebind.example": ["127.0.0.1"],
+    "mixed.example": ["93.184.215.14", "10.0.0.1"],
+    "host.corp.test": ["10.9.8.7"],
+}
+
+
+async def test_an_allowed_name_is_answered() -> None:
+    """An allowed name gets the upstream's answer with the client's id, question and case."""
+    async with upstream(zone(ZONE)) as up:
+        resolver = Resolver(a_judge(up.endpoint))
+        reply = await resolver.answer(WEB, ask("PubLic.Example", ident=4711))
+        assert addresses(reply) == ["93.184.215.14"]
+        message = parse(reply)
+        assert (message.header.id, str(message.q.qname)) == (4711, "PubLic.Example.")
+        assert (message.header.ra, message.header.rd, message.header.aa) == (1, 1, 0)
+        assert str(message.rr[0].rname) == "PubLic.Example."
+
+
+@pytest.mark.parametrize("name", ["bad.example", "BAD.example", "x.Y.bad.EXAMPLE", "bad.example."])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_denied_name_causes_no_upstream_query(name: str, stream: bool) -> None:
+    """A denied name is answered without asking anybody, in any spelling, over any transport."""
+    async with upstream(zone(ZONE)) as up:
+        judge = a_judge(up.endpoint)
+        resolver = Resolver(judge)
+        for _ in range(3):
+            reply = resolver.answer_now(WEB, ask(name), stream=stream)
+            assert parse(reply).header.rcode == RCODE.NXDOMAIN
+        assert up.queries == []
+        assert judge.reasons == [Reason.LISTED] * 3
+
+
+async def test_every_denial_is_recorded_and_its_id_given() -> None:
+    """A repeated denial is recorded each time, and the client is told the id of its own record."""
+    judge = a_judge()
+    resolver = Resolver(judge)
+    texts = [ede(resolver.answer_now(peer, ask("bad.example"))) for peer in (WEB, WEB, BATCH)]
+    assert texts == [(15, f"listed threats threats id=r{number}") for number in (1, 2, 3)]
+    clients = [str(request.client.address) for request, _ in judge.records]
+    assert clients == [WEB, WEB, BATCH]
+
+
+async def test_no_extended_error_without_edns() -> None:
+    """A client that sent no EDNS gets no OPT record."""
+    assert parse(Resolver(a_judge()).answer_now(WEB, ask("bad.example", edns=False))).ar == []
+
+
+async def test_the_cache_does_not_answer_for_a_denied_client() -> None:
+    """An answer fetched by an allowed client is not served to a denied one, nor the other way round."""
+    rule = Rule(name="not-for-batch", action=Verdict.DENY, clients=("batch",), domains=("public.example",))
+    async with upstream(zone(ZONE)) as up:
+        resolver = Resolver(a_judge(up.endpoint, policy=a_policy(rule)))
+        for _ in range(3):
+            assert addresses(await resolver.answer(WEB, ask("public.example"))) == ["93.184.215.14"]
+            assert parse(await resolver.answer(BATCH, ask("public.example"))).header.rcode == RCODE.NXDOMAIN
+        assert up.names == ["public.example"]
+
+
+async def test_a_new_policy_counts_at_once() -> None:
+    """A name answered from the fast path is denied as soon as the policy says so, and allowed again after that."""
+    rule = Rule(name="no", action=Verdict.DENY, domains=("public.example",))
+    async with upstream(zone(ZONE)) as up:
+        judge = a_judge(up.endpoint)
+        resolver = Resolver(judge)
+        before = judge.policy
+        for policy, code in ((before, 0), (before, 0), (a_policy(rule), 3), (before, 0), (a_policy(rule), 3)):
+            judge.policy = policy
+            assert parse(await resolver.answer(WEB, ask("public.example"))).header.rcode == code
+        assert len(up.queries) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        pytest.param("rebind.example", Reason.DNS_REBINDING, id="loopback"),
+        pytest.param("mixed.example", Reason.DNS_REBINDING, id="private beside public"),
+        pytest.param("host.corp.test", Reason.DNS_REBINDING, id="private without a forward zone"),
+        pytest.param("cloaked.example", Reason.LISTED, id="CNAME to a listed name"),
+    ],
+)
+async def test_answers_are_judged(name: str, reason: Reason) -> None:
+    """An answer that points where the policy forbids is denied, fresh and from the cache."""
+    async with upstream(zone(ZONE)) as up:
+        judge = a_judge(up.endpoint)
+        resolver = Resolver(judge)
+        for _ in range(3):
+            reply = await resolver.answer(WEB, ask(name))
+            assert parse(reply).header.rcode == RCODE.NXDOMAIN
+            assert addresses(reply) == []
+        assert judge.reasons == [reason] * 3
+        assert len(up.queries) == 1
+
+
+async def test_a_forward_zone_is_trusted_and_its_names_go_nowhere_else() -> None:
+    """The longest forward zone gets the query, and private addresses from it are fine."""
+    async with upstream(zone({})) as default, upstream(zone({})) as outer, upstream(zone(ZONE)) as inner:
+        forward = {"test": (outer.endpoint,), "corp.test": (inner.endpoint,)}
+        resolver = Resolver(a_judge(default.endpoint, forward=forward))
+        assert addresses(await resolver.answer(WEB, ask("host.corp.test"))) == ["10.9.8.7"]
+        assert (default.names, outer.names, inner.names) == ([], [], ["host.corp.test"])
+
+
+async def test_local_records_are_answered_here() -> None:
+    """Configured records answer A and AAAA, NODATA otherwise, and are trusted."""
+    records = {"gw.corp.example": (ip_address("10.0.0.1"), ip_address("fd00::1"))}
+    resolver = Resolver(a_judge(records=records))
+    assert addresses(resolver.answer_now(WEB, ask("gw.corp.example"))) == ["10.0.0.1"]
+    assert addresses(resolver.answer_now(WEB, ask("GW.corp.example", "AAAA"))) == ["fd00::1"]
+    text = parse(resolver.answer_now(WEB, ask("gw.corp.example", "TXT")))
+    assert (text.header.rcode, len(text.rr), len(text.auth)) == (0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "expected"),
+    [
+        ("localhost", 0, ["127.0.0.1"]),
+        ("a.LocalHost", 0, ["127.0.0.1"]),
+        ("printer.local", 3, []),
+        ("abc.onion", 3, []),
+        ("x.invalid", 3, []),
+    ],
+)
+async def test_special_names_are_never_sent_upstream(name: str, code: int, expected: list[str]) -> None:
+    """Names that have no place in the DNS are answered here."""
+    async with upstream(zone(ZONE)) as up:
+        reply = await Resolver(a_judge(up.endpoint)).answer(WEB, ask(name))
+        assert (parse(reply).header.rcode, addresses(reply)) == (code, expected)
+        assert up.queries == []
+
+
+async def test_a_special_name_may_be_forwarded() -> None:
+    """`.local` goes to the upstream that is configured for it."""
+    async with upstream(zone({"printer.local": ["10.1.1.1"]})) as up:
+        resolver = Resolver(a_judge(forward={"local": (up.endpoint,)}))
+        assert addresses(await resolver.answer(WEB, ask("printer.local"))) == ["10.1.1.1"]
+
+
+async def test_any_is_answered_minimally() -> None:
+    """ANY gets one HINFO record (RFC 8482), and a denied name stays denied."""
+    async with upstream(zone(ZONE)) as up:
+        resolver = Resolver(a_judge(up.endpoint))
+        reply = parse(resolver.answer_now(WEB, ask("public.example", "ANY")))
+        assert [QTYPE[record.rtype] for record in reply.rr] == ["HINFO"]
+        assert parse(resolver.answer_now(WEB, ask("bad.example", "ANY"))).header.rcode == RCODE.NXDOMAIN
+        assert up.queries == []
+
+
+@pytest.mark.parametrize(
+    ("patch", "code"),
+    [
+        pytest.param(lambda d: d[:2] + b"\x28\0" + d[4:], 5 - 1, id="opcode UPDATE"),
+        pytest.param(lambda d: d[:-2] + b"\0\3", 5, id="class CH"),
+        pytest.param(lambda d: d[:-4] + b"\0\xfc\0\1", 5, id="AXFR"),
+        pytest.param(lambda d: d + b"x", 1, id="trailing octet"),
+    ],
+)
+async def test_what_is_not_for_a_resolver_is_refused_and_recorded(patch: Any, code: int) -> None:
+    """Unfit queries get the code that says so, and one record."""
+    judge = a_judge()
+    reply = Resolver(judge).answer_now(WEB, patch(ask("public.example", edns=False)))
+    assert isinstance(reply, bytes)
+    assert reply[3] & 0xF == code
+    assert len(judge.records) == 1
+
+
+async def test_responses_get_no_answer() -> None:
+    """A response sent to the resolver is dropped: two servers must not answer each other for ever."""
+    packet = bytearray(ask("public.example"))
+    packet[2] |= 0x80
+    assert Resolver(a_judge()).answer_now(WEB, bytes(packet)) is None
+
+
+async def test_ttls_count_down() -> None:
+    """Answers from the cache say how much of their time is left, and are fetched anew after it."""
+    clock = Clock()
+    async with upstream(zone(ZONE, ttl=100)) as up:
+        resolver = Resolver(a_judge(up.endpoint), clock)
+        seen = []
+        for now in (0, 0, 40, 40, 99.5, 100):
+            clock.now = 1000 + now
+            for packet in (ask("public.example"), ask("public.example", size=4096), ask("public.example", edns=False)):
+                reply = parse(await resolver.answer(WEB, packet))
+                seen.append(reply.rr[0].ttl)
+        assert seen == [100] * 6 + [60] * 6 + [1] * 3 + [100] * 3
+        assert len(up.queries) == 2
+
+
+async def test_the_fast_path_keeps_types_apart() -> None:
+    """Types whose numbers differ only in the bit of letter case (65 HTTPS, 97) are different questions."""
+    async with upstream(zone(ZONE)) as up:
+        resolver = Resolver(a_judge(up.endpoint))
+        for qtype in ("TYPE65", "TYPE97", "TYPE65", "TYPE97"):
+            query = bytearray(ask("public.example", "A", edns=False))
+            query[-3] = int(qtype[4:])
+            reply = await resolver.answer(WEB, bytes(query))
+            assert isinstance(reply, bytes)
+            assert parse(reply).q.qtype == int(qtype[4:])
+        assert [query.q.qtype for query, _ in up.queries] == [65, 97]
+
+
+async def test_report_mode_lets_pass_and_records_each_time() -> None:
+    """A rule on trial changes no answer and leaves one record for each query."""
+    rule = Rule(name="trial", action=Verdict.DENY, report=True, domains=("public.example",))
+    async with upstream(zone(ZONE)) as up:
+        judge = a_judge(up.endpoint, policy=a_policy(rule))
+        resolver = Resolver(judge)
+        for _ in range(3):
+            assert addresses(await resolver.answer(WEB, ask("public.example"))) == ["93.184.215.14"]
+        queries = [request for request, _ in judge.records if isinstance(request, DnsQuery)]
+        assert len(queries) == 3
+
+
+async def test_allowed_queries_are_recorded_on_demand() -> None:
+    """With `ledger.allowed_dns`, every allowed query is recorded, cached or not."""
+    async with upstream(zone(ZONE)) as up:
+        judge = a_judge(up.endpoint, record_allowed=True)
+        resolver = Resolver(judge)
+        for _ in range(3):
+            await resolver.answer(WEB, ask("public.example"))
+        assert len([1 for request, _ in judge.records if isinstance(request, DnsAnswer)]) == 3
+
+
+async def test_identical_questions_are_asked_once() -> None:
+    """Clients that wait for the same answer share one upstream query."""
+    go = asyncio.Event()
+
+    async def handle(query: Message, _: str) -> Reply:
+        await go.wait()
+        return query.reply()
+
+    async with upstream(handle) as up:
+        resolver = Resolver(a_judge(up.endpoint))
+        async with asyncio.TaskGroup() as group:
+            waiting = [group.create_task(resolver.answer(f"10.1.0.{n}", ask("same.example"))) for n in range(20)]
+            await up.asked.wait()
+            go.set()
+        assert {parse(task.result()).header.rcode for task in waiting} == {0}
+        assert len(up.queries) == 1
+
+
+async def test_a_client_that_goes_away_does_not_take_the_answer_with_it() -> None:
+    """Cancelling the first of two waiting clients leaves the other's answer on its way."""
+    go = asyncio.Event()
+
+    async def handle(query: Message, _: str) -> Reply:
+        await go.wait()
+        reply = query.reply()
+        reply.add_answer(RR(query.q.qname, QTYPE.A, rdata=A("93.184.215.14"), ttl=9))
+        return reply
+
+    async with upstream(handle) as up:
+        resolver = Resolver(a_judge(up.endpoint))
+        loop = asyncio.get_running_loop()
+        first = loop.create_task(resolver.answer(WEB, ask("same.example")))
+        await up.asked.wait()
+        second = loop.create_task(resolver.answer(BATCH, ask("same.example")))
+        await asyncio.sleep(0)
+        first.cancel()
+        go.set()
+        assert addresses(await second) == ["93.184.215.14"]
+        assert len(up.queries) == 1
+
+
+async def test_upstream_failure_is_told_and_recorded() -> None:
+    """Without a usable upstream the answer is SERVFAIL with an extended error, and the ledger says why."""
+    for handle, code in ((lambda query, _: b"\0" * 40, 22), (None, 22)):
+        if handle is None:
+            judge = a_judge()
+            reply = await Resolver(judge).answer(WEB, ask("public.example"))
+        else:
+            async with upstream(handle) as up:
+                judge = a_judge(up.endpoint)
+                reply = await Resolver(judge).answer(WEB, ask("public.example"))
+        assert parse(reply).header.rcode == RCODE.SERVFAIL
+        found = ede(reply)
+        assert found is not None
+        assert (found[0], found[1]) == (code, "upstream-failure id=r1")
+        assert judge.reasons == [Reason.UPSTREAM_FAILURE]
+
+
+async def test_one_client_cannot_take_all_slots() -> None:
+    """A client with too many queries on their way is told so; another one is served."""
+    go = asyncio.Event()
+
+    async def handle(query: Message, _: str) -> Reply:
+        await go.wait()
+        return query.reply()
+
+    async with upstream(handle) as up:
+        judge = a_judge(up.endpoint)
+        resolver = Resolver(judge)
+        loop = asyncio.get_running_loop()
+        flood = [
+            loop.create_task(resolver.answer(WEB, ask("same.example", ident=n))) for n in range(MAX_PER_CLIENT + 1)
+        ]
+        done, _ = await asyncio.wait(flood, return_when=asyncio.FIRST_COMPLETED)
+        assert [parse(task.result()).header.rcode for task in done] == [RCODE.SERVFAIL]
+        assert judge.reasons == [Reason.RATE_LIMIT]
+        other = loop.create_task(resolver.answer(BATCH, ask("same.example")))
+        go.set()
+        assert parse(await other).header.rcode == 0
+        await asyncio.gather(*flood)
+
+
+class Exploding(PolicyJudge):
+    """A judge that fails in one place."""
+
+    fail_on: type[Request] = DnsQuery
+
+    def judge(self, request: Request) -> tuple[Decision, str]:
+        """Fail where the test says; flaws are still judged."""
+        if isinstance(request, self.fail_on) and not getattr(request, "flaw", None):
+            raise RuntimeError("boom")
+        return super().judge(request)
+
+
+@pytest.mark.parametrize("stage", [DnsQuery, DnsAnswer])
+async def test_an_exception_fails_closed(stage: type[Request], caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever breaks while a query is handled, the answer is SERVFAIL and the ledger says internal-error."""
+    async with upstream(zone(ZONE)) as up:
+        plain = a_judge(up.endpoint)
+        judge = Exploding(plain.policy, plain.settings)
+        judge.fail_on = stage
+        resolver = Resolver(judge)
+        for _ in range(2):
+            reply = await resolver.answer(WEB, ask("public.example"))
+            assert parse(reply).header.rcode == RCODE.SERVFAIL
+            assert addresses(reply) == []
+        assert judge.reasons == [Reason.INTERNAL_ERROR] * 2
+        assert len(up.queries) == (stage is DnsAnswer)
+    assert "boom" in caplog.text
+
+
+async def test_large_answers_are_cut_over_udp_only() -> None:
+    """An answer beyond the client's limit comes with TC=1 over UDP and whole over TCP."""
+
+    def handle(query: Message, _: str) -> Reply:
+        reply = query.reply()
+        for number in range(40):
+            reply.add_answer(RR(query.q.qname, QTYPE.A, rdata=A(f"93.184.215.{number}"), ttl=60))
+        return reply
+
+    async with upstream(handle) as up:
+        resolver = Resolver(a_judge(up.endpoint))
+        for edns, size, expected in ((False, 0, 0), (True, 600, 0), (True, 1232, 40), (True, 4096, 40)):
+            for _ in range(2):
+                reply = await resolver.answer(WEB, ask("big.example", edns=edns, size=size))
+                assert isinstance(reply, bytes)
+                assert (parse(reply).header.tc, len(addresses(reply))) == (int(not expected), expected)
+        reply = await resolver.answer(WEB, ask("big.example", edns=False), stream=True)
+        assert len(addresses(reply)) == 40
+
+
+async def test_a_changed_configuration_changes_upstreams_at_once() -> None:
+    """After a reload with other upstreams, nothing from the old ones is served."""
+    async with upstream(zone({"a.example": ["93.184.215.1"]})) as old, upstream(
+        zone({"a.example": ["93.184.215.2"]})
+    ) as new:
+        judge = a_judge(old.endpoint)
+        resolver = Resolver(judge)
+        assert addresses(await resolver.answer(WEB, ask("a.example"))) == ["93.184.215.1"]
+        judge.settings = judge.settings._replace(upstreams=(new.endpoint,))
+        judge.policy = a_policy()
+        assert addresses(await resolver.answer(WEB, ask("a.example"))) == ["93.184.215.2"]
+
+
+async def test_mapped_and_scoped_client_addresses() -> None:
+    """A client is the same behind an IPv4-mapped address, and a zone index does not matter."""
+    rule = Rule(name="no", action=Verdict.DENY, clients=("batch",), domains=("public.example",))
+    records = {"public.example": (ip_address("93.184.215.14"),)}
+    resolver = Resolver(a_judge(policy=a_policy(rule), records=records))
+    assert addresses(resolver.answer_now(f"::ffff:{BATCH}", ask("public.example"))) == []
+    assert addresses(resolver.answer_now(f"::ffff:{WEB}", ask("public.example"))) != []
+    assert addresses(resolver.answer_now("fe80::1%eth0", ask("public.example"))) != []
+
+
+# -- lookup: for the proxy -----------------------------------------------------------------------------------------
+
+
+async def test_lookup_returns_both_families_and_the_chain() -> None:
+    """The proxy gets every address of a name, IPv4 first, with the names on the way."""
+    async with upstream(zone(ZONE)) as up:
+        resolver = Resolver(a_judge(up.endpoint))
+        found = await resolver.lookup("alias.example")
+        assert [str(address) for address in found.addresses] == ["93.184.215.14", "2606:4700::1"]
+        assert (found.chain, found.trusted) == (("public.example",), False)
+        again = await resolver.lookup("alias.example", families=(6,))
+        assert [str(address) for address in again.addresses] == ["2606:4700::1"]
+        assert len(up.queries) == 2
+
+
+async def test_lookup_asks_no_dns_policy() -> None:
+    """The proxy has its own stages: what DNS clients may not have is looked up for it, and judged at Dial."""
+    async with upstream(zone(ZONE)) as up:
+        judge = a_judge(up.endpoint)
+        found = await Resolver(judge).lookup("rebind.example")
+        assert [str(address) for address in found.addresses] == ["127.0.0.1"]
+        assert judge.asked == []
+
+
+async def test_lookup_survives_one_failing_family() -> None:
+    """An upstream that fails on AAAA does not hide the A records."""
+
+    def handle(query: Message, protocol: str) -> Reply:
+        if query.q.qtype == QTYPE.AAAA:
+            reply = query.reply()
+            reply.header.rcode = RCODE.SERVFAIL
+            return reply
+        return zone(ZONE)(query, protocol)
+
+    async with upstream(handle) as up:
+        found = await Resolver(a_judge(up.endpoint)).lookup("public.example")
+        assert [str(address) for address in found.addresses] == ["93.184.215.14"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("missing.example", "does not exist"),
+        ("printer", "single label"),
+        ("abc.onion", "does not exist"),
+    ],
+)
+async def test_lookup_says_why_not(name: str, text: str) -> None:
+    """A name without addresses raises ResolutionError with the cause."""
+    async with upstream(zone(ZONE)) as up:
+        with pytest.raises(ResolutionError, match=text):
+            await Resolver(a_judge(up.endpoint)).lookup(name)
+    with pytest.raises(ResolutionError, match="no upstream to ask"):
+        await Resolver(a_judge()).lookup("public.example")
+
+
+async def test_lookup_knows_local_names() -> None:
+    """Configured records, `localhost` and forward zones hold for the proxy as well, even single labels."""
+    async with upstream(zone({"host.corp.test": ["10.9.8.7"]})) as up:
+        records = {"gw": (ip_address("10.0.0.1"),)}
+        resolver = Resolver(a_judge(records=records, forward={"corp.test": (up.endpoint,)}))
+        assert [str(a) for a in (await resolver.lookup("gw")).addresses] == ["10.0.0.1"]
+        assert [str(a) for a in (await resolver.lookup("localhost")).addresses] == ["127.0.0.1", "::1"]
+        found = await resolver.lookup("host.corp.test")
+        assert (found.trusted, [str(a) for a in found.addresses]) == (True, ["10.9.8.7"])
+
+
+async def test_closing_gives_up_what_is_on_its_way() -> None:
+    """Closing a resolver cancels its upstream queries."""
+
+    async def handle(_query: Message, _: str) -> Reply:
+        await asyncio.Event().wait()
+        return None
+
+    async with upstream(handle) as up:
+        resolver = Resolver(a_judge(up.endpoint, timing=(60.0, 60.0)))
+        miss = resolver.answer_now(WEB, ask("slow.example"))
+        assert isinstance(miss, Miss)
+        waiting = asyncio.get_running_loop().create_task(resolver.answer_later(miss))
+        await up.asked.wait()
+        await resolver.close()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+
+def test_endpoints_print_as_they_are_written() -> None:
+    """An endpoint's text is what the configuration says."""
+    assert str(Endpoint("tcp", ip_address("::1"), 53)) == "tcp://[::1]:53"
+    assert DNSRecord is not None

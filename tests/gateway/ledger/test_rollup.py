@@ -1,0 +1,76 @@
+"""Roll-up of repeats."""
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.ledger.rollup import Repeats, Rollup
+
+steps = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.floats(-100, 100), st.booleans()), max_size=200)
+
+
+@given(steps, st.integers(1, 5))
+def test_nothing_counted_is_lost(sequence: list[tuple[str, float, bool]], limit: int) -> None:
+    """Firsts and counts add up to all that was counted, for every order, clock (even one set back) and limit."""
+    rollup: Rollup[str] = Rollup(60.0, limit)
+    now = 1000.0
+    firsts: dict[str, int] = {}
+    counted: dict[str, int] = {}
+    closed: list[Repeats[str]] = []
+    for key, step, look in sequence:
+        now += step
+        counted[key] = counted.get(key, 0) + 1
+        if rollup.repeat(key, now) is None:
+            firsts[key] = firsts.get(key, 0) + 1
+            closed += rollup.begin(key, key, now)
+        if look:
+            closed += rollup.expired(now)
+        assert len(rollup) <= limit
+    closed += rollup.expired(math.inf)
+    assert not len(rollup)
+    for repeats in closed:
+        assert repeats.count > 0
+        firsts[repeats.item] += repeats.count
+    assert firsts == counted
+
+
+def test_repeats_within_the_window_come_out_together() -> None:
+    """Repeats are counted for a minute from the first, with the time of the first and the last of them."""
+    rollup: Rollup[str] = Rollup()
+    assert rollup.repeat("k", 0.0) is None
+    assert rollup.begin("k", "id", 0.0) == []
+    assert [rollup.repeat("k", float(second)) for second in (1, 5, 59)] == ["id"] * 3
+    assert rollup.expired(59.9) == []
+    (repeats,) = rollup.expired(60.0)
+    assert (repeats.span.count, repeats.span.first, repeats.span.last) == (3, 1.0, 59.0)
+    assert rollup.repeat("k", 60.0) is None
+
+
+def test_a_first_without_repeats_leaves_nothing() -> None:
+    """What came once was written once and is not mentioned again."""
+    rollup: Rollup[str] = Rollup()
+    rollup.begin("k", "id", 0.0)
+    assert rollup.due(61.0)
+    assert rollup.expired(61.0) == []
+    assert not rollup.due(61.0)
+
+
+def test_beyond_the_limit_the_oldest_is_closed() -> None:
+    """A new kind pushes out the oldest, whose repeats are handed over."""
+    rollup: Rollup[str] = Rollup(limit=2)
+    for key in "ab":
+        rollup.begin(key, key, 0.0)
+        rollup.repeat(key, 1.0)
+    (oldest,) = rollup.begin("c", "c", 2.0)
+    assert (oldest.item, oldest.count) == ("a", 1)
+
+
+def test_few_are_closed_at_once() -> None:
+    """One call closes no more windows than it was told to."""
+    rollup: Rollup[int] = Rollup()
+    for key in range(10):
+        rollup.begin(key, key, 0.0)
+        rollup.repeat(key, 1.0)
+    assert len(rollup.expired(100.0, 4)) == 4
+    assert rollup.due(100.0)

@@ -1,0 +1,400 @@
+"""The policy: its laws, and what a table cannot say. What it decides case by case is in `test_corpus.py`."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.decision import Decision, Fact, Point, Reason, Tls, Verdict
+from gateway.domainset import NoLists
+from gateway.names import embedded_addresses
+from gateway.policy import Policy
+from gateway.request import Client, DnsAnswer, DnsQuery, HttpRequest, Request, TlsHello, Tunnel
+from gateway.rule import HttpConditions, Rule
+from tests.builders import (
+    TXT,
+    a_client,
+    a_dial,
+    a_hello,
+    a_policy,
+    a_query,
+    a_request,
+    a_tunnel,
+    allow,
+    an_address,
+    an_answer,
+    deny,
+    networks,
+)
+from tests.naive_lists import NaiveLists
+from tests.naive_policy import NaivePolicy, outcome_of
+from tests.snapshots import snapshot_of
+from tests.strategies import GROUPS, LISTS, defaults, requests, rule_lists, rules
+
+SNAPSHOT = snapshot_of(LISTS)
+NAIVE_LISTS = NaiveLists(LISTS)
+
+
+# -- the engine and its oracle --------------------------------------------------------------------------------------
+
+
+@given(
+    rule_lists(), defaults, st.sampled_from((False, False, False, True)), st.lists(requests, min_size=1, max_size=5)
+)
+def test_engine_equals_naive_walk(
+    ruleset: tuple[Rule, ...], default: dict[Point, Verdict], report: bool, asked: list[Request]
+) -> None:
+    """The index of bit masks decides as a walk over the rules, one condition after the other, does."""
+    policy = Policy(rules=ruleset, clients=GROUPS, default=default, report=report, lists=SNAPSHOT)
+    naive = NaivePolicy(ruleset, GROUPS, default, report, NAIVE_LISTS)
+    for request in asked:
+        expected = naive.decide(request)
+        decision = policy.decide(request)
+        assert outcome_of(decision, expected.protection) == expected, decision
+
+
+@given(rule_lists(), defaults, st.booleans(), requests)
+def test_total_and_deterministic(
+    ruleset: tuple[Rule, ...], default: dict[Point, Verdict], report: bool, request: Request
+) -> None:
+    """A request gets one decision, never `internal-error`, and the same from a policy that has seen others."""
+    policy = Policy(rules=ruleset, clients=GROUPS, default=default, report=report, lists=SNAPSHOT)
+    first = policy.decide(request)
+    dials_elsewhere = first.reason is Reason.INTERNAL_ERROR and first.detail.startswith("asked to dial")
+    assert first.reason is not Reason.INTERNAL_ERROR or dials_elsewhere
+    for other in (a_query(), a_tunnel(), a_hello(), a_request(), a_dial()):
+        policy.decide(other)
+    again = Policy(rules=ruleset, clients=GROUPS, default=default, report=report, lists=SNAPSHOT)
+    assert policy.decide(request) == first == again.decide(request)
+
+
+wild_text = st.text(max_size=300) | st.binary(max_size=300).map(lambda data: data.decode("utf-8", "surrogateescape"))
+wild_client = st.builds(
+    Client,
+    address=st.ip_addresses(),
+    user=st.none() | wild_text,
+    certificate=st.none() | wild_text,
+)
+wild_host = wild_text | st.ip_addresses()
+wild_tunnel = st.builds(
+    Tunnel, client=wild_client, host=wild_host, port=st.integers(-1, 70000), user_agent=wild_text, flaw=st.none()
+)
+wild_hello = st.builds(
+    TlsHello,
+    tunnel=wild_tunnel,
+    server_names=st.lists(wild_text, max_size=2).map(tuple),
+    alpn=st.just(()),
+    ech=st.booleans(),
+    ja4=wild_text,
+    tool=wild_text,
+    flaw=st.none(),
+)
+wild_names = st.lists(wild_text, max_size=3).map(tuple)
+wild_request: st.SearchStrategy[Request] = st.one_of(
+    st.builds(DnsQuery, client=wild_client, name=wild_text, qtype=st.integers(0, 65535), flaw=st.none()),
+    st.builds(
+        DnsAnswer,
+        client=wild_client,
+        name=wild_text,
+        qtype=st.integers(0, 65535),
+        chain=wild_names,
+        addresses=st.lists(st.ip_addresses(), max_size=3).map(tuple),
+        trusted=st.booleans(),
+    ),
+    wild_tunnel,
+    wild_hello,
+    st.builds(
+        HttpRequest,
+        client=wild_client,
+        host=wild_host,
+        port=st.integers(-1, 70000),
+        scheme=st.sampled_from(("http", "https", "ftp")) | wild_text,
+        method=wild_text,
+        path=wild_text,
+        authorities=wild_names,
+        headers=st.lists(st.tuples(wild_text, wild_text), max_size=3).map(tuple),
+        user_agent=wild_text,
+        body_length=st.none() | st.integers(-1),
+        hello=st.none() | wild_hello,
+        flaw=st.none(),
+    ),
+)
+EVERY_CONDITION = (
+    deny(name="1", registered_domains=("example.com",), domains=(".example.com",), clients=("web",)),
+    deny(name="2", http=HttpConditions(methods=frozenset(["POST"]), paths=("/a/**",), headers=(("x", "*y*"),))),
+    deny(name="3", http=HttpConditions(user_agents=("*curl*",), content_types=("text/*",))),
+    deny(name="4", categories=("malware",), lists=("good",)),
+    allow(name="5", addresses=networks("10.0.0.0/8", "fc00::/7"), ports=((1, 1023),), tools=("curl",)),
+    allow(name="6", http=HttpConditions(paths=("/**",), max_body=10), categories=("trusted",)),
+)
+
+
+@given(wild_request, st.booleans())
+def test_never_raises_whatever_the_readers_let_through(request: Request, default_allow: bool) -> None:
+    """Any text, even what no reader would pass on, gets a decision and causes no error inside."""
+    default = Verdict.ALLOW if default_allow else Verdict.DENY
+    policy = a_policy(*EVERY_CONDITION, default=default, clients=GROUPS, lists=SNAPSHOT)
+    assert policy.decide(request).reason is not Reason.INTERNAL_ERROR
+    if not isinstance(request, DnsQuery | DnsAnswer):
+        assert policy.decide(a_dial(origin=request)).reason is not Reason.INTERNAL_ERROR or not isinstance(
+            request.host, str
+        )
+
+
+@given(rule_lists(), rules(name="added"), st.integers(0, 6), defaults, requests)
+def test_a_deny_rule_more_allows_nothing_more(
+    ruleset: tuple[Rule, ...], added: Rule, at: int, default: dict[Point, Verdict], request: Request
+) -> None:
+    """What is denied stays denied when a deny rule is added, wherever it stands in the order."""
+    added = Rule(name="added", action=Verdict.DENY, **_conditions_of(added))
+    before = Policy(rules=ruleset, clients=GROUPS, default=default, lists=SNAPSHOT)
+    after = Policy(rules=(*ruleset[:at], added, *ruleset[at:]), clients=GROUPS, default=default, lists=SNAPSHOT)
+    if before.decide(request).denied:
+        assert after.decide(request).denied
+
+
+def _conditions_of(rule: Rule) -> dict[str, Any]:
+    return {
+        name: getattr(rule, name)
+        for name in ("via", "clients", "domains", "registered_domains", "addresses", "address_classes", "ports")
+    } | {name: getattr(rule, name) for name in ("categories", "lists", "tools", "qtypes", "http")}
+
+
+@given(
+    rule_lists(),
+    defaults,
+    requests,
+    st.sampled_from(("www.example.com", "*.example.com", "evil.test", "93.184.215.14", "0.0.0.0/1", "evil.test/bad")),
+)
+def test_an_entry_more_on_a_deny_list_allows_nothing_more(
+    ruleset: tuple[Rule, ...], default: dict[Point, Verdict], request: Request, entry: str
+) -> None:
+    """What is denied stays denied when an entry is added to a list that only deny rules speak of."""
+    kept = tuple(
+        rule
+        for rule in ruleset
+        if rule.action is Verdict.DENY or ("bad" not in rule.lists and "malware" not in rule.categories)
+    )
+    categories, entries = LISTS["bad"]
+    more = NaiveLists({**LISTS, "bad": (categories, (*entries, entry))})
+    before = Policy(rules=kept, clients=GROUPS, default=default, lists=NAIVE_LISTS)
+    after = Policy(rules=kept, clients=GROUPS, default=default, lists=more)
+    if before.decide(request).denied:
+        assert after.decide(request).denied
+
+
+@given(rule_lists(), defaults, requests)
+def test_report_mode_enforces_nothing_of_its_own(
+    ruleset: tuple[Rule, ...], default: dict[Point, Verdict], request: Request
+) -> None:
+    """In report mode only built-in protections and flaws deny; rules and default record."""
+    decision = Policy(rules=ruleset, clients=GROUPS, default=default, report=True, lists=SNAPSHOT).decide(request)
+    if decision.denied:
+        assert not decision.rule
+        assert decision.reason not in (Reason.RULE, Reason.DEFAULT_DENY, Reason.LISTED)
+
+
+@given(rule_lists(), defaults, requests)
+def test_only_an_explicit_rule_reaches_a_special_address(
+    ruleset: tuple[Rule, ...], default: dict[Point, Verdict], request: Request
+) -> None:
+    """With no allow rule that names addresses or classes, no connection is made but to global addresses."""
+    plain = tuple(
+        rule for rule in ruleset if rule.action is Verdict.DENY or not (rule.addresses or rule.address_classes)
+    )
+    policy = Policy(rules=plain, clients=GROUPS, default=default, lists=SNAPSHOT)
+    for address in ("10.0.0.1", "169.254.169.254", "::1", "::ffff:8.8.8.8", "0.0.0.0", "100.64.0.1", "224.0.0.1"):
+        if isinstance(request, Tunnel | TlsHello | HttpRequest):
+            assert policy.decide(a_dial(address, origin=request)).denied
+        if isinstance(request, DnsAnswer) and not request.trusted:
+            assert policy.decide(replace(request, addresses=(*request.addresses, an_address(address)))).denied
+
+
+# -- what fails ------------------------------------------------------------------------------------------------------
+
+
+class _BrokenLists(NoLists):
+    def lookup_name(self, name: str) -> tuple[int, int]:
+        raise OSError("the map is gone")
+
+
+REQUESTS: list[Callable[[], Request]] = [a_query, an_answer, a_tunnel, a_hello, a_request, a_dial]
+
+
+@pytest.mark.parametrize("ask", REQUESTS, ids=lambda ask: ask.__name__)
+def test_an_exception_is_a_denial(ask: Callable[[], Request]) -> None:
+    """Whatever goes wrong inside, at any stage, the answer is an enforced denial that says what it was."""
+    policy = a_policy(deny(lists=("x",)), default=Verdict.ALLOW, report=True, lists=_BrokenLists())
+    decision = policy.decide(ask())
+    assert decision.denied
+    assert decision.reason is Reason.INTERNAL_ERROR
+    assert decision.detail == "OSError: the map is gone"
+
+
+def test_what_is_no_request_is_denied() -> None:
+    """A value that is no request is denied, as any other mistake in an adapter."""
+    decision = a_policy(default=Verdict.ALLOW).decide("GET / HTTP/1.1")  # type: ignore[arg-type]  # on purpose
+    assert decision.denied
+    assert decision.reason is Reason.INTERNAL_ERROR
+
+
+def test_no_other_address_than_the_one_asked_for_is_dialled() -> None:
+    """A dial to another address than the literal one that was asked for is a mistake of ours, and denied."""
+    policy = a_policy(allow(addresses=networks("0.0.0.0/0")))
+    origin = a_tunnel(an_address("8.8.8.8"))
+    assert policy.decide(a_dial("8.8.8.8", origin)).verdict is Verdict.ALLOW
+    assert policy.decide(a_dial("8.8.4.4", origin)).reason is Reason.INTERNAL_ERROR
+
+
+# -- evidence --------------------------------------------------------------------------------------------------------
+
+
+def test_evidence_names_list_line_and_version() -> None:
+    """A `listed` denial carries the entry, its line, its list with the version, and the technique of the category."""
+    policy = a_policy(deny(categories=("c2",)), default=Verdict.ALLOW, lists=SNAPSHOT)
+    decision = policy.decide(a_tunnel("a.b.example.com"))
+    assert decision.reason is Reason.LISTED
+    assert decision.matched is not None
+    assert (decision.matched.list, decision.matched.line, decision.matched.entry) == ("worse", 1, ".example.com")
+    assert decision.matched.version
+    assert decision.technique == ("T1105", "T1071")
+    assert decision.detail == ".example.com is on the list worse"
+
+
+def test_the_rules_own_technique_comes_first() -> None:
+    """A rule's `technique` is used instead of what its categories would suggest."""
+    policy = a_policy(deny(categories=("c2",), technique=("T1568",)), default=Verdict.ALLOW, lists=SNAPSHOT)
+    assert policy.decide(a_tunnel("a.b.example.com")).technique == ("T1568",)
+
+
+def test_the_evidence_is_of_the_rules_own_lists() -> None:
+    """When several lists hold a name, the one that the rule speaks of is shown."""
+    policy = a_policy(deny(lists=("good",)), default=Verdict.ALLOW, lists=snapshot_of({**LISTS, "x": ((), ())}))
+    decision = policy.decide(a_tunnel("www.example.com"))
+    assert decision.matched is not None
+    assert decision.matched.list == "good"
+
+
+def test_a_near_miss_says_which_rule_and_which_condition() -> None:
+    """The denial of what one condition away would be allowed names the rule and the condition."""
+    policy = a_policy(allow(name="mirrors", domains=("deb.test",), ports=((443, 443),)))
+    decision = policy.decide(a_tunnel("deb.test", 80))
+    assert decision.reason is Reason.PORT
+    assert "mirrors" in decision.detail
+    assert "ports" in decision.detail
+
+
+def test_rules_on_trial_are_recorded_with_their_evidence() -> None:
+    """A rule in report mode leaves a denial that is not enforced, with its list entry, beside the decision."""
+    policy = a_policy(
+        deny(name="tools", report=True, tools=("curl",)),
+        deny(name="feeds", report=True, categories=("malware",)),
+        allow(name="all", domains=(".evil.test",)),
+        lists=SNAPSHOT,
+    )
+    decision = policy.decide(a_tunnel("sub.evil.test", user_agent="curl/8"))
+    assert decision.verdict is Verdict.ALLOW
+    assert decision.rule == "all"
+    assert [(found.rule, found.reason, found.enforced) for found in decision.reported] == [
+        ("tools", Reason.TOOL, False),
+        ("feeds", Reason.LISTED, False),
+    ]
+    assert decision.reported[1].matched is not None
+
+
+def test_allowing_decisions_are_shared() -> None:
+    """An allowed request costs no new object: equal decisions are one."""
+    policy = a_policy(allow(domains=("*.example.com",)))
+    assert policy.decide(a_tunnel("a.example.com")) is policy.decide(a_tunnel("b.example.com"))
+
+
+# -- facts that are missing -------------------------------------------------------------------------------------------
+
+
+def facts(decision: Decision) -> set[Fact]:
+    """Return what a decision waits for."""
+    return set(decision.pending)
+
+
+def test_a_rule_that_may_want_inspection_gets_it() -> None:
+    """While a rule with `tls: inspect` may still match by address, the tunnel is inspected: later is too late."""
+    policy = a_policy(allow(addresses=networks("93.184.215.0/24"), tls=Tls.INSPECT))
+    decision = policy.decide(a_hello())
+    assert facts(decision) == {Fact.ADDRESS}
+    assert decision.tls is Tls.INSPECT
+
+
+def test_only_facts_that_matter_are_waited_for() -> None:
+    """A condition that is already true waits for nothing, although other rules wait for that fact."""
+    policy = a_policy(
+        deny(domains=("evil.test",), categories=("malware",), http=HttpConditions(methods=frozenset(["POST"]))),
+        default=Verdict.ALLOW,
+        lists=SNAPSHOT,
+    )
+    assert facts(policy.decide(a_hello("evil.test"))) == {Fact.HTTP}
+
+
+def test_a_deny_that_waits_keeps_nobody_waiting_who_is_denied_anyway() -> None:
+    """With only deny rules unknown, what the default denies is denied at once, and never resolved."""
+    policy = a_policy(deny(addresses=networks("8.8.8.0/24")), deny(http=HttpConditions(methods=frozenset(["POST"]))))
+    assert policy.decide(a_tunnel()).reason is Reason.DEFAULT_DENY
+    assert policy.decide(a_query()).reason is Reason.DEFAULT_DENY
+
+
+def test_a_network_opens_no_txt_records() -> None:
+    """An allow rule for addresses alone says nothing for query types that have none."""
+    policy = a_policy(allow(name="net", addresses=networks("93.184.215.0/24")))
+    assert facts(policy.decide(a_query())) == {Fact.ADDRESS}
+    assert policy.decide(a_query(qtype=TXT)).denied
+    assert policy.decide(an_answer("t.evil.test", qtype=TXT)).denied
+    assert policy.decide(an_answer("www.example.com")).verdict is Verdict.ALLOW, "NODATA for A"
+
+
+def test_http_conditions_are_judged_for_names_of_the_chain() -> None:
+    """A deny rule that names a CNAME target still wants all its HTTP conditions to hold."""
+    rule = deny(domains=("tracker.test",), http=HttpConditions(methods=frozenset(["POST"])))
+    policy = a_policy(rule, default=Verdict.ALLOW)
+    get, post = a_request("shop.test"), a_request("shop.test", method="POST")
+    assert policy.decide(a_dial(origin=get, chain=("tracker.test",))).verdict is Verdict.ALLOW
+    assert policy.decide(a_dial(origin=post, chain=("tracker.test",))).denied
+
+
+def test_addresses_may_be_on_different_lists_of_a_category() -> None:
+    """An allow rule for a category holds when each address is on some list of it."""
+    lists = snapshot_of({"one": (("ours",), ("8.8.8.8",)), "two": (("ours",), ("9.9.9.9",))})
+    policy = a_policy(allow(categories=("ours",)), lists=lists)
+    assert policy.decide(an_answer("dns.test", "8.8.8.8", "9.9.9.9")).verdict is Verdict.ALLOW
+    assert policy.decide(an_answer("dns.test", "8.8.8.8", "1.1.1.1")).denied
+
+
+def test_a_second_user_agent_field_is_evidence_too() -> None:
+    """A tool named by any User-Agent field is seen, whichever the adapter took for the first."""
+    policy = a_policy(deny(tools=("curl",)), default=Verdict.ALLOW)
+    request = a_request(user_agent="Foo/1", headers=(("user-agent", "curl/8"),))
+    assert policy.decide(request).reason is Reason.TOOL
+
+
+def test_groups_of_says_who_a_client_is() -> None:
+    """A client belongs to every group whose kinds all match; where only addresses are known, they alone count."""
+    policy = a_policy(clients=GROUPS)
+    stolen = a_client("10.1.0.5", user="batch")
+    assert policy.groups_of(stolen) == ("web",)
+    assert policy.groups_of(a_client("10.2.0.5", user="batch")) == ("batch",)
+    assert policy.groups_of(a_client("10.2.0.5"), Point.DNS) == ("batch", "staff")
+
+
+def test_many_clients_do_not_grow_the_cache_without_bound() -> None:
+    """A flood of source addresses is decided right, and forgotten."""
+    policy = a_policy(allow(clients=("web",)), clients=GROUPS)
+    for low in range(5000):
+        client = a_client(f"10.1.{low // 250}.{low % 250}")
+        assert policy.decide(a_tunnel(client=client)).verdict is Verdict.ALLOW
+    assert len(policy._index._clients) <= 4096  # the bound is what is tested
+
+
+def test_names_of_the_universe_are_what_they_seem() -> None:
+    """The names that the properties use do stand for addresses."""
+    assert embedded_addresses("169-254-169-254.nip.io") == (an_address("169.254.169.254"),)

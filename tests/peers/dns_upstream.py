@@ -1,0 +1,160 @@
+"""A scriptable upstream name server on loopback, UDP and TCP on the same port.
+
+A test gives `handle(query, protocol)`, which returns what is sent back: a dnslib message, raw bytes (to be malformed on
+purpose), None (silence), or a list of those (several datagrams). It may be a coroutine, to answer when the test says.
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from dnslib import AAAA, CNAME, QTYPE, RCODE, RR, SOA, A, DNSRecord
+
+from gateway.dns.settings import Endpoint, parse_endpoint
+
+type Message = Any  # a dnslib DNSRecord: dnslib has no types
+type Reply = Message | bytes | list[Any] | None
+type Handle = Callable[[Message, str], Reply | Awaitable[Reply]]
+
+
+@dataclass
+class Upstream:
+    """A running upstream."""
+
+    handle: Handle
+    endpoint: Endpoint = field(default_factory=lambda: parse_endpoint("udp://127.0.0.1:0", 0))
+    queries: list[tuple[Message, str]] = field(default_factory=list)
+    """Every query received, with its protocol."""
+    packets: list[bytes] = field(default_factory=list)
+    ports: list[int] = field(default_factory=list)
+    """The source port of each query."""
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the first query comes in."""
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @property
+    def names(self) -> list[str]:
+        """Every name asked for, lower case, without the final dot."""
+        return [str(query.q.qname).rstrip(".").lower() for query, _ in self.queries]
+
+    async def replies(self, data: bytes, protocol: str, port: int) -> list[bytes]:
+        """Return what is to be sent back."""
+        query = DNSRecord.parse(data)
+        self.queries.append((query, protocol))
+        self.packets.append(data)
+        self.ports.append(port)
+        self.asked.set()
+        found = self.handle(query, protocol)
+        if asyncio.iscoroutine(found):
+            found = await found
+        several = found if isinstance(found, list) else [found]
+        return [each if isinstance(each, bytes) else each.pack() for each in several if each is not None]
+
+    def serve_udp(self, sock: socket.socket) -> None:
+        """Answer what waits in the socket."""
+        try:
+            data, peer = sock.recvfrom(4096)
+        except BlockingIOError:
+            return
+
+        async def answer() -> None:
+            for reply in await self.replies(data, "udp", peer[1]):
+                sock.sendto(reply, peer)
+
+        task = asyncio.get_running_loop().create_task(answer())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one query and close the connection."""
+        try:
+            data = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
+            for reply in await self.replies(data, "tcp", writer.get_extra_info("peername")[1]):
+                writer.write(len(reply).to_bytes(2, "big") + reply)
+            await writer.drain()
+        except (OSError, asyncio.IncompleteReadError):
+            pass  # the client went away, as some tests make it do
+        finally:
+            writer.close()
+
+    async def end(self) -> None:
+        """Stop what still waits."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def upstream(handle: Handle) -> AsyncIterator[Upstream]:
+    """Run an upstream on a port of its own."""
+    loop = asyncio.get_running_loop()
+    udp, tcp = _sockets()
+    server_side = Upstream(handle)
+    port = udp.getsockname()[1]
+    server_side.endpoint = parse_endpoint(f"udp://127.0.0.1:{port}")
+    loop.add_reader(udp, server_side.serve_udp, udp)
+    server = await asyncio.start_server(server_side.serve_tcp, sock=tcp)
+    try:
+        yield server_side
+    finally:
+        loop.remove_reader(udp)
+        server.close()
+        await server_side.end()
+        udp.close()
+
+
+def _sockets() -> tuple[socket.socket, socket.socket]:
+    """Return a UDP and a listening TCP socket on the same free port."""
+    for _ in range(100):
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        udp.bind(("127.0.0.1", 0))
+        tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            tcp.bind(udp.getsockname())
+        except OSError:
+            udp.close()
+            tcp.close()
+            continue
+        tcp.listen(64)
+        return udp, tcp
+    raise AssertionError("no port that is free for both UDP and TCP")
+
+
+def zone(records: dict[str, list[str]], *, ttl: int = 300) -> Handle:
+    """Return a handler for a small zone. A value is an address, or `=name` for a CNAME (followed as far as known)."""
+
+    def handle(query: Message, _: str) -> Reply:
+        return answer(query, records, ttl=ttl)
+
+    return handle
+
+
+def answer(query: Message, records: dict[str, list[str]], *, ttl: int = 300) -> Message:
+    """Return the answer of a recursive resolver to a query."""
+    reply = query.reply()
+    reply.header.aa = 0
+    name = str(query.q.qname).rstrip(".").lower()
+    owner, found, exists = query.q.qname, False, name in records
+    while name in records:
+        alias = next((value[1:] for value in records[name] if value.startswith("=")), None)
+        if alias is not None:
+            reply.add_answer(RR(owner, QTYPE.CNAME, rdata=CNAME(alias), ttl=ttl))
+            owner, name = alias, alias
+            found = found or query.q.qtype == QTYPE.CNAME
+            continue
+        for value in records[name]:
+            kind = QTYPE.AAAA if ":" in value else QTYPE.A
+            if kind == query.q.qtype:
+                reply.add_answer(RR(owner, kind, rdata=(AAAA if ":" in value else A)(value), ttl=ttl))
+                found = True
+        break
+    if not found:
+        if not exists:
+            reply.header.rcode = RCODE.NXDOMAIN
+        reply.add_auth(RR("example", QTYPE.SOA, rdata=SOA("ns.example", "admin.example", (1, 60, 60, 60, 120)), ttl=90))
+        parent = ".".join(name.split(".")[1:]) or "."
+        reply.auth[0].rname = parent
+    return reply
