@@ -127,11 +127,16 @@ def _serve(config_path: Path | None, roles: tuple[str, ...]) -> None:
         _fail(problem)
 
     def on_ready() -> None:
-        for line in reports.welcome(config, roles, " ".join(Path(sys.argv[0]).parts[-3:])):
+        for line in reports.welcome(config, roles, _shown(Path(sys.argv[0])), _shown(config.path)):
             console.say(line)
 
     supervisor = Supervisor(config, roles, on_ready, _prepare)
     raise SystemExit(asyncio.run(supervisor.run()))
+
+
+def _shown(path: Path) -> str:
+    """Return a path as one would type it from the current folder."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _prepare(config: Config) -> str | None:
@@ -228,7 +233,11 @@ def check(config_path: Path | None, *, as_json: bool) -> None:
         for problem in problems:
             console.complain(str(problem))
         if config is not None:
-            console.say(f"{path}: good: {len(config.rules)} rules, {len(config.active_feeds)} lists")
+            rules, lists = (
+                reports.counted(len(config.rules), "rule"),
+                reports.counted(len(config.active_feeds), "list"),
+            )
+            console.say(f"{path}: good: {rules}, {lists}")
     raise SystemExit(code)
 
 

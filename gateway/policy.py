@@ -366,6 +366,8 @@ class Policy:
             passing = index.deny | barrier.lifted_by
             certain &= passing
             possible &= passing
+            if not possible & index.allow and barrier.reason in _BEFORE_RULES:
+                possible = 0  # nothing can lift it, so no rule is asked
         unknown = on_trial = 0
         winner: int | None = None
         while possible:
@@ -460,7 +462,7 @@ class Policy:
             Verdict.DENY,
             reason,
             rule=rule.name,
-            detail=f"{matched.entry} is on the list {matched.list}" if matched else "",
+            detail=f"{matched.entry.removeprefix('.')} is on the list {matched.list}" if matched else "",
             matched=matched,
             technique=rule.technique or techniques(reason, categories),
         )
@@ -494,6 +496,10 @@ class Policy:
                 return found
         return lists.match_path(str(http.host), http.path, mask) if http is not None else None
 
+
+# Of addresses that servers have no business with, the class is the most telling cause; a closed port or a bare address
+# says less than a list that holds the destination.
+_BEFORE_RULES = frozenset((Reason.PRIVATE_ADDRESS, Reason.METADATA_ADDRESS, Reason.DNS_REBINDING))
 
 _CONDITION_WORDS: dict[Reason, str] = {
     Reason.CLIENT_UNKNOWN: "clients",

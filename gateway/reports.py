@@ -19,10 +19,10 @@ type Rows = tuple[Sequence[str], list[Sequence[object]]]
 """Headings, and rows under them."""
 
 
-def welcome(config: Config, roles: tuple[str, ...], program: str) -> Iterator[str]:
+def welcome(config: Config, roles: tuple[str, ...], program: str, path: str) -> Iterator[str]:
     """Yield what a newcomer sees when everything serves: where, and what to try."""
-    yield f"gateway is running with {config.path} ({len(config.rules)} rules, {len(config.active_feeds)} lists)"
-    option = f"-c {config.path}"
+    rules, lists = counted(len(config.rules), "rule"), counted(len(config.active_feeds), "list")
+    yield f"gateway is running with {path} ({rules}, {lists})"
     if "dns" in roles:
         yield f"  DNS    {'  '.join(config.file.dns.listen)}"
     if "proxy" in roles:
@@ -35,9 +35,18 @@ def welcome(config: Config, roles: tuple[str, ...], program: str) -> Iterator[st
     if "dns" in roles:
         host, _, port = config.file.dns.listen[0].partition("://")[2].rpartition(":")
         yield f"  dig @{host.strip('[]')} -p {port} dns.google"
-    yield f"  {program} explain {option} https://pastebin.com/"
-    yield f"  {program} ledger {option} --tail"
+    yield f"  {program} explain -c {path} https://pastebin.com/"
+    yield f"  {program} ledger -c {path} --tail"
     yield "Ctrl-C stops it."
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, singular or plural.
+
+    >>> counted(1, "rule"), counted(0, "list")
+    ('1 rule', '0 lists')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def problems_json(problems: list[Problem]) -> list[dict[str, Any]]:

@@ -77,5 +77,6 @@ class Runtime:
     def swap(self, state: State) -> None:
         """Put a new state in force. One assignment: every decision sees the old state whole or the new one whole."""
         self.state = state
+        self.ledger.generation = state.generation
         self.ledger.change("policy-loaded", f"policy generation {state.generation} is in force")
         _LOG.info("policy generation %s is in force", state.generation)

@@ -119,18 +119,20 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._begin_reload)
         code = 0
         try:
-            async with asyncio.TaskGroup() as group:
+            async with asyncio.TaskGroup() as tasks:
                 started = [
                     loop.create_future() for _ in self._plan()
                 ]  # one for each worker: set when it serves for the first time
                 for (role, index), future in zip(self._plan(), started, strict=True):
-                    group.create_task(self._keep(role, index, future))
+                    tasks.create_task(self._keep(role, index, future))
                 await asyncio.gather(*started)
                 if not self._stopping.is_set():
                     self.on_ready()
                 await self._stopping.wait()
                 await self._drain()
-        except* StartError:
+        except* StartError as group:
+            for error in group.exceptions:
+                _LOG.error("%s", error)
             code = EXIT_CONFIG
             await self._drain()
         return code

@@ -17,11 +17,8 @@ from pathlib import Path
 
 import uvloop
 
-from gateway.dns import server as dns_server
-from gateway.dns.resolver import Resolver
 from gateway.document import ConfigError
 from gateway.ledger import Ledger
-from gateway.proxy import server as proxy_server
 from gateway.runtime import Runtime, load_state, snapshot_stamp
 from gateway.service import EXIT_CONFIG
 
@@ -50,12 +47,25 @@ class Worker:
         loop.add_reader(sys.stdin.fileno(), self._parent_gone)
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(self._watch_snapshot())
-            if self.role == "dns":
-                await dns_server.serve(self.runtime, stop=self.stop, ready=self.ready)
-            else:
-                resolver = Resolver.from_runtime(self.runtime)
-                await proxy_server.serve(self.runtime, resolver, stop=self.stop, ready=self.ready)
+            await (self._serve_dns() if self.role == "dns" else self._serve_proxy())
             watch.cancel()
+
+    # Imported where they are used: a resolver process has no need of mitmproxy, which costs it tens of megabytes.
+
+    async def _serve_dns(self) -> None:
+        from gateway.dns.server import serve
+
+        await serve(self.runtime, stop=self.stop, ready=self.ready)
+
+    async def _serve_proxy(self) -> None:
+        from gateway.dns.resolver import Resolver
+        from gateway.proxy.server import serve
+
+        resolver = Resolver.from_runtime(self.runtime)
+        try:
+            await serve(self.runtime, resolver, stop=self.stop, ready=self.ready)
+        finally:
+            await resolver.close()
 
     def _parent_gone(self) -> None:
         asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
@@ -118,16 +128,17 @@ def main() -> int:
         allowed_dns=settings.allowed_dns,
     )
     worker = Worker(options.role, options.index, Runtime(state, ledger), ready)
+    code = 0
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(worker.run())
-    except* OSError as group:  # ListenError is one
-        for error in group.exceptions:
-            _LOG.error("%s", error)
-        return EXIT_CONFIG
+    except* OSError as group:  # an address that cannot be listened on
+        for unavailable in group.exceptions:
+            _LOG.error("%s", unavailable)
+        code = EXIT_CONFIG
     finally:
         ledger.close()
-    return 0
+    return code
 
 
 if __name__ == "__main__":

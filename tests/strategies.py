@@ -62,7 +62,7 @@ def some[T](*values: T) -> st.SearchStrategy[tuple[T, ...]]:
     return st.lists(st.sampled_from(values), min_size=1, max_size=3, unique=True).map(tuple)
 
 
-http_conditions = st.fixed_dictionaries(
+_http_fields: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {},
     optional={
         "methods": some("GET", "POST").map(frozenset),
@@ -72,7 +72,8 @@ http_conditions = st.fixed_dictionaries(
         "content_types": some("application/*", "text/plain"),
         "max_body": st.sampled_from((0, 100)),
     },
-).map(lambda conditions: HttpConditions(**conditions))
+)
+http_conditions = _http_fields.map(lambda conditions: HttpConditions(**conditions))
 
 _conditions: tuple[st.SearchStrategy[dict[str, Any]], ...] = (
     st.fixed_dictionaries({"clients": some("web", "batch", "staff")}),

@@ -184,24 +184,32 @@ class _Connection:
         self._broken = False
 
     async def run(self, resolver: Resolver, idle: float) -> None:
-        """Read queries until the client stops, is idle, or breaks the rules; then wait for its answers."""
+        """Read queries until the client stops or is idle; then wait for its answers."""
         try:
             async with asyncio.TaskGroup() as group:
                 while not self._broken:
-                    async with asyncio.timeout(idle):
-                        # The time is for the whole message: octets that trickle in do not extend it.
-                        await self._room.acquire()
-                        length = int.from_bytes(await self._reader.readexactly(2), "big")
-                        data = await self._reader.readexactly(length)
+                    # Once there are too many unanswered queries, the answers decide how it goes on.
+                    await self._room.acquire()
+                    data = await self._read(idle)
+                    if data is None:
+                        break
                     reply = resolver.answer_now(self._peer, data, stream=True)
                     if isinstance(reply, Miss):
                         group.create_task(self._later(resolver, reply, idle))
                     else:
                         await self._send(reply, idle)
-        except* (TimeoutError, asyncio.IncompleteReadError, OSError):
-            pass  # idle, gone, or too slow: nothing that anybody could do about it
         finally:
-            self._writer.transport.abort() if self._broken else self._writer.close()
+            self._writer.close()
+
+    async def _read(self, idle: float) -> bytes | None:
+        """Return the next message; None when there will be none."""
+        try:
+            # The time is for the whole message: octets that trickle in do not extend it.
+            async with asyncio.timeout(idle):
+                length = int.from_bytes(await self._reader.readexactly(2), "big")
+                return await self._reader.readexactly(length)
+        except (TimeoutError, OSError, asyncio.IncompleteReadError):
+            return None
 
     async def _later(self, resolver: Resolver, miss: Miss, idle: float) -> None:
         await self._send(await resolver.answer_later(miss), idle)

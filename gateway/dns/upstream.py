@@ -131,7 +131,7 @@ class Upstream:
         if error.failure is Failure.RCODE:
             return  # it is there, and the next name may be one that it likes better
         self.failures += 1
-        self.rtt = max(self.rtt, patience)
+        self.rtt = max(self.rtt, patience / 4)  # so that the next one is no less patient, and it is asked later
         if self.failures >= _PATIENCE:
             rest = min(2.0 ** (self.failures - _PATIENCE), _LONGEST_REST)
             self.rests_until = now + rest

@@ -130,11 +130,16 @@ class Snapshot:
 
     def lookup_name(self, name: str) -> tuple[int, int]:
         """Return the lists that hold the name or a parent, and those that hold some URLs on that host."""
-        labels = octets(name).split(b".")
+        labels = name.encode("utf-8", "surrogatepass").split(b".")  # as `octets`, without the call
         words, size, masks = self._filter, self._filter_size, FILTER_MASKS
         found = urls = excepted = checksum = 0
-        # From the top-level domain down; the checksum of a name continues that of its parent.
-        for at in range(len(labels) - 1, -1, -1):
+        at = len(labels)
+        if at > 1:  # nothing is listed below a single label (see NameEntry)
+            at -= 1
+            checksum = crc32(labels[at])
+        while at:
+            at -= 1
+            # The checksum of a name continues that of its parent.
             checksum = crc32(labels[at], checksum)
             mask = masks[checksum >> 24]
             if words[checksum % size] & mask != mask:

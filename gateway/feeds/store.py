@@ -159,8 +159,13 @@ def _mapped(path: Path) -> Iterator[mmap.mmap | bytes]:
         if not os.fstat(file.fileno()).st_size:
             yield b""  # nothing cannot be mapped
             return
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        try:
             yield data
+        finally:
+            # A parser that was stopped half-way still looks at it; the map then goes when the parser does.
+            with contextlib.suppress(BufferError):
+                data.close()
 
 
 def read_line(state_dir: Path, name: str, version: str, line: int) -> str | None:

@@ -8,7 +8,6 @@ path is, because allowlists are written from it; services that put secrets into 
 """
 
 import json
-import math
 from dataclasses import dataclass
 
 from dnslib import QTYPE
@@ -25,6 +24,7 @@ type Event = dict[str, object]
 ECS_VERSION = "8.11.0"
 
 _MOST = 32  # values kept of a list: an answer may hold hundreds of addresses
+_LONGEST = 1e9  # seconds; more is a mistake, and its nanoseconds are no 64-bit number
 _ALERTS = frozenset(
     (
         Reason.LISTED,
@@ -202,8 +202,8 @@ def _conclude(fields: Event, outcome: Outcome, *, stopped: bool) -> None:
     """Add how it ended."""
     if not stopped:
         fields["event.outcome"] = "failure" if outcome.error else "success"
-    if math.isfinite(outcome.seconds):
-        fields["event.duration"] = max(0, round(outcome.seconds * 1e9))
+    if 0 <= outcome.seconds < _LONGEST:
+        fields["event.duration"] = round(outcome.seconds * 1e9)
     fields["source.bytes"] = outcome.octets_out
     fields["destination.bytes"] = outcome.octets_in
     if outcome.address is not None:

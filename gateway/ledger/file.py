@@ -34,9 +34,10 @@ class LedgerFile:
     """The file `<role>-<worker>.jsonl` of one process. Opened at the first use, and again when it was moved away."""
 
     def __init__(self, directory: Path, role: str, worker: int, *, rotate: int, keep: float) -> None:
-        self.path = directory / f"{role}-{worker}{SUFFIX}"
-        if stream_of(self.path.name) is None:
+        name = f"{role}-{worker}{SUFFIX}"
+        if stream_of(name) is None:
             raise ValueError(f"a role is a lower-case word and a worker a number, not {role!r} and {worker!r}")
+        self.path = directory / name
         self._rotate = rotate
         self._keep = keep
         self._fd = -1

@@ -135,7 +135,12 @@ class Ledger:
 
     def close(self, timeout: float = 5.0) -> bool:
         """Write everything, repeats included, and stop. Returns whether all of it was written."""
-        return self._writer.close(timeout)
+        written = self._writer.close(timeout)
+        with self._lock:
+            left = sum(repeats.count for repeats in self._rollup.expired(math.inf, len(self._rollup)))
+        if left:  # the backlog was full to the end, so they were never put into it
+            _LOG.error("ledger: stopped with %s repeats of DNS blocks that could not be written", left)
+        return written and not left
 
     def __enter__(self) -> "Ledger":
         return self

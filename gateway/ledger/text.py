@@ -26,7 +26,7 @@ def visible(value: str) -> str:
     'evil\\\\x1b[2J.example'
     """
     if len(value) <= LONGEST and value.isprintable():
-        return str(value)
+        return value
     kept = value[: LONGEST + 1]
     if not kept.isprintable():
         kept = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in kept)

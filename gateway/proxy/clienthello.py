@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 
 MAX_HELLO = 16 * 1024
-"""Longest handshake message. The largest seen (post-quantum key shares, tickets) are under 4 KB; TLS would allow 16 MB."""
+"""Longest handshake message. The largest seen (post-quantum key shares, tickets) are under 4 KB; TLS allows 16 MB."""
 MAX_RECORDS = 2048
 """Most records that one message may be cut into: five octets of header a piece are memory too."""
 _MAX_FRAGMENT = 16 * 1024  # RFC 8446 section 5.1

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from gateway.addresses import IPAddress
-from gateway.decision import Reason
+from gateway.decision import Decision, Reason
 from gateway.dns.resolver import ResolutionError
 from gateway.proxy.case import Case, Origin, Refusal
 from gateway.proxy.roles import Resolver
@@ -29,7 +29,12 @@ class Approved:
     """Addresses that may be dialled for a request, in the order to try."""
 
     addresses: tuple[IPAddress, ...]
-    chain: tuple[str, ...] = ()
+    decisions: tuple[Decision, ...]
+    """For each address the decision that allowed it: the last word on the request, with every fact known."""
+
+    def decision(self, address: IPAddress) -> Decision:
+        """Return the decision that allowed an address."""
+        return self.decisions[self.addresses.index(address)]
 
 
 class Dialer:
@@ -65,7 +70,7 @@ class Dialer:
         self, case: Case, origin: Origin, addresses: tuple[IPAddress, ...], chain: tuple[str, ...] = ()
     ) -> Approved | Refusal:
         """Judge addresses for a request."""
-        allowed: list[IPAddress] = []
+        allowed: dict[IPAddress, Decision] = {}
         denied: Dial | None = None
         itself = False
         for address in addresses:
@@ -77,14 +82,14 @@ class Dialer:
                 itself = True
             else:
                 case.report_dial(dial, decision)
-                allowed.append(address)
+                allowed[address] = decision
         if not allowed and denied is None and itself:
             return case.refuse(origin, Reason.PRIVATE_ADDRESS, f"port {origin.port} there is the gateway itself")
         if denied is not None:
             refusal = case.refuse_dial(denied)
             if not allowed:
                 return refusal
-        return Approved(tuple(allowed), chain)
+        return Approved(tuple(allowed), tuple(allowed.values()))
 
     def _is_own(self, address: IPAddress, port: int) -> bool:
         """Whether connecting there would connect to this gateway, which would then ask itself, for ever."""

@@ -56,3 +56,7 @@ class Farewell(asyncio.Protocol):
         """Wait no longer than the deadline."""
         if now >= self._deadline:
             self._transport.abort()
+
+    def abort(self) -> None:
+        """Wait no longer."""
+        self._transport.abort()

@@ -4,6 +4,7 @@ Pure: no I/O, no clock. The algorithm is FoxIO's as published (JA4, the TLS clie
 is evidence, not proof: it can be imitated, and programs that share a library and its settings share a fingerprint.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
 
@@ -43,12 +44,12 @@ def _ja4(
 
 
 def _is_grease(number: int) -> bool:
-    """Whether a number is one of those reserved to keep implementations tolerant (RFC 8701): 0x?a?a, twice the same."""
+    """Whether a number is reserved to keep implementations tolerant (RFC 8701): 0x?a?a, twice the same octet."""
     return number & 0x0F0F == 0x0A0A and number >> 8 == number & 0xFF
 
 
 def _protocol(alpn: bytes) -> str:
-    """Return the first and last character of the first ALPN name; of its hexadecimal form when either is not alphanumeric."""
+    """Return the first and last character of an ALPN name; of its hexadecimal form if either is not alphanumeric."""
     if not alpn:
         return "00"
     first, last = alpn[:1], alpn[-1:]
@@ -58,9 +59,17 @@ def _protocol(alpn: bytes) -> str:
     return text[0] + text[-1]
 
 
-def _hexes(numbers: "list[int] | tuple[int, ...]") -> str:
+def _hexes(numbers: Iterable[int]) -> str:
     return ",".join(f"{number:04x}" for number in numbers)
 
 
 def _hash(text: str) -> str:
     return sha256(text.encode("ascii")).hexdigest()[:12] if text else _NOTHING
+
+
+TOOLS: dict[str, str] = {}
+
+
+def tool_of(fingerprint: str) -> str:
+    """Return the tool that a fingerprint belongs to and to no other, or nothing."""
+    return TOOLS.get(fingerprint, "")

@@ -19,7 +19,7 @@ _LENGTH = re.compile(r"[0-9]{1,18}\Z")
 _ABSOLUTE = re.compile(r"http://([^/?#]*)(/[^#]*|\?[^#]*|)\Z")
 # Fields that decide where a message ends or goes. Some servers take an underscore for a hyphen, so
 # `Transfer_Encoding` would be framing for them and nothing for us.
-_FRAMING = frozenset(("host", "content-length", "transfer-encoding", "connection", "upgrade", "expect", "te", "trailer"))
+_FRAMING = frozenset(("host", "content-length", "transfer-encoding"))
 _ONCE = ("host", "content-length", "transfer-encoding")
 
 
@@ -87,7 +87,9 @@ class Head:
         return " ".join(self.values("user-agent"))
 
 
-def read_head(data: bytes | bytearray, limits: Limits, *, forms: frozenset[Form] = TO_PROXY, seen: int = 0) -> Head | None:
+def read_head(
+    data: bytes | bytearray, limits: Limits, *, forms: frozenset[Form] = TO_PROXY, seen: int = 0
+) -> Head | None:
     """Read the head at the start of `data`; None when more is needed. What follows the head is not looked at.
 
     `seen` is how many octets an earlier call has looked at already, so that a head that trickles in costs no more

@@ -1,4 +1,4 @@
-"""mitmproxy's HTTP layers, made strict: a head that could be read two ways ends the connection, a denial answers at once.
+"""mitmproxy's HTTP layers, made strict: a head that could be read two ways ends the connection, a denial is at once.
 
 mitmproxy repairs and tolerates, which is right for looking at traffic and wrong for deciding about it. These layers
 put the gateway's own reader in front of its HTTP/1 server, and send a denial before the body of the request is read.
@@ -10,22 +10,19 @@ from typing import Any, Protocol
 from mitmproxy import http
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers.http import (
-    GetHttpConnection,
-    HttpLayer,
-    HTTPMode,
-    HttpRequestHeadersHook,
-    HttpStream,
+from mitmproxy.proxy.layers.http import GetHttpConnection, HttpLayer, HTTPMode, HttpStream, SendHttp
+from mitmproxy.proxy.layers.http._base import ReceiveHttp
+from mitmproxy.proxy.layers.http._events import (
+    ErrorCode,
+    HttpEvent,
     RequestHeaders,
     RequestProtocolError,
     ResponseData,
     ResponseEndOfMessage,
     ResponseHeaders,
     ResponseProtocolError,
-    SendHttp,
 )
-from mitmproxy.proxy.layers.http._base import ReceiveHttp
-from mitmproxy.proxy.layers.http._events import ErrorCode, HttpEvent
+from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook
 from mitmproxy.proxy.layers.http._http1 import Http1Server
 
 from gateway.proxy.head import INSIDE, PLAIN, HeadError, Limits, read_head
@@ -181,6 +178,3 @@ class GatedHttpLayer(HttpLayer):
         stream = GatedStream(self.context.fork(), stream_id, self._gate)
         self.streams[stream_id] = stream
         yield from self.event_to_child(stream, events.Start())
-
-
-__all__ = ["ENDED", "REFUSED", "Gatekeeper", "GatedHttpLayer", "HTTPMode"]

@@ -1,4 +1,4 @@
-"""What a client meets first: reads the request head, asks the policy, reads the ClientHello, asks again, then hands over.
+"""What a client meets first: reads the request head, asks the policy, reads the ClientHello, asks again, hands over.
 
 One protocol object a connection and no tasks before there is somebody to wait for. Everything is bounded: octets and
 time of the head, of the hello and of the dialling, connections of one client.
@@ -63,6 +63,7 @@ class Desk:
         self.loop = asyncio.get_running_loop()
         self.per_client: dict[Client, int] = {}
         """Open connections by client, from accepting to closing."""
+        self.draining = False
 
     def connection(self) -> "ClientConnection":
         """Return the protocol for a connection that was just accepted."""
@@ -147,6 +148,9 @@ class ClientConnection(asyncio.Protocol):
 
     def check(self, now: float) -> None:
         """Enforce the deadline of the stage."""
+        if self._desk.draining and self._tunnel is None and not self._buffer:
+            self._transport.close()  # nothing has been asked yet
+            return
         if now < self._deadline:
             return
         self._deadline = float("inf")
@@ -154,6 +158,10 @@ class ClientConnection(asyncio.Protocol):
             self._expired()
         except Exception as error:
             self._crashed(error)
+
+    def abort(self) -> None:
+        """Cut the connection off."""
+        self._transport.abort()
 
     # -- the request head --------------------------------------------------------------------------------------
 
@@ -195,7 +203,7 @@ class ClientConnection(asyncio.Protocol):
             self._read_hello(rest)
 
     def _pass_request(self, head: Head) -> None:
-        """Hand a plain request to the inspector, which judges it and all that follow; deny here what can be denied."""
+        """Deny a plain request, or hand it to the inspector, which judges it and all that follow."""
         request = plain_request(self._client, head)
         self._accept = ",".join(head.values("accept"))
         if self._desk.judge.decide(request).denied:
@@ -257,7 +265,7 @@ class ClientConnection(asyncio.Protocol):
 
     async def _dial(self, request: TlsHello, decision: Decision) -> None:
         try:
-            refusal = await self._connect(request, decision)
+            refusal = await self._connect(request)
         except asyncio.CancelledError:
             if self._deadline != float("inf"):  # not the deadline: the client is gone
                 self._desk.judge.ledger.record(request, decision, Outcome(error="the client left"))
@@ -266,7 +274,8 @@ class ClientConnection(asyncio.Protocol):
             detail = f"{request.host} did not answer within {limit:g} s"
             refusal = self._case.refuse(request, Reason.UPSTREAM_FAILURE, detail, status=504)
         except OSError as error:
-            refusal = self._case.refuse(request, Reason.UPSTREAM_FAILURE, f"cannot connect: {error.strerror or error}")
+            detail = f"cannot connect: {error.strerror or error}"
+            refusal = self._case.refuse(request, Reason.UPSTREAM_FAILURE, detail)
         except Exception as error:
             self._task = None
             self._crashed(error)
@@ -275,7 +284,7 @@ class ClientConnection(asyncio.Protocol):
         if refusal is not None:
             self._refuse(refusal)
 
-    async def _connect(self, request: TlsHello, decision: Decision) -> Refusal | None:
+    async def _connect(self, request: TlsHello) -> Refusal | None:
         desk, section, started = self._desk, self._section, self._desk.loop.time()
         approved = await desk.dialer.approve(self._case, request)
         if isinstance(approved, Refusal):
@@ -289,7 +298,7 @@ class ClientConnection(asyncio.Protocol):
             desk.leave(request.client)
             desk.judge.ledger.record(
                 request,
-                decision,
+                approved.decision(address),
                 Outcome(
                     octets_out=splice.octets_out,
                     octets_in=splice.octets_in,

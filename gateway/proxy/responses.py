@@ -88,7 +88,8 @@ def answer(
     error = "connection_timeout" if status == 504 else _ERRORS.get(decision.reason, "http_request_denied")
     if "application/json" in accept.lower():
         kind = "application/json"
-        told = {"denied": what, "reason": decision.reason.value, "why": why, "rule": decision.rule, "decision": ledger_id}
+        told = {"denied": what, "reason": decision.reason.value, "why": why, "rule": decision.rule}
+        told["decision"] = ledger_id
         body = json.dumps({name: clean(text) for name, text in told.items()}) + "\n"
     else:
         kind = "text/plain; charset=us-ascii"

@@ -66,9 +66,7 @@ class Splice:
         "_finished", "_gone", "_idle", "_lifetime", "_moved", "_quiet_since", "client", "error", "origin", "started",
     )  # fmt: skip
 
-    def __init__(
-        self, *, now: float, idle: float, lifetime: float, finished: Callable[["Splice"], None]
-    ) -> None:
+    def __init__(self, *, now: float, idle: float, lifetime: float, finished: Callable[["Splice"], None]) -> None:
         self.client = Half(self)
         self.origin = Half(self)
         self.started = self._quiet_since = now

@@ -17,6 +17,9 @@ class Timed(Protocol):
     def check(self, now: float) -> None:
         """Act if a deadline has passed. `now` is the loop's clock."""
 
+    def abort(self) -> None:
+        """Cut the connection off."""
+
 
 class Sweeper:
     """Asks everything that is alive for its deadlines, every `tick` seconds."""

@@ -1,10 +1,12 @@
 """A scriptable upstream name server on loopback, UDP and TCP on the same port.
 
-A test gives `handle(query, protocol)`, which returns what is sent back: a dnslib message, raw bytes (to be malformed on
-purpose), None (silence), or a list of those (several datagrams). It may be a coroutine, to answer when the test says.
+A test gives `handle(query, protocol)`, which returns what is sent back: a dnslib message, raw bytes (to be malformed
+on purpose), None (silence), or a list of those (several datagrams). It may be a coroutine, to answer when the test
+says so.
 """
 
 import asyncio
+import inspect
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -47,9 +49,8 @@ class Upstream:
         self.packets.append(data)
         self.ports.append(port)
         self.asked.set()
-        found = self.handle(query, protocol)
-        if asyncio.iscoroutine(found):
-            found = await found
+        given = self.handle(query, protocol)
+        found: Any = await given if inspect.isawaitable(given) else given
         several = found if isinstance(found, list) else [found]
         return [each if isinstance(each, bytes) else each.pack() for each in several if each is not None]
 
@@ -154,7 +155,9 @@ def answer(query: Message, records: dict[str, list[str]], *, ttl: int = 300) -> 
     if not found:
         if not exists:
             reply.header.rcode = RCODE.NXDOMAIN
-        reply.add_auth(RR("example", QTYPE.SOA, rdata=SOA("ns.example", "admin.example", (1, 60, 60, 60, 120)), ttl=90))
+        reply.add_auth(
+            RR("example", QTYPE.SOA, rdata=SOA("ns.example", "admin.example", (1, 60, 60, 60, 120)), ttl=90)
+        )
         parent = ".".join(name.split(".")[1:]) or "."
         reply.auth[0].rname = parent
     return reply

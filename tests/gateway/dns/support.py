@@ -1,4 +1,4 @@
-"""What the resolver's tests share: a judge over a real policy that remembers what was recorded, and a clock to set."""
+"""What the resolver's tests share: a judge over a real policy that remembers what it recorded, and a clock to set."""
 
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field

@@ -1,6 +1,7 @@
 """The bounded queue."""
 
 import threading
+from collections.abc import Callable
 
 from gateway.ledger.backlog import Backlog
 from gateway.ledger.losses import Loss, Span
@@ -41,7 +42,12 @@ def test_a_closed_backlog_takes_nothing() -> None:
 
 def test_a_line_wakes_the_one_who_waits() -> None:
     """Waiting ends as soon as there is something to write, long before the time is over."""
-    for act in (lambda backlog: backlog.put({}), lambda backlog: backlog.fold(LOSS), lambda backlog: backlog.wake()):
+    acts: tuple[Callable[[Backlog], object], ...] = (
+        lambda backlog: backlog.put({}),
+        lambda backlog: backlog.fold(LOSS),
+        lambda backlog: backlog.wake(),
+    )
+    for act in acts:
         backlog = Backlog()
         thread = threading.Thread(target=backlog.wait, args=(60.0,))
         thread.start()

@@ -1,0 +1,381 @@
+"""The policy gate: every HTTP request that mitmproxy sees is decided here, before anything of it leaves.
+
+A thin adapter: flow -> `HttpRequest` -> decision -> flow. Every hook fails closed: mitmproxy logs what a hook raises
+and lets the flow go on, so nothing may raise.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+from mitmproxy import http
+from mitmproxy.net.http.http1 import expected_http_body_size
+
+from addons.visit import Passage, Place, Visit
+from gateway.addresses import IPAddress, parse_address
+from gateway.decision import Decision, Reason
+from gateway.ledger import Outcome
+from gateway.names import parse_host
+from gateway.proxy.case import Case, Refusal
+from gateway.proxy.dial import Dialer
+from gateway.proxy.head import HeadError, Limits
+from gateway.proxy.layers import ENDED, REFUSED
+from gateway.proxy.responses import Answer, answer, clean, render
+from gateway.proxy.roles import Judge, Settings
+from gateway.request import Host, HttpRequest
+
+_LOG = logging.getLogger(__name__)
+# RFC 9110 section 7.6.1: meant for the gateway, not for the origin. Credentials for the one are not for the other.
+_HOP_BY_HOP = ("proxy-authorization", "proxy-connection", "keep-alive")
+
+
+class Gate:
+    """Decides requests, and records how the allowed ones ended."""
+
+    name = "egress_gate"
+
+    def __init__(
+        self, judge: Judge, settings: Settings, dialer: Dialer, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._judge = judge
+        self._settings = settings
+        self._dialer = dialer
+        self._clock = clock
+        self.visits: dict[str, Visit] = {}
+        """Client connections by mitmproxy's id."""
+
+    # -- hooks -------------------------------------------------------------------------------------------------
+
+    async def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """Decide a request as soon as its head is known."""
+        try:
+            await self._decide(flow)
+        except Exception as error:
+            self._fail(flow, error)
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        """Make sure that no request goes on that was not decided."""
+        if not flow.metadata.get(REFUSED) and self._passage(flow) is None:
+            self._fail(flow, RuntimeError("a request that nobody decided"))
+
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """Let the answer stream through, counted."""
+        try:
+            self._pass_response(flow)
+        except Exception as error:
+            self._kill(flow, error)
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        """Record how a request ended. A WebSocket goes on."""
+        try:
+            if flow.websocket is None:
+                self._conclude(flow, "")
+        except Exception as error:
+            self._kill(flow, error)
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        """Record a request that ended badly."""
+        try:
+            self._conclude(flow, flow.error.msg if flow.error else "error")
+        except Exception as error:
+            self._kill(flow, error)
+
+    def websocket_message(self, flow: http.HTTPFlow) -> None:
+        """Count a message and forget it: mitmproxy would keep all of them until the end."""
+        try:
+            assert flow.websocket is not None
+            passage = self._passage(flow)
+            for message in flow.websocket.messages:
+                if passage is not None and message.from_client:
+                    passage.octets_out += len(message.content)
+                elif passage is not None:
+                    passage.octets_in += len(message.content)
+            # The one under way is still needed: mitmproxy sends the last of the list.
+            del flow.websocket.messages[:-1]
+        except Exception as error:
+            self._kill(flow, error)
+
+    def websocket_end(self, flow: http.HTTPFlow) -> None:
+        """Record how a WebSocket ended."""
+        try:
+            self._conclude(flow, "")
+        except Exception as error:
+            self._kill(flow, error)
+
+    # -- for the layers and whoever opens connections ----------------------------------------------------------
+
+    def limits(self) -> Limits:
+        """Return how large a head may be."""
+        limits = self._settings().limits
+        return Limits(octets=limits.head, fields=limits.headers)
+
+    def refuse_head(self, client_id: str, error: HeadError) -> bytes:
+        """Judge a head that could not be read, and return the answer."""
+        visit = self.visits.get(client_id)
+        if visit is None:
+            return b""
+        request = self._blank(visit)
+        refusal = Case(self._judge).refuse(request, Reason.MALFORMED, str(error), status=error.status)
+        return render(_answer(refusal))
+
+    def unreachable(self, flow: http.HTTPFlow, error: str) -> None:
+        """Answer for a server that could not be connected to."""
+        passage = self._passage(flow)
+        if passage is None:
+            self._fail(flow, RuntimeError(error))
+            return
+        status = 504 if "timed out" in error else None
+        refusal = Case(self._judge).refuse(passage.request, Reason.UPSTREAM_FAILURE, error, status=status)
+        self._respond(flow, refusal)
+        self._forget(flow)
+
+    def failure(self, client_id: str, error: str) -> bytes:
+        """Return the answer for a server that failed before it answered; `error` has recorded it."""
+        visit = self.visits.get(client_id)
+        if visit is None:
+            return b""
+        if visit.failed is not None:
+            return render(_answer(visit.failed))
+        cut_off = ("Proxy-Status", "egress-gateway; error=connection_terminated")
+        return render(Answer(502, (("Content-Length", "0"), cut_off), b""))
+
+    def approved(self, client_id: str, host: str, port: int) -> tuple[IPAddress, ...]:
+        """Return the addresses that a connection of this client may be made to; none when nothing was decided."""
+        visit = self.visits.get(client_id)
+        return visit.approved.get((_host(host), port), ()) if visit is not None else ()
+
+    def opened(self, client_id: str, server_id: str, place: Place, address: IPAddress) -> None:
+        """Remember an open connection to an origin."""
+        if (visit := self.visits.get(client_id)) is not None:
+            visit.connected[server_id] = place, address
+
+    def closed(self, client_id: str, server_id: str) -> None:
+        """Forget a connection to an origin."""
+        if (visit := self.visits.get(client_id)) is not None:
+            visit.connected.pop(server_id, None)
+
+    def leave(self, client_id: str) -> None:
+        """Forget a client connection; what was under way ends here."""
+        visit = self.visits.pop(client_id, None)
+        if visit is not None:
+            for passage in visit.passages.values():
+                self._record(visit, passage, "the client left")
+
+    # -- deciding ----------------------------------------------------------------------------------------------
+
+    async def _decide(self, flow: http.HTTPFlow) -> None:
+        visit = self.visits[flow.client_conn.id]
+        case = Case(self._judge)
+        if flow.error is not None:  # mitmproxy itself refuses it, and shows it first
+            self._respond(flow, case.refuse(self._blank(visit), Reason.MALFORMED, flow.error.msg))
+            return
+        if flow.response is not None:  # another addon has answered
+            flow.metadata[REFUSED] = True
+            return
+        request = to_request(flow, visit)
+        limits = self.limits()
+        size = sum(len(name) + len(value) + 4 for name, value in request.headers)
+        if len(request.headers) > limits.fields or size > limits.octets:
+            self._respond(flow, case.refuse(request, Reason.MALFORMED, "request head is too large", status=431))
+            return
+        decision = case.decide(request)
+        if isinstance(decision, Refusal):
+            self._respond(flow, decision)
+            return
+        settled = await self._settle_address(visit, case, request)
+        if isinstance(settled, Refusal):
+            self._respond(flow, settled)
+            return
+        passage = Passage(request, settled, self._clock())
+        visit.passages[flow.id] = passage
+        _prepare(flow, passage)
+
+    async def _settle_address(self, visit: Visit, case: Case, request: HttpRequest) -> Decision | Refusal:
+        """Judge where the request will be sent: over an open connection, or to an address yet to be found.
+
+        Returns the last word on the request, with every fact known.
+        """
+        place = (request.host, request.port)
+        peers = visit.peers(place)
+        if peers:
+            # mitmproxy may use any of them, so all have to be allowed.
+            approved = self._dialer.judge(case, request, peers)
+            if isinstance(approved, Refusal):
+                return approved
+            if len(approved.addresses) == len(peers):
+                return approved.decisions[-1]
+            return case.refuse(request, Reason.INTERNAL_ERROR, "an open connection to another address is in the way")
+        found = await self._dialer.approve(case, request)
+        if isinstance(found, Refusal):
+            return found
+        addresses = found.addresses
+        if visit.under_way(place):
+            # Whichever request opens the connection, the others will use it too.
+            both = visit.approved.get(place, ())
+            addresses = tuple(address for address in addresses if address in both)
+            if not addresses:
+                return case.refuse(request, Reason.INTERNAL_ERROR, "no address that all requests to it may use")
+        visit.approved[place] = addresses
+        return found.decision(addresses[0])
+
+    def _blank(self, visit: Visit) -> HttpRequest:
+        """Return the request that could not be read: its tunnel is all that is known."""
+        host: Host = visit.hello.host if visit.hello else ""
+        port = visit.hello.port if visit.hello else 0
+        scheme = "https" if visit.hello else "http"
+        return HttpRequest(
+            client=visit.client, host=host, port=port, scheme=scheme, method="", path="", hello=visit.hello
+        )
+
+    # -- answering and recording -------------------------------------------------------------------------------
+
+    def _respond(self, flow: http.HTTPFlow, refusal: Refusal) -> None:
+        accept = ",".join(flow.request.headers.get_all("accept"))
+        set_response(flow, _answer(refusal, accept))
+
+    def _pass_response(self, flow: http.HTTPFlow) -> None:
+        passage, response = self._passage(flow), flow.response
+        if passage is None or response is None:
+            return
+        passage.status = response.status_code
+        passage.address = next(iter(self.visits[flow.client_conn.id].peers(passage.place)), None)
+        # An offer to go on over QUIC, past every proxy (RFC 7838).
+        response.headers.pop("alt-svc", None)
+        if response.status_code != 101:
+
+            def count(data: bytes) -> bytes:
+                passage.octets_in += len(data)
+                return data
+
+            response.stream = count
+
+    def _conclude(self, flow: http.HTTPFlow, error: str) -> None:
+        visit, passage = self.visits.get(flow.client_conn.id), self._forget(flow)
+        if visit is None or passage is None:
+            return
+        left = not flow.client_conn.connected or error.endswith(("Client disconnected.", "by client"))
+        if error and flow.response is None and not left:
+            visit.failed = Case(self._judge).refuse(passage.request, Reason.UPSTREAM_FAILURE, error)
+        else:
+            self._record(visit, passage, error)
+
+    def _record(self, visit: Visit, passage: Passage, error: str) -> None:
+        peers = visit.peers(passage.place)
+        outcome = Outcome(
+            octets_out=passage.octets_out,
+            octets_in=passage.octets_in,
+            seconds=round(self._clock() - passage.began, 6),
+            address=peers[-1] if peers else passage.address,
+            status=passage.status,
+            error=clean(error),
+        )
+        self._judge.ledger.record(passage.request, passage.decision, outcome)
+
+    def _fail(self, flow: http.HTTPFlow, error: Exception) -> None:
+        """Deny a request because something broke."""
+        _LOG.error("a request could not be decided", exc_info=error)
+        try:
+            visit = self.visits.get(flow.client_conn.id)
+            self._forget(flow)
+            if visit is None:
+                raise LookupError("a client connection that nobody announced")
+            detail = f"{type(error).__name__}: {error}"
+            self._respond(flow, Case(self._judge).refuse(self._blank(visit), Reason.INTERNAL_ERROR, detail))
+        except Exception as worse:
+            self._kill(flow, worse)
+
+    def _kill(self, flow: http.HTTPFlow, error: Exception) -> None:
+        """End a flow that can neither be decided nor answered."""
+        _LOG.error("a flow is ended", exc_info=error)
+        flow.metadata[REFUSED] = True
+        set_response(flow, Answer(403, (("X-Gateway-Reason", Reason.INTERNAL_ERROR.value),), b""))
+        if flow.killable:
+            flow.kill()  # type: ignore[no-untyped-call]  # mitmproxy's
+
+    def _passage(self, flow: http.HTTPFlow) -> Passage | None:
+        visit = self.visits.get(flow.client_conn.id)
+        return visit.passages.get(flow.id) if visit is not None else None
+
+    def _forget(self, flow: http.HTTPFlow) -> Passage | None:
+        visit = self.visits.get(flow.client_conn.id)
+        return visit.passages.pop(flow.id, None) if visit is not None else None
+
+
+def to_request(flow: http.HTTPFlow, visit: Visit) -> HttpRequest:
+    """Return the request of a flow as the policy sees it.
+
+    Raises:
+        ValueError: mitmproxy made something of it that is no host.
+    """
+    request = flow.request
+    headers = tuple(
+        (name.decode("ascii", "backslashreplace").lower(), value.decode("ascii", "backslashreplace"))
+        for name, value in request.headers.fields
+    )
+    authorities = [value for name, value in headers if name == "host"]
+    if request.authority:
+        authorities.insert(0, request.authority)
+    return HttpRequest(
+        client=visit.client,
+        host=_host(request.host),
+        port=request.port,
+        scheme=request.scheme,
+        method=request.method,
+        path=request.path,
+        authorities=tuple(authorities),
+        headers=headers,
+        user_agent=" ".join(value for name, value in headers if name == "user-agent"),
+        body_length=_body_length(flow),
+        hello=visit.hello,
+    )
+
+
+def _body_length(flow: http.HTTPFlow) -> int | None:
+    if flow.metadata.get(ENDED):
+        return 0
+    size = expected_http_body_size(flow.request)
+    return size if size is not None and size >= 0 else None
+
+
+def _host(text: str) -> Host:
+    """Read the host of a flow: mitmproxy leaves out the brackets of IPv6."""
+    return parse_address(text) or parse_host(text)
+
+
+def _prepare(flow: http.HTTPFlow, passage: Passage) -> None:
+    """Let an allowed request stream through, counted, without what is not meant for the origin."""
+    request = flow.request
+    for name in _HOP_BY_HOP:
+        request.headers.pop(name, None)
+    if request.headers.get("upgrade", "").lower() != "websocket":
+        # Any other protocol, h2c above all, would go on unseen. An intermediary may leave the offer out (RFC 9110
+        # section 7.8); the server then answers in HTTP/1.1.
+        request.headers.pop("upgrade", None)
+        request.headers.pop("http2-settings", None)
+    if not flow.metadata.get(ENDED):
+
+        def count(data: bytes) -> bytes:
+            passage.octets_out += len(data)
+            return data
+
+        request.stream = count
+
+
+def _answer(refusal: Refusal, accept: str = "") -> Answer:
+    return answer(refusal.decision, refusal.ledger_id, refusal.request, status=refusal.status, accept=accept)
+
+
+def set_response(flow: http.HTTPFlow, reply: Answer) -> None:
+    """Answer a flow in the gateway's words, and let nothing of it go on."""
+    fields = list(reply.fields)
+    if not flow.request.is_http2:
+        fields.append(("Connection", "close"))
+    headers = http.Headers([(name.encode("ascii"), value.encode("ascii")) for name, value in fields])
+    response = http.Response.make(reply.status, reply.body)
+    response.reason = reply.phrase
+    response.headers = headers
+    if "content-length" not in headers:
+        headers["Content-Length"] = str(len(reply.body))
+    flow.request.stream = False
+    flow.response = response
+    flow.metadata[REFUSED] = True

@@ -1,0 +1,56 @@
+"""What the gateway knows about one client connection while mitmproxy serves it."""
+
+from dataclasses import dataclass, field
+
+from gateway.addresses import IPAddress
+from gateway.decision import Decision
+from gateway.proxy.case import Refusal
+from gateway.request import Client, Host, HttpRequest, TlsHello
+
+type Place = tuple[Host, int]
+"""A destination: host and port."""
+
+
+@dataclass(slots=True)
+class Passage:
+    """One allowed request that has not ended."""
+
+    request: HttpRequest
+    decision: Decision
+    began: float
+    octets_out: int = 0
+    octets_in: int = 0
+    status: int | None = None
+    address: IPAddress | None = None
+    """Where it was sent to."""
+
+    @property
+    def place(self) -> Place:
+        """Where it goes."""
+        return self.request.host, self.request.port
+
+
+@dataclass(slots=True)
+class Visit:
+    """One client connection."""
+
+    client: Client
+    hello: TlsHello | None = None
+    """The tunnel it came through, for inspected TLS."""
+    passages: dict[str, Passage] = field(default_factory=dict)
+    """Requests under way, by flow id."""
+    approved: dict[Place, tuple[IPAddress, ...]] = field(default_factory=dict)
+    """Addresses that every request under way to that place may be sent to."""
+    connected: dict[str, tuple[Place, IPAddress]] = field(default_factory=dict)
+    """Open connections to origins, by mitmproxy's connection id."""
+
+    failed: Refusal | None = None
+    """The last request that was allowed and could not be carried out."""
+
+    def under_way(self, place: Place) -> bool:
+        """Whether an allowed request to that place has not ended."""
+        return any(passage.place == place for passage in self.passages.values())
+
+    def peers(self, place: Place) -> tuple[IPAddress, ...]:
+        """Return the addresses of open connections to that place: the next request may be sent over any of them."""
+        return tuple(dict.fromkeys(address for at, address in self.connected.values() if at == place))

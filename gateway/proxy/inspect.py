@@ -1,0 +1,267 @@
+"""mitmproxy inside the gateway: for plain HTTP, and for TLS that a rule wants to see into.
+
+A slim master in the gateway's own process and event loop. mitmproxy's listener, its choice of layers, its logging and
+its way of opening connections are left out: the layers are chosen here, hooks go straight to our addons, and a
+connection is opened only to an address that was judged for the request it is for.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mitmproxy import options
+from mitmproxy.addons.core import Core
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.addons.tlsconfig import TlsConfig
+from mitmproxy.connection import ConnectionState
+from mitmproxy.master import Master
+from mitmproxy.proxy import commands, events, mode_specs
+from mitmproxy.proxy.layers import ClientTLSLayer, ServerTLSLayer
+from mitmproxy.proxy.layers.http import HTTPMode
+from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
+from mitmproxy.proxy.server import ConnectionIO
+
+from addons.gate import Gate
+from addons.visit import Visit
+from gateway.addresses import parse_address
+from gateway.names import parse_host
+from gateway.proxy.ca import ensure_ca
+from gateway.proxy.dial import Dialer
+from gateway.proxy.layers import GatedHttpLayer
+from gateway.proxy.pipes import Pipe
+from gateway.proxy.roles import Judge, Settings
+from gateway.proxy.sweeper import Sweeper
+from gateway.request import Client, TlsHello
+
+_LOG = logging.getLogger(__name__)
+_LEAVES = 10_000
+"""Leaf certificates kept: a client that asks for ever new names must not fill the memory, at about 3 KB each."""
+
+
+class Inspector:
+    """Serves connections with mitmproxy's layers."""
+
+    def __init__(
+        self,
+        judge: Judge,
+        settings: Settings,
+        dialer: Dialer,
+        sweeper: Sweeper,
+        folder: Path,
+        trust: Path | None = None,
+    ) -> None:
+        self.settings = settings
+        self.dialer = dialer
+        self.sweeper = sweeper
+        self.certificate = ensure_ca(folder)
+        """What clients have to trust."""
+        self.gate = Gate(judge, settings, dialer)
+        tls = TlsConfig()
+        self.master = _master(folder, trust, Core(), Proxyserver(), tls)  # type: ignore[no-untyped-call]  # mitmproxy's
+        tls.certstore.STORE_CAP = _LEAVES
+        self.hooks = _hooks(tls, self.gate)
+        self.mode = mode_specs.ProxyMode.parse("regular")
+        self.handlers: dict[asyncio.Task[None], Handler] = {}
+        self._loop = asyncio.get_running_loop()
+
+    def take(
+        self,
+        transport: asyncio.Transport,
+        received: bytes,
+        client: Client,
+        hello: TlsHello | None,
+        done: Callable[[], None],
+    ) -> None:
+        """Go on with what was received: a plain HTTP request, or the ClientHello of an allowed tunnel."""
+        pipe = Pipe()
+        pipe.take(transport, received)
+        handler = Handler(self, pipe, Visit(client, hello))
+        task = self._loop.create_task(handler.serve())
+        self.handlers[task] = handler
+
+        def ended(task: asyncio.Task[None]) -> None:
+            del self.handlers[task]
+            done()
+            if not task.cancelled() and (error := task.exception()) is not None:
+                _LOG.error("an inspected connection crashed", exc_info=error)
+
+        task.add_done_callback(ended)
+
+    def close_idle(self) -> None:
+        """Close connections that carry no request: for draining."""
+        for handler in tuple(self.handlers.values()):
+            if not handler.visit.passages:
+                handler.hang_up("the gateway stops")
+
+    def abort(self) -> None:
+        """Close everything."""
+        for handler in tuple(self.handlers.values()):
+            handler.hang_up("the gateway stops")
+
+
+class Handler(ProxyConnectionHandler):
+    """One client connection in mitmproxy's core."""
+
+    def __init__(self, inspector: Inspector, pipe: Pipe, visit: Visit) -> None:
+        # mitmproxy asks for asyncio's streams, and uses of them what a pipe has.
+        super().__init__(inspector.master, pipe, pipe, inspector.master.options, inspector.mode)  # type: ignore[no-untyped-call]
+        self.visit = visit
+        self._inspector = inspector
+        self._gate = inspector.gate
+        self._pipes = [pipe]
+        timeouts = inspector.settings().timeouts
+        self._ends = asyncio.get_running_loop().time() + timeouts.lifetime
+        self.timeout_watchdog.timeout = max(1, int(timeouts.idle))
+        context = self.layer.context
+        if visit.hello is None:
+            self.layer = GatedHttpLayer(context, HTTPMode.regular, self._gate)
+            return
+        host = visit.hello.host
+        context.server.address = (str(host), visit.hello.port)
+        # Not left to the ClientHello: what it names has been compared, and this is what it was compared with.
+        context.server.sni = str(host)
+        outer = ServerTLSLayer(context)
+        inner = ClientTLSLayer(context)
+        outer.child_layer = inner
+        inner.child_layer = GatedHttpLayer(context, HTTPMode.transparent, self._gate)
+        self.layer = outer
+
+    async def serve(self) -> None:
+        """Serve the connection to its end."""
+        self._gate.visits[self.client.id] = self.visit
+        self._inspector.sweeper.alive.add(self)
+        try:
+            await self.handle_client()
+        finally:
+            self._inspector.sweeper.alive.discard(self)
+            self._gate.leave(self.client.id)
+            for pipe in self._pipes:
+                pipe.close()
+
+    def check(self, now: float) -> None:
+        """Enforce the lifetime."""
+        if now >= self._ends:
+            self.hang_up("open for too long")
+
+    def abort(self) -> None:
+        """Cut the connection off."""
+        self.hang_up("the gateway stops")
+
+    def hang_up(self, why: str) -> None:
+        """End the connection."""
+        io = self.transports.get(self.client)
+        if io is not None and io.handler is not None:
+            io.handler.cancel(why)
+        else:
+            self._pipes[0].abort()
+
+    async def handle_hook(self, hook: commands.StartHook) -> None:
+        """Call our addons, without the detour through mitmproxy's addon manager.
+
+        What a hook raises ends the connection: mitmproxy would log it and let the flow go on.
+        """
+        called = self._inspector.hooks.get(hook.name)
+        if called is None:
+            return
+        with self.timeout_watchdog.disarm():
+            try:
+                for function in called:
+                    result = function(*hook.args())
+                    if result is not None:
+                        await result
+            except Exception:
+                _LOG.exception("the hook %s failed: its connection is closed", hook.name)
+                self.hang_up("a hook failed")
+
+    async def open_connection(self, command: commands.OpenConnection) -> None:
+        """Connect to an address that was approved for the request, and to nothing else."""
+        server = command.connection
+        gate = self._gate
+        address = server.address
+        approved = gate.approved(self.client.id, *address) if address is not None else ()
+        if address is None or not approved:
+            await self._not_opened(command, "no approved address to connect to")
+            return
+        async with self.max_conns[address]:
+            limit = self._inspector.settings().timeouts.connect
+            server.timestamp_start = time.time()
+            try:
+                async with asyncio.timeout(limit):
+                    transport, pipe, peer = await self._inspector.dialer.connect(approved, address[1], Pipe)
+            except TimeoutError:
+                await self._not_opened(command, f"connecting timed out after {limit:g} s")
+                return
+            except OSError as error:
+                await self._not_opened(command, f"cannot connect: {error.strerror or error}")
+                return
+            except asyncio.CancelledError:
+                await self._not_opened(command, "connection cancelled")
+                raise
+            self._pipes.append(pipe)
+            server.timestamp_tcp_setup = time.time()
+            server.state = ConnectionState.OPEN
+            server.peername = transport.get_extra_info("peername")
+            server.sockname = transport.get_extra_info("sockname")
+            io: Any = pipe  # as in __init__
+            self.transports[server] = ConnectionIO(handler=asyncio.current_task(), reader=io, writer=io)
+            place = (parse_address(address[0]) or parse_host(address[0]), address[1])
+            gate.opened(self.client.id, server.id, place, peer)
+            try:
+                await self.server_event(events.OpenConnectionCompleted(command, None))
+                await self.handle_connection(server)
+            finally:
+                server.timestamp_end = time.time()
+                gate.closed(self.client.id, server.id)
+                pipe.close()
+                self._pipes.remove(pipe)
+
+    async def _not_opened(self, command: commands.OpenConnection, error: str) -> None:
+        command.connection.error = error
+        await self.server_event(events.OpenConnectionCompleted(command, error))
+        self.transports.pop(command.connection, None)
+
+    def log(self, message: str, level: int = logging.INFO, exc_info: Any = None) -> None:
+        """Log what went wrong; what goes right is in the ledger. A crash in the layers ends the connection."""
+        if level >= logging.ERROR:
+            _LOG.log(level, "%s", message, exc_info=exc_info)
+            self.hang_up("a layer failed")
+        else:
+            _LOG.debug("%s", message)
+
+
+def _master(folder: Path, trust: Path | None, *addons: object) -> Master:
+    master = Master(options.Options(), event_loop=asyncio.get_running_loop())
+    master._legacy_log_events.uninstall()  # it would see every log record of the process, and make a hook of each
+    change: Callable[..., None] = master.options.update
+    change(server=False, mode=[])
+    master.addons.add(*addons)  # type: ignore[no-untyped-call]  # mitmproxy's
+    change(
+        confdir=str(folder),
+        connection_strategy="lazy",
+        upstream_cert=False,
+        rawtcp=False,
+        http3=False,
+        ssl_insecure=False,
+        ssl_verify_upstream_trusted_ca=str(trust) if trust is not None else None,
+        validate_inbound_headers=True,
+    )
+    return master
+
+
+def _hooks(tls: TlsConfig, gate: Gate) -> dict[str, list[Callable[..., Any]]]:
+    """Return who is called at which hook. What is not here calls nobody."""
+    return {
+        "tls_clienthello": [tls.tls_clienthello],
+        "tls_start_client": [tls.tls_start_client],
+        "tls_start_server": [tls.tls_start_server],
+        "requestheaders": [gate.requestheaders],
+        "request": [gate.request],
+        "responseheaders": [gate.responseheaders],
+        "response": [gate.response],
+        "error": [gate.error],
+        "websocket_message": [gate.websocket_message],
+        "websocket_end": [gate.websocket_end],
+    }

@@ -1,0 +1,324 @@
+"""Tests for gateway.dns.server and gateway.dns.listeners: real sockets on loopback."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, closing
+
+import pytest
+from dnslib import RCODE
+
+from gateway.dns.listeners import MAX_CONNECTIONS_PER_CLIENT, MAX_PIPELINED, ListenError, TcpListener, bind
+from gateway.dns.resolver import Resolver
+from gateway.dns.server import serve_resolver
+from gateway.dns.settings import Endpoint, parse_endpoint
+from tests.gateway.dns.support import a_judge, addresses, ask, parse
+from tests.peers.dns_upstream import Message, Reply, answer, upstream, zone
+
+ZONE = {"public.example": ["93.184.215.14"], **{f"n{number}.example": ["93.184.215.1"] for number in range(200)}}
+LISTEN = ("udp://127.0.0.1:0", "tcp://127.0.0.1:0", "udp://[::1]:0", "tcp://[::1]:0")
+
+
+@asynccontextmanager
+async def serving(
+    resolver: Resolver, listen: Sequence[str] = LISTEN, *, grace: float = 5.0
+) -> AsyncIterator[list[Endpoint]]:
+    """Run a server on ports of its own."""
+    ready: asyncio.Future[Sequence[Endpoint]] = asyncio.get_running_loop().create_future()
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        places = [parse_endpoint(text) for text in listen]
+        group.create_task(serve_resolver(resolver, places, stop=stop, ready=ready.set_result, grace=grace))
+        yield list(await ready)
+        stop.set()
+    await resolver.close()
+
+
+async def over_udp(endpoint: Endpoint, *packets: bytes) -> list[bytes]:
+    """Send packets and return as many replies."""
+    loop = asyncio.get_running_loop()
+    family = socket.AF_INET if endpoint.address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        sock.connect((str(endpoint.address), endpoint.port))
+        for packet in packets:
+            await loop.sock_sendall(sock, packet)
+        return [await asyncio.wait_for(loop.sock_recv(sock, 4096), 5) for _ in packets]
+
+
+def framed(*packets: bytes) -> bytes:
+    """Return packets as they are sent over TCP."""
+    return b"".join(len(packet).to_bytes(2, "big") + packet for packet in packets)
+
+
+async def turns_until(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until something is true."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 -- nothing sets an event there
+            await asyncio.sleep(0)
+
+
+async def read_one(reader: asyncio.StreamReader) -> bytes:
+    """Return the next message."""
+    return await asyncio.wait_for(reader.readexactly(int.from_bytes(await reader.readexactly(2), "big")), 5)
+
+
+async def test_every_transport_and_family() -> None:
+    """UDP and TCP over IPv4 and IPv6 give the same answers, denials included."""
+    async with upstream(zone(ZONE)) as up, serving(Resolver(a_judge(up.endpoint))) as places:
+        for place in places:
+            for name, code in (("public.example", 0), ("bad.example", 3), ("missing.example", 3)):
+                if place.scheme == "udp":
+                    (reply,) = await over_udp(place, ask(name))
+                else:
+                    reader, writer = await asyncio.open_connection(str(place.address), place.port)
+                    writer.write(framed(ask(name)))
+                    reply = await read_one(reader)
+                    writer.close()
+                    await writer.wait_closed()
+                assert parse(reply).header.rcode == code
+
+
+async def test_a_burst_of_datagrams_is_answered_whole() -> None:
+    """More packets than one wake-up handles are all answered, misses and hits alike."""
+    async with upstream(zone(ZONE)) as up, serving(Resolver(a_judge(up.endpoint))) as places:
+        for _ in range(2):
+            packets = [ask(f"n{number}.example", ident=number) for number in range(200)]
+            replies = await over_udp(places[0], *packets)
+            assert {parse(reply).header.id for reply in replies} == set(range(200))
+            assert all(addresses(reply) for reply in replies)
+
+
+async def test_garbage_over_udp_changes_nothing() -> None:
+    """After all kinds of nonsense the next good query is answered."""
+    async with upstream(zone(ZONE)) as up, serving(Resolver(a_judge(up.endpoint))) as places:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            for packet in (b"", b"\0", b"\xff" * 4000, b"\0" * 12, ask("public.example")[:-1]):
+                sock.sendto(packet, (str(places[0].address), places[0].port))
+        (reply,) = await over_udp(places[0], ask("public.example"))
+        assert addresses(reply) == ["93.184.215.14"]
+
+
+async def test_pipelined_answers_overtake_each_other() -> None:
+    """On one connection, a quick answer does not wait for a slow one (RFC 7766 section 6.2.1.1)."""
+    go = asyncio.Event()
+
+    async def handle(query: Message, _: str) -> Reply:
+        if str(query.q.qname).lower().startswith("n1."):
+            await go.wait()
+        return answer(query, ZONE)
+
+    async with upstream(handle) as up, serving(Resolver(a_judge(up.endpoint))) as places:
+        reader, writer = await asyncio.open_connection("127.0.0.1", places[1].port)
+        writer.write(framed(ask("n1.example", ident=1), ask("n2.example", ident=2), ask("bad.example", ident=3)))
+        first = {parse(await read_one(reader)).header.id for _ in range(2)}
+        go.set()
+        assert (first, parse(await read_one(reader)).header.id) == ({2, 3}, 1)
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_half_closed_connection_still_gets_its_answers() -> None:
+    """A client that has sent its queries and closed its side gets every answer."""
+    async with upstream(zone(ZONE)) as up, serving(Resolver(a_judge(up.endpoint))) as places:
+        reader, writer = await asyncio.open_connection("127.0.0.1", places[1].port)
+        writer.write(framed(*(ask(f"n{number}.example", ident=number) for number in range(100))))
+        writer.write_eof()
+        found = {parse(await read_one(reader)).header.id for _ in range(100)}
+        assert found == set(range(100))
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_octet_by_octet() -> None:
+    """A query that comes in single octets is answered."""
+    async with upstream(zone(ZONE)) as up, serving(Resolver(a_judge(up.endpoint))) as places:
+        reader, writer = await asyncio.open_connection("127.0.0.1", places[1].port)
+        for octet in framed(ask("public.example")):
+            writer.write(bytes([octet]))
+            await writer.drain()
+        assert addresses(await read_one(reader)) == ["93.184.215.14"]
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_one_connection_cannot_have_unbounded_queries_waiting() -> None:
+    """Beyond the limit of unanswered queries no more are read from a connection."""
+    go = asyncio.Event()
+
+    async def handle(query: Message, _: str) -> Reply:
+        await go.wait()
+        return answer(query, ZONE)
+
+    judge_and_more = 2 * MAX_PIPELINED
+    async with upstream(handle) as up:
+        judge = a_judge(up.endpoint)
+        async with serving(Resolver(judge)) as places:
+            reader, writer = await asyncio.open_connection("127.0.0.1", places[1].port)
+            writer.write(framed(*(ask(f"n{number}.example", ident=number) for number in range(judge_and_more))))
+            await turns_until(lambda: len(up.queries) >= MAX_PIPELINED)
+            for _ in range(50):
+                await asyncio.sleep(0)
+            assert len(up.queries) == MAX_PIPELINED
+            go.set()
+            assert {parse(await read_one(reader)).header.id for _ in range(judge_and_more)} == set(
+                range(judge_and_more)
+            )
+            writer.close()
+            await writer.wait_closed()
+
+
+@asynccontextmanager
+async def tcp(resolver: Resolver, idle: float) -> AsyncIterator[tuple[str, int]]:
+    """Run a TCP listener with an idle time of its own."""
+    listener = TcpListener(resolver, idle=idle)
+    sock = bind(parse_endpoint("tcp://127.0.0.1:0"))
+    await listener.start(sock)
+    yield sock.getsockname()
+    await listener.close(1)
+
+
+async def test_idle_connections_are_closed() -> None:
+    """A connection without a whole query in time is closed, however its octets trickle in."""
+    async with tcp(Resolver(a_judge()), idle=0.05) as place:
+        for start in (b"", b"\0", b"\0\x20abc"):
+            reader, writer = await asyncio.open_connection(*place)
+            writer.write(start)
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+            writer.close()
+            await writer.wait_closed()
+
+
+async def test_a_reader_that_does_not_read_is_cut_off() -> None:
+    """A client that sends queries and never takes answers loses its connection, not our memory."""
+    async with tcp(Resolver(a_judge()), idle=0.2) as place:
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        with closing(sock):
+            await loop.sock_connect(sock, place)
+            burst = framed(*[ask("bad.example")] * 500)
+
+            async def send_for_ever() -> None:
+                while True:
+                    await loop.sock_sendall(sock, burst)
+
+            with pytest.raises((ConnectionError, BrokenPipeError)):
+                await asyncio.wait_for(send_for_ever(), 15)
+
+
+async def test_connections_of_one_client_are_bounded() -> None:
+    """One connection too many is closed at once; the others live."""
+    async with tcp(Resolver(a_judge()), idle=30) as place:
+        opened = [await asyncio.open_connection(*place) for _ in range(MAX_CONNECTIONS_PER_CLIENT)]
+        for reader, writer in opened:
+            writer.write(framed(ask("bad.example")))
+            await read_one(reader)
+        reader, writer = await asyncio.open_connection(*place)
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await read_one(reader)
+        writer.close()
+        for _, each in opened:
+            each.close()
+
+
+async def test_stopping_answers_what_is_on_its_way() -> None:
+    """Queries that wait for an upstream when the server stops are still answered."""
+    go = asyncio.Event()
+
+    async def handle(query: Message, _: str) -> Reply:
+        await go.wait()
+        return answer(query, ZONE)
+
+    async with upstream(handle) as up:
+        loop = asyncio.get_running_loop()
+        async with serving(Resolver(a_judge(up.endpoint))) as places:
+            waiting = loop.create_task(over_udp(places[0], ask("public.example")))
+            await up.asked.wait()
+            loop.call_soon(lambda: loop.call_soon(go.set))
+        assert addresses((await waiting)[0]) == ["93.184.215.14"]
+
+
+async def test_stopping_does_not_wait_for_ever() -> None:
+    """What does not come in the time that is left is given up."""
+
+    async def handle(_query: Message, _: str) -> Reply:
+        await asyncio.Event().wait()
+        return None
+
+    async with upstream(handle) as up:
+        async with serving(Resolver(a_judge(up.endpoint)), grace=0.05) as places:
+            reader, writer = await asyncio.open_connection("127.0.0.1", places[1].port)
+            writer.write(framed(ask("n1.example")))
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.sendto(ask("n2.example"), ("127.0.0.1", places[0].port))
+            await turns_until(lambda: len(up.queries) == 2)
+        assert await reader.read() == b""
+        writer.close()
+
+
+# -- binding -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["udp", "tcp"])
+def test_a_port_in_use_is_told(scheme: str) -> None:
+    """The error names the address, the cause and what to do."""
+    kind = socket.SOCK_DGRAM if scheme == "udp" else socket.SOCK_STREAM
+    with socket.socket(socket.AF_INET, kind) as other:
+        other.bind(("127.0.0.1", 0))
+        if scheme == "tcp":
+            other.listen()
+        place = parse_endpoint(f"{scheme}://127.0.0.1:{other.getsockname()[1]}")
+        with pytest.raises(ListenError, match=rf"{place}: port \d+ is in use.*another port"):
+            bind(place)
+
+
+def test_an_address_of_somebody_else_is_told() -> None:
+    """An address that this host does not have is named."""
+    with pytest.raises(ListenError, match=r"192\.0\.2\.1:0: this host has no such address"):
+        bind(parse_endpoint("udp://192.0.2.1:0"))
+
+
+def test_a_privileged_port_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is missing for a port below 1024 is named."""
+
+    class Unprivileged(socket.socket):
+        def bind(self, _address: object, /) -> None:
+            raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket, "socket", Unprivileged)
+    with pytest.raises(ListenError, match="CAP_NET_BIND_SERVICE"):
+        bind(parse_endpoint("udp://127.0.0.1:53"))
+
+
+async def test_nothing_is_served_when_one_address_fails() -> None:
+    """With one address in use, the others are released again."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other, socket.socket() as probe:
+        other.bind(("127.0.0.1", 0))
+        probe.bind(("127.0.0.1", 0))
+        free, used = probe.getsockname()[1], other.getsockname()[1]
+        probe.close()
+        places = [parse_endpoint(f"tcp://127.0.0.1:{free}"), parse_endpoint(f"udp://127.0.0.1:{used}")]
+        with pytest.raises(ListenError):
+            await serve_resolver(Resolver(a_judge()), places, stop=asyncio.Event(), ready=lambda _: None)
+        bind(places[0]).close()
+
+
+def test_workers_share_a_port() -> None:
+    """With `reuse_port` several sockets have the same address."""
+    first = bind(parse_endpoint("udp://127.0.0.1:0"), reuse_port=True)
+    second = bind(parse_endpoint(f"udp://127.0.0.1:{first.getsockname()[1]}"), reuse_port=True)
+    first.close()
+    second.close()
+
+
+async def test_errors_of_earlier_answers_do_not_stop_the_listener() -> None:
+    """A client that closed its port before the answer came is no reason to stop reading."""
+    async with serving(Resolver(a_judge()), ["udp://127.0.0.1:0"]) as places:
+        for _ in range(5):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.sendto(ask("bad.example"), ("127.0.0.1", places[0].port))
+        (reply,) = await over_udp(places[0], ask("bad.example"))
+        assert parse(reply).header.rcode == RCODE.NXDOMAIN

@@ -1,0 +1,79 @@
+"""The supervisor's own parts; whole processes are in tests/integration/test_service.py."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from gateway.config import Config, load
+from gateway.service import Listener, listen_problem, listeners, prepare_state_dir, worker_count
+
+
+def a_config(folder: Path, text: str) -> Config:
+    """Return the configuration of a policy file with these sections."""
+    (folder / "gateway.yaml").write_text("version: 1\n" + text)
+    return load(folder / "gateway.yaml")
+
+
+def test_listeners_are_those_of_the_roles(tmp_path: Path) -> None:
+    """Each role adds its own places, IPv6 included."""
+    config = a_config(
+        tmp_path, 'proxy: {listen: ["[::1]:3128"]}\ndns: {listen: ["udp://127.0.0.1:53", "tcp://127.0.0.1:53"]}\n'
+    )
+    assert [str(listener) for listener in listeners(config, ("dns", "proxy"))] == [
+        "udp 127.0.0.1:53",
+        "tcp 127.0.0.1:53",
+        "tcp [::1]:3128",
+    ]
+    assert [str(listener) for listener in listeners(config, ("proxy",))] == ["tcp [::1]:3128"]
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_a_port_that_others_share_counts_as_in_use(kind: socket.SocketKind) -> None:
+    """A socket with SO_REUSEPORT would let a second gateway join; the check does not."""
+    with socket.socket(socket.AF_INET, kind) as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        if kind is socket.SOCK_STREAM:
+            other.listen()
+        problem = listen_problem(Listener(kind, "127.0.0.1", other.getsockname()[1]))
+    assert problem is not None
+    assert "the port is in use" in problem
+
+
+def test_a_free_port_is_no_problem() -> None:
+    """The check leaves no trace."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+    listener = Listener(socket.SOCK_STREAM, "127.0.0.1", port)
+    assert listen_problem(listener) is None
+    assert listen_problem(listener) is None
+
+
+def test_an_address_of_another_machine_is_said() -> None:
+    """A typing error in an address is not a mystery."""
+    problem = listen_problem(Listener(socket.SOCK_STREAM, "198.51.100.77", 3128))
+    assert problem is not None
+    assert "does not have that address" in problem
+
+
+def test_auto_is_one_worker_a_core() -> None:
+    """`auto` follows the cores this process may use, not those of the machine."""
+    assert worker_count("auto") == len(os.sched_getaffinity(0))
+    assert worker_count(3) == 3
+
+
+def test_the_state_directory_is_private(tmp_path: Path) -> None:
+    """It holds keys and evidence."""
+    assert prepare_state_dir(tmp_path / "a" / "state") is None
+    assert (tmp_path / "a" / "state").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_state_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    """A file in its place is named."""
+    (tmp_path / "state").write_text("")
+    problem = prepare_state_dir(tmp_path / "state")
+    assert problem is not None
+    assert "File exists" in problem
