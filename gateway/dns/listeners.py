@@ -198,8 +198,20 @@ class _Connection:
                         group.create_task(self._later(resolver, reply, idle))
                     else:
                         await self._send(reply, idle)
+        except asyncio.CancelledError:
+            self._writer.transport.abort()
+            raise
         finally:
-            self._writer.close()
+            await self._close(idle)
+
+    async def _close(self, idle: float) -> None:
+        """Close once the client has taken what was written, but do not wait for long."""
+        self._writer.close()
+        try:
+            async with asyncio.timeout(idle):
+                await self._writer.wait_closed()
+        except (TimeoutError, OSError):
+            self._writer.transport.abort()
 
     async def _read(self, idle: float) -> bytes | None:
         """Return the next message; None when there will be none."""

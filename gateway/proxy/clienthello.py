@@ -21,6 +21,8 @@ _SIGNATURE_ALGORITHMS = 0x000D
 _ALPN = 0x0010
 _SUPPORTED_VERSIONS = 0x002B
 _ECH = 0xFE0D
+_READ = frozenset((_SERVER_NAME, _SIGNATURE_ALGORITHMS, _ALPN, _SUPPORTED_VERSIONS))
+_HEADER = struct.Struct(">HH").unpack_from  # type and length of an extension
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,9 +116,7 @@ class HelloReader:
             if len(self._message) > end:
                 raise _Broken("another handshake message in the record of the ClientHello")
             if len(self._message) == end:
-                hello = _parse(bytes(self._message))
-                self._message = bytearray()
-                return hello
+                return _parse(bytes(self._message))
 
 
 def _check_header(received: bytearray, at: int, *, first: bool) -> None:
@@ -153,10 +153,10 @@ def _parse(message: bytes) -> Hello:
         at += 2 + length
         at += 1 + message[at]  # compression methods
         if at == len(message):  # a hello without extensions, as before TLS 1.0's
-            return _hello(version, ciphers, ())
+            return _hello(version, ciphers, message, at)
         if message[at] << 8 | message[at + 1] != len(message) - at - 2:
             raise _Broken("extensions do not end where the ClientHello does")
-        return _hello(version, ciphers, _extensions(message, at + 2))
+        return _hello(version, ciphers, message, at + 2)
     except IndexError:
         raise _Broken("ClientHello ends too early") from None
 
@@ -167,49 +167,46 @@ def _numbers(data: bytes, start: int, length: int) -> tuple[int, ...]:
     return struct.unpack_from(f">{length // 2}H", data, start)
 
 
-def _extensions(message: bytes, at: int) -> tuple[tuple[int, bytes], ...]:
-    found: list[tuple[int, bytes]] = []
-    end = len(message)
-    while at < end:
-        if at + 4 > end:
-            raise _Broken("extension without a header")
-        kind = message[at] << 8 | message[at + 1]
-        length = message[at + 2] << 8 | message[at + 3]
-        at += 4
-        if at + length > end:
-            raise _Broken(f"extension {kind} is longer than the ClientHello")
-        found.append((kind, message[at : at + length]))
-        at += length
-    return tuple(found)
-
-
-def _hello(version: int, ciphers: tuple[int, ...], extensions: tuple[tuple[int, bytes], ...]) -> Hello:
+def _hello(version: int, ciphers: tuple[int, ...], message: bytes, at: int) -> Hello:
+    """Read the extensions, from `at` to the end of the message, and put everything together."""
     names: tuple[str, ...] = ()
     alpn: tuple[bytes, ...] = ()
     versions: tuple[int, ...] = ()
     algorithms: tuple[int, ...] = ()
-    kinds = tuple([kind for kind, _ in extensions])
-    for kind, body in extensions:
-        if kind == _SERVER_NAME:
-            names += _server_names(body)
-        elif kind == _ALPN:
-            alpn = _protocols(body)
-        elif kind == _SUPPORTED_VERSIONS:
-            if not body or body[0] != len(body) - 1:
-                raise _Broken("supported_versions with a wrong length")
-            versions = _numbers(body, 1, body[0])
-        elif kind == _SIGNATURE_ALGORITHMS:
-            if len(body) < 2 or body[0] << 8 | body[1] != len(body) - 2:
-                raise _Broken("signature_algorithms with a wrong length")
-            algorithms = _numbers(body, 2, len(body) - 2)
+    kinds: list[int] = []
+    end = len(message)
+    while at < end:
+        if at + 4 > end:
+            raise _Broken("extension without a header")
+        kind, length = _HEADER(message, at)
+        at += 4
+        after = at + length
+        if after > end:
+            raise _Broken(f"extension {kind} is longer than the ClientHello")
+        kinds.append(kind)
+        if kind in _READ:
+            body = message[at:after]
+            if kind == _SERVER_NAME:
+                names += _server_names(body)
+            elif kind == _ALPN:
+                alpn = _protocols(body)
+            elif kind == _SUPPORTED_VERSIONS:
+                if not body or body[0] != len(body) - 1:
+                    raise _Broken("supported_versions with a wrong length")
+                versions = _numbers(body, 1, body[0])
+            else:
+                if length < 2 or body[0] << 8 | body[1] != length - 2:
+                    raise _Broken("signature_algorithms with a wrong length")
+                algorithms = _numbers(body, 2, length - 2)
+        at = after
     if len(set(kinds)) != len(kinds):
-        twice = next(kind for kind in kinds if kinds.count(kind) > 1)
-        if any(kinds.count(kind) > 1 for kind in kinds if kind != _SERVER_NAME):
-            raise _Broken(f"extension {twice} twice")
+        for kind in kinds:
+            if kind != _SERVER_NAME and kinds.count(kind) > 1:
+                raise _Broken(f"extension {kind} twice")
     return Hello(
         version=version,
         ciphers=ciphers,
-        extensions=kinds,
+        extensions=tuple(kinds),
         server_names=names,
         alpn=alpn,
         versions=versions,

@@ -43,7 +43,7 @@ def status(world: Internet, name: str) -> str:
 def workers(parent: int, role: str) -> list[int]:
     """Return the process ids of a supervisor's workers."""
     found = subprocess.run(
-        ["pgrep", "-P", str(parent), "-f", f"--role {role}"], capture_output=True, text=True, check=False
+        ["pgrep", "-P", str(parent), "-f", "--", f"--role {role}"], capture_output=True, text=True, check=False
     )
     return [int(line) for line in found.stdout.split()]
 

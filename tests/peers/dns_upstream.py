@@ -36,6 +36,7 @@ class Upstream:
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the first query comes in."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     @property
     def names(self) -> list[str]:
@@ -71,6 +72,7 @@ class Upstream:
 
     async def serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one query and close the connection."""
+        self._writers.add(writer)
         try:
             data = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
             for reply in await self.replies(data, "tcp", writer.get_extra_info("peername")[1]):
@@ -80,12 +82,17 @@ class Upstream:
             pass  # the client went away, as some tests make it do
         finally:
             writer.close()
+            self._writers.discard(writer)
 
     async def end(self) -> None:
         """Stop what still waits."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()
+        for _ in range(3):
+            await asyncio.sleep(0)  # transports close one turn of the loop after they are told to
 
 
 @asynccontextmanager
