@@ -79,7 +79,11 @@ def read_document(path: Path) -> Document:
 
 def parse_document(text: str, file: str) -> Document:
     """Parse YAML text. Raises as `read_document`."""
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError([Problem(file, line, "", f"is not valid YAML: {error.reason}")]) from None
     try:
         node = loader.get_single_node()
         if node is None:

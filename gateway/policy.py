@@ -3,66 +3,24 @@
 Pure: no I/O, no clock, no logging. Rules are evaluated first match wins, but never one by one: every condition keeps
 an index from its values to a bit mask with one bit per rule (the bit-vector classification of Lakshman and Stiliadis,
 SIGCOMM 1998), so one fact costs one look-up whatever the number of rules, and ANDing the masks leaves the rules that
-match. Facts become known stage by stage; a condition therefore yields the rules for which it is true, and for each
-fact still missing the rules for which that fact will tell.
-
-Where a condition meets several values (every name of a CNAME chain, every address of an answer, every claim about the
-tool), a deny rule matches if *any* value does and an allow rule only if *every* value does.
+match (see `gateway.conditions`).
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import assert_never
 
 from gateway.addresses import AddressClass, IPAddress, classify
 from gateway.agreement import http_flaw, sni_flaw
-from gateway.decision import Decision, Fact, Match, Point, Reason, Tls, Verdict
+from gateway.conditions import ADDRESS_TYPES, Barrier, Condition, Conditions, Facts, tightest
+from gateway.decision import Decision, Fact, Point, Reason, Tls, Verdict
 from gateway.domainset import Lists, NoLists
 from gateway.names import embedded_addresses
 from gateway.request import Client, Dial, DnsAnswer, DnsQuery, Flaw, HttpRequest, Request, TlsHello, Tunnel
 from gateway.rule import WEB_PORTS, ClientGroup, Rule
-from gateway.ruleindex import RuleIndex, http_mismatch
+from gateway.ruleindex import RuleIndex
 from gateway.techniques import techniques
 from gateway.tools import claimed
-
-_ADDRESS_TYPES = frozenset((1, 28, 64, 65, 255))
-"""A, AAAA, SVCB, HTTPS, ANY: the query types whose answers hold addresses."""
-
-type Condition = tuple[Reason, int, int, int, int]
-"""Reason for a near miss; rules for which it is true; rules that wait for the address, the tool, HTTP."""
-
-
-@dataclass(slots=True)
-class _Barrier:
-    """A built-in protection that applies."""
-
-    reason: Reason
-    detail: str
-    lifted_by: int
-    """Allow rules that switch it off."""
-
-
-@dataclass(slots=True)
-class _Facts:
-    """What one stage knows, in the terms of the conditions."""
-
-    point: Point
-    client: Client
-    host: str | None = None
-    """The name asked for; None when the destination is an address."""
-    chain: tuple[str, ...] = ()
-    addresses: tuple[IPAddress, ...] | None = None
-    """None: not known yet."""
-    port: int = 0
-    tools: tuple[str, ...] = ()
-    tools_final: bool = False
-    qtype: int = 0
-    http: HttpRequest | None = None
-    last: bool = False
-    """No later stage will learn more."""
-    carries_tls: bool = False
-    """The decision is about a tunnel: say how to carry it."""
-    barrier: _Barrier | None = None
 
 
 class Policy:
@@ -84,6 +42,7 @@ class Policy:
         self.report = report
         self.lists: Lists = lists if lists is not None else NoLists()
         self._index = RuleIndex(self.rules, tuple(clients), self.lists.lists)
+        self._conditions = Conditions(self.rules, self._index, self.lists)
         self._allowed: dict[tuple[int, bool, int, int], Decision] = {}
 
     def decide(self, request: Request) -> Decision:
@@ -123,15 +82,15 @@ class Policy:
     def _decide_query(self, request: DnsQuery) -> Decision:
         if request.flaw:
             return _flawed(request.flaw)
-        facts = _Facts(Point.DNS, request.client, host=request.name, qtype=request.qtype)
-        if request.qtype not in _ADDRESS_TYPES:
+        facts = Facts(Point.DNS, request.client, host=request.name, qtype=request.qtype)
+        if request.qtype not in ADDRESS_TYPES:
             facts.addresses = ()
         if embedded := embedded_addresses(request.name):
             facts.barrier = self._address_barrier(embedded, Reason.PRIVATE_ADDRESS)
         return self._evaluate(facts)
 
     def _decide_answer(self, request: DnsAnswer) -> Decision:
-        facts = _Facts(Point.DNS, request.client, host=request.name, qtype=request.qtype, chain=request.chain)
+        facts = Facts(Point.DNS, request.client, host=request.name, qtype=request.qtype, chain=request.chain)
         facts.addresses = request.addresses
         facts.last = True
         if not request.trusted:
@@ -178,182 +137,60 @@ class Policy:
         if facts.host is not None:
             facts.addresses = (request.address,)
             barrier = self._address_barrier(facts.addresses, Reason.DNS_REBINDING)
-            facts.barrier = _tightest(barrier, facts.barrier)
+            facts.barrier = tightest(barrier, facts.barrier)
         elif request.address != origin.host:
             return _flawed(Flaw(Reason.INTERNAL_ERROR, f"asked to dial {request.address} for {origin.host}"))
         return self._evaluate(facts)
 
-    def _proxy_facts(self, request: Tunnel | TlsHello | HttpRequest) -> _Facts:
+    def _proxy_facts(self, request: Tunnel | TlsHello | HttpRequest) -> Facts:
         host, port, index = request.host, request.port, self._index
-        facts = _Facts(Point.PROXY, request.client, port=port)
+        facts = Facts(Point.PROXY, request.client, port=port)
         if isinstance(host, str):
             facts.host = host
             if embedded := embedded_addresses(host):
                 barrier = self._address_barrier(embedded, Reason.PRIVATE_ADDRESS)
-                facts.barrier = barrier or _Barrier(
+                facts.barrier = barrier or Barrier(
                     Reason.DIRECT_ADDRESS,
                     f"{host} only stands for {embedded[0]}",
                     index.allow & (index.naming_address(embedded[0]) | index.with_domains),
                 )
         else:
             facts.addresses = (host,)
-            facts.barrier = self._address_barrier(facts.addresses, Reason.PRIVATE_ADDRESS) or _Barrier(
+            facts.barrier = self._address_barrier(facts.addresses, Reason.PRIVATE_ADDRESS) or Barrier(
                 Reason.DIRECT_ADDRESS,
                 f"{host} is no name, and no rule names it",
                 index.allow & index.naming_address(host),
             )
         if port not in WEB_PORTS:
-            closed = _Barrier(
+            closed = Barrier(
                 Reason.PORT,
                 f"port {port} is closed unless an allow rule names it",
                 index.allow & index.with_ports,
             )
-            facts.barrier = _tightest(facts.barrier, closed)
+            facts.barrier = tightest(facts.barrier, closed)
         return facts
 
-    def _address_barrier(self, addresses: tuple[IPAddress, ...], reason: Reason) -> _Barrier | None:
+    def _address_barrier(self, addresses: tuple[IPAddress, ...], reason: Reason) -> Barrier | None:
         """Return the protection of special addresses; every one of them has to be lifted by the same rule."""
-        barrier: _Barrier | None = None
+        barrier: Barrier | None = None
         for address in addresses:
             kind = classify(address)
             if kind is AddressClass.GLOBAL:
                 continue
             metadata = kind is AddressClass.METADATA
-            found = _Barrier(
+            found = Barrier(
                 Reason.METADATA_ADDRESS if metadata else reason,
                 f"{address} is a {kind} address",
                 self._index.allow & self._index.lifting(address, kind),
             )
-            barrier = _tightest(found, barrier) if metadata else _tightest(barrier, found)
+            barrier = tightest(found, barrier) if metadata else tightest(barrier, found)
         return barrier
-
-    # -- conditions --------------------------------------------------------------------------------------------
-
-    def _conditions(self, facts: _Facts) -> list[Condition]:
-        """Evaluate every condition that some rule uses and this enforcement point can judge."""
-        index = self._index
-        found: list[Condition] = []
-        if index.with_clients:
-            found.append((Reason.CLIENT_UNKNOWN, index.client_rules(facts.client, facts.point), 0, 0, 0))
-        if index.with_domains:
-            found.append((Reason.DEFAULT_DENY, self._named(facts), 0, 0, 0))
-        if index.with_addresses:
-            found.append(self._addressed(facts))
-        if index.with_listings:
-            found += self._listed(facts)
-        if facts.point is Point.DNS:
-            if index.with_qtypes:
-                found.append((Reason.QTYPE, index.qtype_rules(facts.qtype), 0, 0, 0))
-            return found
-        if index.with_ports:
-            found.append((Reason.PORT, index.port_rules(facts.port), 0, 0, 0))
-        if index.with_tools:
-            any_of, every = index.tool_rules(facts.tools)
-            true = any_of & index.deny | every & index.allow
-            found.append((Reason.TOOL, true, 0, 0 if facts.tools_final else index.with_tools & ~true, 0))
-        if index.with_http:
-            found += self._over_http(facts)
-        return found
-
-    def _named(self, facts: _Facts) -> int:
-        index = self._index
-        if facts.host is None:
-            return index.all & ~index.with_domains
-        named = index.name_rules(facts.host)
-        for name in facts.chain:
-            named |= index.name_rules(name) & index.deny
-        return named
-
-    def _addressed(self, facts: _Facts) -> Condition:
-        index = self._index
-        free = index.all & ~index.with_addresses
-        if facts.addresses is None:
-            return Reason.DEFAULT_DENY, free, index.with_addresses, 0, 0
-        if not facts.addresses:
-            # There will never be one. A deny does not count. An allow does when there could have been (NODATA denied
-            # for AAAA would take the name's A records away too), else only when the rule names the domain: a network
-            # must not let the TXT records of the whole world through.
-            allowed = index.allow if facts.qtype in _ADDRESS_TYPES else index.allow & index.with_domains
-            return Reason.DEFAULT_DENY, free | allowed, 0, 0, 0
-        any_of, every = 0, index.all
-        for address in facts.addresses:
-            holds = index.address_rules(address)
-            any_of |= holds
-            every &= holds
-        return Reason.DEFAULT_DENY, any_of & index.deny | every & index.allow, 0, 0, 0
-
-    def _listed(self, facts: _Facts) -> list[Condition]:
-        """Evaluate `categories` and `lists`."""
-        index = self._index
-        any_of, every, held, scoped = self._listings(facts)
-        found: list[Condition] = []
-        for concerned, rules_of in index.listings:
-            if not concerned:
-                continue
-            true = index.all & ~concerned
-            if any_of:
-                allowed = index.all if held else 0
-                for mask in held:
-                    allowed &= rules_of(mask)
-                true |= rules_of(any_of) & index.deny | (rules_of(every) | allowed) & index.allow
-            by_url = rules_of(scoped) & concerned & ~true if scoped else 0
-            if by_url and facts.point is Point.DNS:
-                true |= by_url & index.allow
-                by_url = 0
-            elif by_url and facts.last:
-                true |= by_url & index.deny
-                by_url = 0
-            waiting = concerned & ~true if facts.addresses is None else 0
-            found.append((Reason.DEFAULT_DENY, true, waiting, 0, by_url))
-        return found
-
-    def _listings(self, facts: _Facts) -> tuple[int, int, list[int], int]:
-        """Return the lists that hold anything, the host or path, each address; and those with URLs on the host."""
-        lists, http = self.lists, facts.http
-        any_of = every = scoped = 0
-        held: list[int] = []
-        if facts.host is not None:
-            any_of, scoped = lists.lookup_name(facts.host)
-            every = any_of
-            for name in facts.chain:
-                any_of |= lists.lookup_name(name)[0]
-        elif facts.addresses:
-            scoped = lists.lookup_name(str(facts.addresses[0]))[1]
-        if facts.addresses:
-            held = [lists.lookup_address(address) for address in facts.addresses]
-            for mask in held:
-                any_of |= mask
-        if scoped and http is not None:
-            by_path = lists.lookup_path(str(http.host), http.path)
-            any_of |= by_path
-            every |= by_path
-            scoped = 0
-        return any_of, every, held, scoped
-
-    def _over_http(self, facts: _Facts) -> list[Condition]:
-        index, http = self._index, facts.http
-        free = index.all & ~index.with_http
-        if http is None:
-            if facts.last:  # spliced, and yet a rule wants to see the request: deny counts, allow does not
-                return [(Reason.DEFAULT_DENY, free | index.deny, 0, 0, 0)]
-            return [(Reason.DEFAULT_DENY, free, 0, 0, index.with_http)]
-        missed: dict[Reason, int] = {}
-        candidates = index.with_http & self._named(facts)
-        while candidates:
-            bit = candidates & -candidates
-            candidates ^= bit
-            rule = self.rules[bit.bit_length() - 1]
-            assert rule.http is not None
-            reason = http_mismatch(rule.http, http, deny=bool(bit & index.deny))
-            if reason is not None:
-                missed[reason] = missed.get(reason, 0) | bit
-        return [(reason, index.all & ~mask, 0, 0, 0) for reason, mask in missed.items()]
 
     # -- the walk ----------------------------------------------------------------------------------------------
 
-    def _evaluate(self, facts: _Facts) -> Decision:
+    def _evaluate(self, facts: Facts) -> Decision:
         index, barrier = self._index, facts.barrier
-        conditions = self._conditions(facts)
+        conditions = self._conditions.evaluate(facts)
         certain = possible = index.rules_at(facts.point)
         address = tool = http = 0
         for _, true, by_address, by_tool, by_http in conditions:
@@ -393,7 +230,7 @@ class Policy:
             return self._deny(winner, facts, conditions, on_trial)
         return self._allow(winner, facts, pending, on_trial, undecided=verdict is Verdict.DENY)
 
-    def _reports(self, on_trial: int, facts: _Facts) -> tuple[Decision, ...]:
+    def _reports(self, on_trial: int, facts: Facts) -> tuple[Decision, ...]:
         """Return what the rules on trial would have decided."""
         found: list[Decision] = []
         while on_trial:
@@ -402,14 +239,14 @@ class Policy:
             found.append(replace(self._denied_by(self.rules[bit.bit_length() - 1], facts), enforced=False))
         return tuple(found)
 
-    def _verdict(self, winner: int | None, facts: _Facts) -> Verdict:
+    def _verdict(self, winner: int | None, facts: Facts) -> Verdict:
         if winner is not None:
             return self.rules[winner].action
         if facts.barrier is not None:
             return Verdict.DENY
         return self._dns_default if facts.point is Point.DNS else self._proxy_default
 
-    def _allow(self, winner: int | None, facts: _Facts, pending: int, on_trial: int, *, undecided: bool) -> Decision:
+    def _allow(self, winner: int | None, facts: Facts, pending: int, on_trial: int, *, undecided: bool) -> Decision:
         """Return the decision to go on. Such decisions are few and immutable, so each is made once."""
         if on_trial & self._index.with_listings:  # carries evidence of its own each time
             plain = self._allow(winner, facts, pending, 0, undecided=undecided)
@@ -438,7 +275,7 @@ class Policy:
         self._allowed[key] = decision
         return decision
 
-    def _deny(self, winner: int | None, facts: _Facts, conditions: list[Condition], on_trial: int) -> Decision:
+    def _deny(self, winner: int | None, facts: Facts, conditions: list[Condition], on_trial: int) -> Decision:
         barrier = facts.barrier
         if winner is not None:
             decision = self._denied_by(self.rules[winner], facts)
@@ -454,8 +291,8 @@ class Policy:
                 decision = replace(decision, enforced=False, tls=tls)
         return replace(decision, reported=self._reports(on_trial, facts)) if on_trial else decision
 
-    def _denied_by(self, rule: Rule, facts: _Facts) -> Decision:
-        matched = self._evidence_of_listing(rule, facts)
+    def _denied_by(self, rule: Rule, facts: Facts) -> Decision:
+        matched = self._conditions.evidence(rule, facts)
         reason = Reason.LISTED if matched else _cause(rule)
         categories = matched.categories if matched else ()
         return Decision(
@@ -467,7 +304,7 @@ class Policy:
             technique=rule.technique or techniques(reason, categories),
         )
 
-    def _denied_by_default(self, facts: _Facts, conditions: list[Condition]) -> Decision:
+    def _denied_by_default(self, facts: Facts, conditions: list[Condition]) -> Decision:
         """Deny, and name the one condition that kept an allow rule from matching, if there is exactly one."""
         index = self._index
         for position, (reason, true, *_) in enumerate(conditions):
@@ -483,22 +320,9 @@ class Policy:
                 return Decision(Verdict.DENY, reason, detail=detail, technique=techniques(reason))
         return Decision(Verdict.DENY, Reason.DEFAULT_DENY, detail="no rule allows it")
 
-    def _evidence_of_listing(self, rule: Rule, facts: _Facts) -> Match | None:
-        if not (rule.categories or rule.lists):
-            return None
-        mask = self._index.lists_of(rule)
-        lists, http = self.lists, facts.http
-        for name in (facts.host, *facts.chain):
-            if name is not None and (found := lists.match_name(name, mask)):
-                return found
-        for address in facts.addresses or ():
-            if found := lists.match_address(address, mask):
-                return found
-        return lists.match_path(str(http.host), http.path, mask) if http is not None else None
 
-
-# Of addresses that servers have no business with, the class is the most telling cause; a closed port or a bare address
-# says less than a list that holds the destination.
+# Of addresses that servers have no business with, the class is the most telling cause; a closed port or a bare
+# address says less than a list that holds the destination.
 _BEFORE_RULES = frozenset((Reason.PRIVATE_ADDRESS, Reason.METADATA_ADDRESS, Reason.DNS_REBINDING))
 
 _CONDITION_WORDS: dict[Reason, str] = {
@@ -517,13 +341,6 @@ _CONDITION_WORDS: dict[Reason, str] = {
 
 def _flawed(flaw: Flaw) -> Decision:
     return Decision(Verdict.DENY, flaw.reason, detail=flaw.detail, technique=techniques(flaw.reason))
-
-
-def _tightest(first: _Barrier | None, second: _Barrier | None) -> _Barrier | None:
-    """Join two protections: the first gives the reason, and a rule has to lift both."""
-    if first is None or second is None:
-        return first or second
-    return _Barrier(first.reason, first.detail, first.lifted_by & second.lifted_by)
 
 
 def _evidence(request: Tunnel | TlsHello | HttpRequest) -> tuple[str, ...]:

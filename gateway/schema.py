@@ -6,7 +6,7 @@ enforced is a hole.
 """
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn, Self
 
 from dnslib import QTYPE
 from pydantic import (
@@ -18,6 +18,8 @@ from pydantic import (
     PlainSerializer,
     ValidationError,
     WithJsonSchema,
+    field_validator,
+    model_validator,
 )
 
 from gateway.addresses import AddressClass, parse_address
@@ -35,6 +37,20 @@ class Section(BaseModel):
     """A mapping in the file: unknown keys are errors, and nothing changes after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Conditions(Section):
+    """A mapping of conditions. One that is left out means any, so an empty list is refused: it was meant to name some.
+
+    A template that lost its values must not turn `domains: []` into a rule for every domain.
+    """
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _names_something(cls, value: Any) -> Any:
+        if value == []:
+            raise ValueError("is empty, which would mean any: name something, or leave the key out")
+        return value
 
 
 def _refuse(_: object) -> NoReturn:
@@ -191,7 +207,7 @@ type Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63
 type Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
 
 
-class ClientSection(Section):
+class ClientSection(Conditions):
     """A group of clients. Every kind given must match."""
 
     addresses: tuple[Network, ...] = ()
@@ -200,6 +216,12 @@ class ClientSection(Section):
     """Names proven with proxy authentication."""
     certificates: Unbuilt = None
     """Subjects proven with client certificates."""
+
+    @model_validator(mode="after")
+    def _is_somebody(self) -> Self:
+        if not self.addresses:
+            raise ValueError("names nobody, which would mean everybody: give addresses")
+        return self
 
 
 class ProxyLimits(Section):
@@ -336,7 +358,7 @@ class DefaultSection(Section):
     dns: Verdict = Verdict.DENY
 
 
-class DestinationSection(Section):
+class DestinationSection(Conditions):
     """Where to. Every key given must match; one value of each is enough."""
 
     domains: tuple[Pattern, ...] = ()
@@ -355,7 +377,7 @@ class DestinationSection(Section):
     """Lists and feeds by name."""
 
 
-class HttpSection(Section):
+class HttpSection(Conditions):
     """What only a request can show; a rule with it makes TLS inspected."""
 
     methods: tuple[Annotated[str, Field(pattern=r"^[A-Z]{1,32}$")], ...] = ()
@@ -372,7 +394,7 @@ class HttpSection(Section):
     """The largest body, for allow rules; one of undeclared length is larger."""
 
 
-class RuleSection(Section):
+class RuleSection(Conditions):
     """One rule. Conditions are ANDed; the values of one condition are ORed."""
 
     name: Identifier

@@ -50,7 +50,9 @@ class WrittenPolicy:
 
     def document(self, **others: Any) -> dict[str, Any]:
         """Return the policy file, with other top-level keys added. Users and certificates are not in it."""
-        groups = {name: {"addresses": group.get("addresses", [])} for name, group in self.clients.items()}
+        groups = {
+            name: {"addresses": group.get("addresses", ["0.0.0.0/0", "::/0"])} for name, group in self.clients.items()
+        }
         lists = {
             name: {"path": f"{name}.txt", "format": "domains", "categories": item.get("categories", [])}
             for name, item in self.lists.items()
@@ -76,7 +78,7 @@ class WrittenPolicy:
         groups = tuple(
             ClientGroup(
                 name=group.name,
-                addresses=group.addresses,
+                addresses=group.addresses if "addresses" in self.clients[group.name] else (),
                 users=frozenset(self.clients[group.name].get("users", ())),
                 certificates=frozenset(self.clients[group.name].get("certificates", ())),
             )

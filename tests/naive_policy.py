@@ -50,6 +50,9 @@ def outcome_of(decision: Decision, protection: Reason | None) -> Outcome:
     )
 
 
+_BEFORE_RULES = (Reason.PRIVATE_ADDRESS, Reason.METADATA_ADDRESS, Reason.DNS_REBINDING)
+
+
 @dataclass
 class Protection:
     """A built-in protection, and which rules lift it."""
@@ -97,6 +100,8 @@ class NaivePolicy:
         return outcome
 
     def _walk(self, view: View, *, tunnelled: bool) -> Outcome:
+        if view.protections and view.protections[0].reason in _BEFORE_RULES and not self._can_be_lifted(view):
+            return Outcome(Verdict.DENY, protection=view.protections[0].reason)
         winner: Rule | None = None
         unknown: list[Rule] = []
         missing: set[Fact] = set()
@@ -134,6 +139,14 @@ class NaivePolicy:
             pending=frozenset(missing),
             tls=(Tls.INSPECT if inspect else Tls.SPLICE) if tunnelled else None,
             reported=tuple(reported),
+        )
+
+    def _can_be_lifted(self, view: View) -> bool:
+        return any(
+            rule.action is Verdict.ALLOW
+            and self.judge(rule, view) is not False
+            and all(found.lifted_by(rule) for found in view.protections)
+            for rule in self.rules
         )
 
     def _denied(self, winner: Rule | None, view: View, reported: tuple[str, ...], *, tunnelled: bool) -> Outcome:

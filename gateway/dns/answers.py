@@ -7,21 +7,13 @@ others) and `Filtered` (17: wished by the client) would be untrue of an operator
 """
 
 import struct
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
 from gateway.addresses import IPAddress
 from gateway.decision import Decision, Reason
-from gateway.dns.message import (
-    UDP_SIZE,
-    address_record,
-    encode_name,
-    encode_opt,
-    make_answer,
-    opt_of,
-    pack_header,
-    soa_record,
-)
-from gateway.dns.wire import CD, HEADER, OPCODE, QR, RA, RD, Query, Rcode, Type, WireError
+from gateway.dns.message import UDP_SIZE, address_record, encode_opt, opt_of, pack_header, soa_record
+from gateway.dns.wire import CD, HEADER, IN, OPCODE, QR, RA, RD, Query, Rcode, Record, WireError
 
 EDE_OTHER, EDE_BLOCKED, EDE_PROHIBITED = 0, 15, 18
 EDE_UNREACHABLE, EDE_NETWORK, EDE_INVALID = 22, 23, 24
@@ -88,17 +80,31 @@ def _body(query: Query, reason: Reason, answer: BlockAnswer, ttl: int) -> tuple[
         return Rcode.SERVFAIL, (0, 0), b""
     if answer in ("refused", "drop"):
         return Rcode.REFUSED, (0, 0), b""
-    owner = encode_name(query.name)
     addresses = _ZEROS if answer == "zero-ip" else () if isinstance(answer, str) else answer
-    wanted = {Type.A: 4, Type.AAAA: 6}.get(Type(query.qtype)) if query.qtype in (Type.A, Type.AAAA) else None
-    records = [address_record(owner, address, ttl) for address in addresses if address.version == wanted]
+    records = _addresses(addresses, query.qtype, ttl)
     if records:
-        found = make_answer(owner, records[:5], ttl=ttl)
-        return Rcode.NOERROR, found.counts, found.records
+        return Rcode.NOERROR, (len(records), 0), b"".join(records)
     # NXDOMAIN would deny every type of the name, and every name below it (RFC 8020).
     absent = answer == "nxdomain" and reason is not Reason.QTYPE
-    found = make_answer(owner, (), [soa_record(owner, ttl)], ttl=ttl)
-    return Rcode.NXDOMAIN if absent else Rcode.NOERROR, found.counts, found.records
+    return Rcode.NXDOMAIN if absent else Rcode.NOERROR, (0, 1), _absence(ttl)
+
+
+@lru_cache(maxsize=64)
+def _absence(ttl: int) -> bytes:
+    """Return the SOA record of a denied name, whichever it is: its owner is a pointer to the question."""
+    return _record(soa_record(b"", ttl))
+
+
+@lru_cache(maxsize=64)
+def _addresses(addresses: tuple[IPAddress, ...], qtype: int, ttl: int) -> tuple[bytes, ...]:
+    """Return at most five address records of the type asked for."""
+    records = (address_record(b"", address, ttl) for address in addresses)
+    return tuple(_record(record) for record in records if record.rtype == qtype)[:5]
+
+
+def _record(record: Record) -> bytes:
+    head = struct.pack("!HHHIH", 0xC000 | HEADER, record.rtype, IN, record.ttl, len(record.rdata))
+    return head + record.rdata
 
 
 def _text(decision: Decision) -> bytes:

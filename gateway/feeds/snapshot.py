@@ -337,7 +337,7 @@ def _readings(path: str) -> list[str]:
     An entry for `/a/b` would otherwise be slipped past with `//a/b` or `/a%2Fb`.
     """
     normal = normalize_path(path)
-    if "//" not in normal and "%" not in normal:
+    if "//" not in normal and "%" not in normal and ";" not in normal:
         return [normal]
     decoded = readings(normal)[-1].replace("%", "%25").replace("?", "%3F")
     _, mark, query = normal.partition("?")

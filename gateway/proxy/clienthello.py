@@ -101,7 +101,7 @@ class HelloReader:
             if not 0 < length <= _MAX_FRAGMENT:
                 raise _Broken(f"record of {length} octets")
             # Look into a record before it is whole: an announced 16 MB hello is refused at its first octets.
-            if not self._records and have >= at + 9:
+            if not self._records and length >= 4 and have >= at + 9:
                 _check_message(received[at + 5 : at + 9])
             if have < at + 5 + length:
                 return None

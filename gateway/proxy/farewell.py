@@ -33,9 +33,11 @@ class Farewell(asyncio.Protocol):
         sweeper.alive.add(self)
         transport.set_protocol(self)
         transport.write(words)
-        if transport.can_write_eof():
+        try:
             transport.write_eof()
-        transport.resume_reading()
+            transport.resume_reading()
+        except OSError:  # the client is gone, and the transport does not know yet
+            transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Throw away what still comes."""

@@ -111,7 +111,7 @@ class Pipe(asyncio.Protocol):
 
     def write_eof(self) -> None:
         """End this direction."""
-        if self.transport is not None and not self._closed and self.transport.can_write_eof():
+        if self.transport is not None and not self.is_closing():
             self.transport.write_eof()
 
     def is_closing(self) -> bool:

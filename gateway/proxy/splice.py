@@ -112,8 +112,11 @@ class Splice:
     def half_closed(self, half: Half) -> None:
         """Pass the end of one direction on; when both have ended, the tunnel has."""
         other = half.other
-        if other is not None and not other.is_closing() and other.can_write_eof():
-            other.write_eof()
+        if other is not None and not other.is_closing():
+            try:
+                other.write_eof()
+            except OSError:  # that side is gone, and its transport does not know yet
+                self.abort()
         if self.client.ended and self.origin.ended:
             self.close()
 

@@ -1,9 +1,9 @@
 """What a DNS query costs: CPU of the resolver process, the gateway's against Unbound's, in one run.
 
-Run `python tests/bench/dns.py`. The resolver under test is pinned to one core; load (dnsperf) and the upstream share the
-other. Both have the same list (Unbound as a response policy zone), and forward to the same upstream. CPU time is read
-from the scheduler (/proc/PID/task/*/schedstat), which is far steadier than wall time; still, only ratios within one run
-mean anything. Needs dnsperf and unbound (`apt-get install dnsperf unbound`), and two cores.
+Run `python tests/bench/dns.py`. The resolver under test is pinned to one core; load (dnsperf) and the upstream share
+the other. Both have the same list (Unbound as a response policy zone), and forward to the same upstream. CPU time is
+read from the scheduler (/proc/PID/task/*/schedstat), which is far steadier than wall time; still, only ratios within
+one run mean anything. Needs dnsperf and unbound (`apt-get install dnsperf unbound`), and two cores.
 """
 
 import argparse
@@ -48,6 +48,7 @@ class Mix:
 
 
 MIXES = (
+    Mix("hits", 0, 100, 0),
     Mix("cached", 30, 70, 0),
     Mix("mix", 30, 60, 10),
     Mix("blocked", 100, 0, 0),
@@ -61,6 +62,7 @@ def main() -> int:
     parser.add_argument("--listed", type=int, default=140_000)
     parser.add_argument("--queries", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--mix", choices=[mix.name for mix in MIXES], action="append", help="only these")
     options = parser.parse_args()
     for tool in ("dnsperf", "unbound"):
         if shutil.which(tool) is None:
@@ -69,11 +71,12 @@ def main() -> int:
     os.sched_setaffinity(0, {LOAD_CORE})
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        _compare(Path(folder), options.listed, options.queries, options.rounds)
+        mixes = [mix for mix in MIXES if not options.mix or mix.name in options.mix]
+        _compare(Path(folder), mixes, options.listed, options.queries, options.rounds)
     return 0
 
 
-def _compare(folder: Path, listed: int, queries: int, rounds: int) -> None:
+def _compare(folder: Path, mixes: list[Mix], listed: int, queries: int, rounds: int) -> None:
     with (
         upstream(folder) as source,
         gateway(folder, source, listed) as ours,
@@ -82,7 +85,7 @@ def _compare(folder: Path, listed: int, queries: int, rounds: int) -> None:
         print(
             f"{'':10} {'server':10} {'CPU us/query':>13} {'queries/s':>10} {'latency ms':>11} {'lost':>6} {'MB':>6}"
         )
-        for mix in MIXES:
+        for mix in mixes:
             count = queries if not mix.unique else min(queries, 30_000 if mix.unique > 50 else queries)
             costs: dict[str, list[float]] = {ours.name: [], theirs.name: []}
             for target in (ours, theirs):  # fills the caches, and is not counted

@@ -67,7 +67,7 @@ BAD = [
 @pytest.mark.parametrize("text", BAD, ids=[repr(text) for text in BAD])
 def test_bad_authorities(text: str) -> None:
     """What is not host or host:port is refused, never repaired."""
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError):
         split_authority(text, 443)
 
 

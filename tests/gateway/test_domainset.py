@@ -28,12 +28,25 @@ def test_patterns(text: str, expected: tuple[str, bool, bool]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", ".", "*", "*.", "**.example.com", "*example.com", "a.*.example.com", "*.*.example.com", "..example.com"]
-    + ["127.0.0.1", "*.0.0.1", "example.com/x", "example.com:80"],
+    [
+        "",
+        ".",
+        "*",
+        "*.",
+        "**.example.com",
+        "*example.com",
+        "a.*.example.com",
+        "*.*.example.com",
+        "..example.com",
+        "127.0.0.1",
+        "*.0.0.1",
+        "example.com/x",
+        "example.com:80",
+    ],
 )
 def test_what_is_no_pattern(text: str) -> None:
     """Stars elsewhere than in front, addresses and empty names are no patterns."""
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError):
         parse_pattern(text)
 
 

@@ -261,7 +261,7 @@ def test_evidence_names_list_line_and_version() -> None:
     assert (decision.matched.list, decision.matched.line, decision.matched.entry) == ("worse", 1, ".example.com")
     assert decision.matched.version
     assert decision.technique == ("T1105", "T1071")
-    assert decision.detail == ".example.com is on the list worse"
+    assert decision.detail == "example.com is on the list worse"
 
 
 def test_the_rules_own_technique_comes_first() -> None:

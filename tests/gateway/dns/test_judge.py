@@ -1,0 +1,74 @@
+"""Tests for gateway.dns.judge."""
+
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from gateway.config import load
+from gateway.decision import Reason
+from gateway.dns import judge as judging
+from gateway.dns.judge import RuntimeJudge
+from gateway.ledger import Ledger
+from gateway.request import Client, DnsQuery
+from gateway.runtime import Runtime, State
+
+POLICY = """
+version: 1
+clients: {{web: {{addresses: [10.1.0.0/16]}}, batch: {{addresses: [10.2.0.0/16]}}}}
+dns: {{upstreams: {upstreams}, block: {{ttl: {ttl}}}}}
+ledger: {{allowed_dns: true}}
+policy:
+  default: {{dns: allow}}
+  rules:
+    - {{name: forbidden, action: deny, to: {{domains: [bad.example]}}}}
+"""
+
+
+def state(folder: Path, *, ttl: str = "60s", upstreams: str = "[system]") -> State:
+    """Return a state from a policy file."""
+    path = folder / "gateway.yaml"
+    path.write_text(POLICY.format(ttl=ttl, upstreams=upstreams))
+    config = load(path)
+    return State(config, config.policy(None), None)
+
+
+def test_the_runtime_as_a_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decisions, records, views and settings come from the state in force, and change with it."""
+    resolv_conf = tmp_path / "resolv.conf"
+    resolv_conf.write_text("nameserver 192.0.2.1\n")
+    monkeypatch.setattr(judging, "_RESOLV_CONF", resolv_conf)
+    with Ledger(tmp_path / "ledger", "dns") as ledger:
+        runtime = Runtime(state(tmp_path), ledger)
+        judge = RuntimeJudge(runtime)
+        web, other, batch = (Client(address=ip_address(text)) for text in ("10.1.0.1", "10.1.0.2", "10.2.0.1"))
+        decision, record_id = judge.judge(DnsQuery(client=web, name="bad.example", qtype=1))
+        assert (decision.denied, decision.reason) == (True, Reason.RULE)
+        assert record_id
+        assert judge.record(DnsQuery(client=batch, name="bad.example", qtype=1), decision) != record_id
+        assert judge.view(web) == judge.view(other) != judge.view(batch)
+        settings, generation = judge.settings, judge.generation
+        assert [str(server) for server in settings.upstreams] == ["udp://192.0.2.1:53"]
+        assert (settings.record_allowed, settings.block_ttl) == (True, 60)
+        assert judge.settings is settings
+        runtime.swap(state(tmp_path, ttl="5s"))
+        assert judge.generation is not generation
+        assert judge.settings.block_ttl == 5
+
+
+def test_nobody_to_ask_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a usable upstream the log says so, and the resolver still answers what it can."""
+    monkeypatch.setattr(judging, "_RESOLV_CONF", tmp_path / "missing")
+    with Ledger(tmp_path / "ledger", "dns") as ledger:
+        judge = RuntimeJudge(Runtime(state(tmp_path), ledger))
+        assert judge.settings.upstreams == ()
+    assert "cannot be read" in caplog.text
+    assert "nobody to ask" in caplog.text
+
+
+def test_which_addresses_are_ours() -> None:
+    """Loopback is ours, documentation addresses are not."""
+    assert judging._is_local(ip_address("127.0.0.1"))
+    assert not judging._is_local(ip_address("192.0.2.1"))
