@@ -58,8 +58,12 @@ def test_data_is_what_yaml_says() -> None:
 BROKEN = [
     ("a key twice", "a: 1\nb: 2\na: 3\n", ["f.yaml:3: a: is given twice; keep one of them"]),
     ("a key twice deep down", "x:\n  - {a: 1, a: 2}\n", ["f.yaml:2: x[0].a: is given twice; keep one of them"]),
-    ("two keys twice", "a: 1\na: 2\nb: 1\nb: 2\n", ["f.yaml:2: a: is given twice; keep one of them", "f.yaml:4: b: is given twice; keep one of them"]),
-]  # fmt: skip
+    (
+        "two keys twice",
+        "a: 1\na: 2\nb: 1\nb: 2\n",
+        ["f.yaml:2: a: is given twice; keep one of them", "f.yaml:4: b: is given twice; keep one of them"],
+    ),
+]
 
 
 @pytest.mark.parametrize(("text", "problems"), [row[1:] for row in BROKEN], ids=[row[0] for row in BROKEN])
@@ -97,10 +101,9 @@ def test_any_text_is_a_document_or_a_config_error(text: str) -> None:
     """No text makes the reader raise anything but ConfigError."""
     try:
         document = parse_document(text, "f.yaml")
-    except ConfigError as error:
-        assert error.problems
-    else:
-        assert document.line(()) >= 1
+    except ConfigError:
+        return
+    assert document.line(()) >= 1
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

@@ -1,0 +1,226 @@
+"""The policy file as a whole: every problem at its line, and rules as the policy gets them."""
+
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from gateway.config import Config, json_schema, load
+from gateway.decision import Point, Reason, Tls, Verdict
+from gateway.document import ConfigError
+from gateway.rule import HttpConditions
+from gateway.schema import PolicyFile
+from tests.builders import a_tunnel
+
+
+def write(folder: Path, text: str, **files: str) -> Path:
+    """Write a policy file, and other files beside it."""
+    for name, content in files.items():
+        (folder / f"{name}.yaml").write_text(content, encoding="utf-8")
+    path = folder / "policy.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def problems_of(folder: Path, text: str, **files: str) -> list[str]:
+    """Return the problems of a policy file, without the name of the folder."""
+    with pytest.raises(ConfigError) as caught:
+        load(write(folder, text, **files))
+    return [str(problem).replace(f"{folder}/", "") for problem in caught.value.problems]
+
+
+def rules(*lines: str) -> str:
+    """Return a policy file with some rules, one a line, the first on line 5."""
+    return "version: 1\nclients: {web: {addresses: [10.0.0.0/8]}}\npolicy:\n  rules:\n" + "".join(
+        f"    - {line}\n" for line in lines
+    )
+
+
+def test_a_rule_is_read_whole(tmp_path: Path) -> None:
+    """Every condition of a rule in the file is in the rule that the policy gets."""
+    config = load(
+        write(
+            tmp_path,
+            rules(
+                "{name: r, action: allow, via: [proxy], clients: [web], tools: [curl], tls: inspect, technique: [T1105],"
+                " to: {domains: ['*.a.test'], registered_domains: [a.test], addresses: [192.0.2.0/24],"
+                " address_class: [reserved], ports: [443, 8000-8100], categories: [x], lists: [mine]},"
+                " http: {methods: [GET], paths: [/a], user_agents: ['b*'], headers: {X-Y: z}, content_types: [Text/*],"
+                " max_body: 1KiB}}",
+                "{name: s, action: deny, mode: report, qtypes: [TXT]}",
+            )
+            + "lists: {mine: {path: mine.txt, format: domains, categories: [x]}}\n",
+        )
+    )
+    rule, other = config.rules
+    assert rule.via == frozenset([Point.PROXY])
+    assert (rule.clients, rule.tools, rule.tls, rule.technique) == (("web",), ("curl",), Tls.INSPECT, ("T1105",))
+    assert (rule.domains, rule.registered_domains) == (("*.a.test",), ("a.test",))
+    assert (rule.addresses, rule.address_classes) == ((ip_network("192.0.2.0/24"),), ("reserved",))
+    assert (rule.ports, rule.categories, rule.lists) == (((443, 443), (8000, 8100)), ("x",), ("mine",))
+    assert rule.http == HttpConditions(
+        methods=frozenset(["GET"]),
+        paths=("/a",),
+        user_agents=("b*",),
+        headers=(("x-y", "z"),),
+        content_types=("text/*",),
+        max_body=1024,
+    )
+    assert (other.action, other.report, other.qtypes, other.via) == (Verdict.DENY, True, (16,), frozenset(Point))
+    assert [group.name for group in config.clients] == ["web"]
+    assert config.feeds["mine"].path == tmp_path / "mine.txt"
+
+
+def test_places_are_beside_the_file(tmp_path: Path) -> None:
+    """Relative paths start at the folder of the policy file, wherever the command was given."""
+    config = load(write(tmp_path, "version: 1\nstate_dir: var/state\n"))
+    assert config.state_dir == tmp_path / "var/state"
+    assert config.path == tmp_path / "policy.yaml"
+    assert load(write(tmp_path, "version: 1\nstate_dir: /var/lib/x\n")).state_dir == Path("/var/lib/x")
+
+
+def test_a_policy_is_made_of_it(tmp_path: Path) -> None:
+    """Defaults and mode of the file are those of the policy."""
+    closed = load(write(tmp_path, "version: 1\n")).policy(None)
+    assert closed.decide(a_tunnel()).reason is Reason.DEFAULT_DENY
+    text = "version: 1\npolicy: {mode: report, default: {proxy: allow}, rules: [{name: r, action: deny}]}\n"
+    decision = load(write(tmp_path, text)).policy(None).decide(a_tunnel())
+    assert (decision.verdict, decision.enforced) == (Verdict.DENY, False)
+
+
+def test_every_problem_is_told(tmp_path: Path) -> None:
+    """Problems of several kinds in several places are all told, each with line and path."""
+    text = rules(
+        "{name: a, action: allow, clients: [nobody]}",
+        "{name: a, action: deny, to: {categories: [malware], lists: [feed]}}",
+        "{name: b, action: deny, tls: splice}",
+    )
+    assert problems_of(tmp_path, text) == [
+        "policy.yaml:5: policy.rules[0].clients: no client group 'nobody'; there is: web",
+        "policy.yaml:6: policy.rules[1].name: two rules are called 'a'",
+        "policy.yaml:6: policy.rules[1].to.categories: no enabled feed or list has category 'malware'; "
+        "none is configured under feeds: or lists:",
+        "policy.yaml:6: policy.rules[1].to.lists: no enabled feed or list 'feed'; "
+        "none is configured under feeds: or lists:",
+        "policy.yaml:7: policy.rules[2].tls: says how an allowed tunnel is carried; a deny rule has none",
+    ]
+
+
+CONTRADICTIONS = [
+    ("an allow rule on trial", "action: allow, mode: report", "mode: only deny rules can be on trial"),
+    ("a deny rule that is carried", "action: deny, tls: inspect", "tls: says how an allowed tunnel is carried"),
+    (
+        "splicing what has to be seen",
+        "action: allow, tls: splice, http: {methods: [GET]}",
+        "tls: 'splice' hides the requests",
+    ),
+    ("a largest body that is denied", "action: deny, http: {max_body: 1KiB}", "http.max_body: is for allow rules"),
+    ("requests without condition", "action: allow, http: {}", "http: has no condition"),
+    ("ports for DNS alone", "action: deny, via: [dns], to: {ports: [22]}", "via: the resolver never sees ports"),
+    ("tools for DNS alone", "action: deny, via: [dns], tools: [curl]", "via: the resolver never sees ports"),
+    (
+        "query types for the proxy",
+        "action: deny, via: [proxy], qtypes: [TXT]",
+        "qtypes: only the resolver sees query types",
+    ),
+    (
+        "query types and ports",
+        "action: deny, qtypes: [TXT], to: {ports: [53]}",
+        "qtypes: only the resolver sees query types",
+    ),
+    ("an empty condition", "action: allow, to: {domains: []}", "to.domains: is empty, which would mean any"),
+]
+
+
+@pytest.mark.parametrize(("text", "why"), [row[1:] for row in CONTRADICTIONS], ids=[row[0] for row in CONTRADICTIONS])
+def test_contradictions(tmp_path: Path, text: str, why: str) -> None:
+    """What cannot be true together is refused at its place."""
+    (problem,) = problems_of(tmp_path, rules(f"{{name: r, {text}}}"))
+    assert problem.startswith(f"policy.yaml:5: policy.rules[0].{why}")
+
+
+def test_files_that_are_no_policy(tmp_path: Path) -> None:
+    """An empty file, a list and a missing file are refused in one line each."""
+    for text in ("", "# nothing\n", "- a\n", "just words\n"):
+        (problem,) = problems_of(tmp_path, text)
+        assert problem == "policy.yaml:1: is empty or no mapping; it begins with 'version: 1'"
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path / "missing.yaml")
+
+
+def test_rules_that_can_never_match_are_warnings(tmp_path: Path) -> None:
+    """A rule behind one that covers it is told, and the file is good all the same."""
+    config = load(
+        write(tmp_path, rules("{name: all, action: allow}", "{name: bad, action: deny, to: {domains: [b.test]}}"))
+    )
+    (warning,) = config.warnings
+    assert warning.warning
+    assert (warning.line, warning.path) == (6, "policy.rules[1]")
+    assert "'bad' can never match: 'all'" in warning.message
+
+
+CATALOGUE = """\
+urlhaus:
+  url: https://urlhaus.test/hosts
+  format: hosts
+  categories: [malware]
+unused:
+  url: https://unused.test/hosts
+  format: hosts
+  categories: [spam]
+  enabled: false
+keep:
+  path: keep.txt
+  format: domains
+  categories: [kept]
+  never_block: true
+"""
+
+
+def test_catalogues_give_lists_and_categories(tmp_path: Path) -> None:
+    """Rules may speak of the feeds of a catalogue, by name and by category."""
+    text = rules("{name: r, action: deny, to: {categories: [malware], lists: [urlhaus]}}") + "feeds: [feeds.yaml]\n"
+    config = load(write(tmp_path, text, feeds=CATALOGUE))
+    assert set(config.feeds) == {"urlhaus", "unused", "keep"}
+    assert set(config.active_feeds) == {"urlhaus", "keep"}
+
+
+def test_lists_that_say_nothing_cannot_be_named(tmp_path: Path) -> None:
+    """A feed that is off and a list of what is never denied are nothing that a rule could speak of."""
+    text = rules("{name: r, action: deny, to: {lists: [unused, keep], categories: [spam]}}") + "feeds: [feeds.yaml]\n"
+    assert problems_of(tmp_path, text, feeds=CATALOGUE) == [
+        "policy.yaml:5: policy.rules[0].to.categories: no enabled feed or list has category 'spam'; there is: malware",
+        "policy.yaml:5: policy.rules[0].to.lists: no enabled feed or list 'keep'; there is: urlhaus",
+        "policy.yaml:5: policy.rules[0].to.lists: no enabled feed or list 'unused'; there is: urlhaus",
+    ]
+
+
+def test_problems_of_catalogues_are_told_too(tmp_path: Path) -> None:
+    """A catalogue that is missing, broken or repeats a feed is a problem at the line that names it, or at its own."""
+    missing = problems_of(tmp_path, "version: 1\nfeeds:\n  - none.yaml\n")
+    assert missing[0].startswith("policy.yaml:3: feeds[0]: cannot be read")
+    broken = problems_of(tmp_path, "version: 1\nfeeds: [bad.yaml]\n", bad="x:\n  url: ftp://x\n  format: hosts\n")
+    assert any(problem.startswith("bad.yaml:2: x.url") for problem in broken)
+    twice = problems_of(tmp_path, "version: 1\nfeeds: [a.yaml, b.yaml]\n", a=CATALOGUE, b=CATALOGUE)
+    assert "policy.yaml:2: feeds[1]: feed 'urlhaus' is in two catalogues" in twice
+    text = "version: 1\nfeeds: [a.yaml]\nlists:\n  urlhaus: {path: x.txt, format: domains}\n"
+    assert problems_of(tmp_path, text, a=CATALOGUE) == [
+        "policy.yaml:4: lists.urlhaus: a feed of this name is in a catalogue; give the list another name"
+    ]
+
+
+def test_the_schema_knows_every_key() -> None:
+    """The JSON Schema has every top-level key, refuses others, and says what keys are for."""
+    schema = json_schema()
+    assert schema["$schema"].startswith("https://json-schema.org/")
+    assert set(schema["properties"]) == set(PolicyFile.model_fields)
+    assert schema["additionalProperties"] is False
+    assert schema["required"] == ["version"]
+    assert "First match wins." in str(schema)
+
+
+def test_configurations_are_values(tmp_path: Path) -> None:
+    """A configuration does not change after it was loaded."""
+    config: Config = load(write(tmp_path, "version: 1\n"))
+    with pytest.raises(AttributeError):
+        config.rules = ()  # type: ignore[misc]  # on purpose

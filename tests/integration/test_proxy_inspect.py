@@ -1,0 +1,413 @@
+"""The proxy as clients see it: plain HTTP and inspected TLS, through mitmproxy's layers."""
+
+import asyncio
+import ssl
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.decision import Decision, Reason
+from gateway.proxy import inspect as inspecting
+from gateway.request import Dial, HttpRequest, Request
+from tests.builders import an_address, networks
+from tests.integration.proxy_rig import Bench, Rig, a_proxy, allow, client_context, inspect, run, until
+from tests.peers.http_origin import Origin
+from tests.peers.tls_origin import TlsOrigin, make_certificate
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for the names of the tests."""
+    return make_certificate(tmp_path_factory.mktemp("tls") / "origin.pem", "good.test", "other.test")
+
+
+async def inside(rig: Rig, target: str, *, alpn: tuple[str, ...] = ()) -> tuple[Any, asyncio.StreamWriter]:
+    """Open an inspected tunnel and do the handshake with the gateway's certificate."""
+    reader, writer = await rig.tunnel(target)
+    host = target.partition(":")[0]
+    await writer.start_tls(client_context(rig.proxy.certificate, alpn=alpn), server_hostname=host)
+    return reader, writer
+
+
+async def exchange(rig: Rig, target: str, sent: bytes) -> bytes:
+    """Send octets inside an inspected tunnel and return what comes until the end."""
+    reader, writer = await inside(rig, target)
+    writer.write(sent)
+    try:
+        return bytes(await asyncio.wait_for(reader.read(), 20))
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+async def test_curl(tmp_path: Path, certificate: Path, version: str) -> None:
+    """A client that trusts the CA is served over HTTP/1.1 and HTTP/2, with every request judged and recorded."""
+    rule = inspect("good.test", methods=frozenset({"GET"}))
+    async with TlsOrigin(certificate=certificate) as origin, a_proxy(tmp_path, rule, trust=certificate) as rig:
+        url = f"https://good.test:{origin.port}"
+        ran = await rig.curl(version, "--cacert", str(rig.proxy.certificate), f"{url}/a", f"{url}/b")
+        assert (ran.code, ran.out) == (0, "hello from the origin\n" * 2)
+        denied = await rig.curl(version, "--cacert", str(rig.proxy.certificate), "-d", "x", "-i", f"{url}/a")
+        assert " 403" in denied.out
+        assert "x-gateway-reason: " in denied.out.lower()
+        assert "-d" not in "".join(str(request) for request in origin.requests)
+        await rig.settled()
+        assert len(rig.ledger.denials) == 1
+        assert [line.request.path for line in rig.ledger.ended if isinstance(line.request, HttpRequest)] == ["/a", "/b"]
+        for line in rig.ledger.ended:
+            assert isinstance(line.request, HttpRequest)
+            assert line.request.hello is not None
+            assert line.request.hello.ja4.startswith("t13d")
+            assert line.decision.rule == "inspected"
+            assert line.outcome is not None
+            assert (line.outcome.octets_in, line.outcome.status) == (22, 200)
+
+
+async def test_plain(tmp_path: Path) -> None:
+    """Plain requests are judged one by one on a connection that is kept."""
+    rule = allow("good.test")
+    async with Origin() as origin, Origin() as forbidden, a_proxy(tmp_path, rule) as rig:
+        ran = await rig.curl(
+            f"http://good.test:{origin.port}/a", f"http://good.test:{origin.port}/b", f"http://evil.test:{forbidden.port}/"
+        )
+        assert ran.out.startswith("hello from the origin\n" * 2 + "The egress gateway denied evil.test")
+        assert origin.connections == 1
+        assert b"Proxy-Connection" not in origin.requests[0]
+        assert forbidden.untouched
+        await rig.settled()
+        assert rig.ledger.denials == [Reason.PORT]
+        assert len(rig.ledger.lines) == 3
+        assert rig.names.asked == ["good.test"]
+
+
+async def test_posted_body(tmp_path: Path) -> None:
+    """Bodies stream through and are counted."""
+    body = b"x" * 300_000
+    async with Origin(body=b"y" * 200_000) as origin, a_proxy(tmp_path, allow("good.test")) as rig:
+        path = tmp_path / "body"
+        path.write_bytes(body)
+        ran = await rig.curl("--data-binary", f"@{path}", "-H", "Expect:", f"http://good.test:{origin.port}/")
+        assert len(ran.out) == 200_000
+        assert origin.requests[0].endswith(body)
+        await rig.settled()
+        (line,) = rig.ledger.lines
+        assert line.outcome is not None
+        assert (line.outcome.octets_out, line.outcome.octets_in) == (300_000, 200_000)
+
+
+async def test_denied_before_the_body(tmp_path: Path, certificate: Path) -> None:
+    """A denial is answered while the body is still to come, and nothing of the body goes on."""
+    rule = inspect("good.test", methods=frozenset({"GET"}))
+    async with TlsOrigin(certificate=certificate) as origin, a_proxy(tmp_path, rule, trust=certificate) as rig:
+        reader, writer = await inside(rig, f"good.test:{origin.port}")
+        writer.write(f"POST / HTTP/1.1\r\nHost: good.test:{origin.port}\r\nContent-Length: 1000000\r\n\r\nx".encode())
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+        assert head.startswith(b"HTTP/1.1 403 ")
+        assert b"Connection: close" in head
+        writer.close()
+        assert origin.untouched
+
+
+REFUSED: dict[str, tuple[bytes, Reason]] = {
+    "other Host": (b"GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n", Reason.HOST_MISMATCH),
+    "other port": (b"GET / HTTP/1.1\r\nHost: good.test:1\r\n\r\n", Reason.HOST_MISMATCH),
+    "userinfo": (b"GET / HTTP/1.1\r\nHost: x@good.test\r\n\r\n", Reason.HOST_MISMATCH),
+    "two names": (b"GET / HTTP/1.1\r\nHost: good.test,evil.test\r\n\r\n", Reason.HOST_MISMATCH),
+    "two Hosts": (b"GET / HTTP/1.1\r\nHost: good.test\r\nHost: evil.test\r\n\r\n", Reason.MALFORMED),
+    "no Host": (b"GET / HTTP/1.1\r\n\r\n", Reason.MALFORMED),
+    "absolute-form": (b"GET http://evil.test/ HTTP/1.1\r\nHost: good.test\r\n\r\n", Reason.MALFORMED),
+    "CONNECT": (b"CONNECT evil.test:443 HTTP/1.1\r\nHost: evil.test\r\n\r\n", Reason.MALFORMED),
+    "bare CR": (b"GET / HTTP/1.1\r\nHost: good.test\r\nX: a\rb\r\n\r\n", Reason.MALFORMED),
+    "fold": (b"GET / HTTP/1.1\r\nHost: good.test\r\nX: a\r\n b\r\n\r\n", Reason.MALFORMED),
+    "CL and TE": (
+        b"GET / HTTP/1.1\r\nHost: good.test\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+        Reason.MALFORMED,
+    ),
+    "h2c": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Reason.MALFORMED),
+    "too large": (b"GET / HTTP/1.1\r\nHost: good.test\r\nX: " + b"x" * 40_000, Reason.MALFORMED),
+    "not HTTP": (b"\x00\x01\x02\x03", Reason.MALFORMED),
+}
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+async def test_refused_inside(tmp_path: Path, certificate: Path, name: str) -> None:
+    """Inside an inspected tunnel, too, a request that names another place or is unclean gets nowhere."""
+    sent, reason = REFUSED[name]
+    async with TlsOrigin(certificate=certificate) as origin, a_proxy(tmp_path, inspect("good.test")) as rig:
+        answer = await exchange(rig, f"good.test:{origin.port}", sent)
+        assert answer.startswith(b"HTTP/1.1 4") or answer.startswith(b"HTTP/1.1 505 ")
+        assert f"X-Gateway-Reason: {reason}\r\n".encode() in answer
+        assert rig.ledger.denials == [reason]
+        assert len(rig.ledger.lines) == 1
+        assert origin.untouched
+
+
+@pytest.mark.parametrize("name", sorted(set(REFUSED) - {"absolute-form", "too large", "not HTTP"}))
+async def test_refused_second(tmp_path: Path, name: str) -> None:
+    """The second request on a kept plain connection is read as strictly as the first."""
+    sent, reason = REFUSED[name]
+    first = b"GET http://good.test:%d/ HTTP/1.1\r\nHost: good.test:%d\r\n\r\n"
+    sent = sent.replace(b"GET / ", b"GET http://good.test/ ")
+    async with Origin() as origin, a_proxy(tmp_path, allow("good.test")) as rig:
+        reader, writer = await rig.connect()
+        writer.write(first % (origin.port, origin.port))
+        await reader.readuntil(b"origin\n")
+        writer.write(sent)
+        answer = await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+        assert f"X-Gateway-Reason: {reason}\r\n".encode() in answer
+        assert rig.ledger.denials == [reason]
+        assert len(origin.requests) == 1
+
+
+async def test_pipelined_after_denial(tmp_path: Path) -> None:
+    """What a client sent behind a denied request is not looked at."""
+    async with Origin() as origin, a_proxy(tmp_path, allow("good.test")) as rig:
+        good = b"GET http://good.test:%d/ HTTP/1.1\r\nHost: good.test:%d\r\n\r\n" % (origin.port, origin.port)
+        answer = await rig.ask(b"GET http://evil.test/ HTTP/1.1\r\nHost: evil.test\r\n\r\n" + good)
+        assert answer.startswith(b"HTTP/1.1 403 ")
+        assert answer.count(b"HTTP/1.1") == 1
+        assert origin.untouched
+
+
+async def test_h2_authority(tmp_path: Path, certificate: Path) -> None:
+    """An `:authority` or Host that names another place is denied in HTTP/2 as well."""
+    async with TlsOrigin(certificate=certificate) as origin, a_proxy(tmp_path, inspect("good.test")) as rig:
+        ran = await rig.curl(
+            "--http2", "-i", "--cacert", str(rig.proxy.certificate), "-H", "Host: evil.test",
+            f"https://good.test:{origin.port}/",
+        )  # fmt: skip
+        assert "HTTP/2 403" in ran.out
+        assert "x-gateway-reason: host-mismatch" in ran.out
+        assert rig.ledger.denials == [Reason.HOST_MISMATCH]
+        assert origin.untouched
+
+
+async def test_unverified_origin(tmp_path: Path, certificate: Path) -> None:
+    """An origin whose certificate is not trusted gets no request, and the client learns why."""
+    async with TlsOrigin(certificate=certificate) as origin, a_proxy(tmp_path, inspect("good.test")) as rig:
+        ran = await rig.curl("-i", "--cacert", str(rig.proxy.certificate), f"https://good.test:{origin.port}/")
+        assert " 502" in ran.out
+        assert "x-gateway-reason: upstream-failure" in ran.out.lower()
+        assert "ertificate verify failed" in ran.out
+        assert rig.ledger.denials == [Reason.UPSTREAM_FAILURE]
+        assert origin.requests == []
+
+
+async def test_other_name_in_the_certificate(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """An origin with a trusted certificate for another name gets no request."""
+    wrong = make_certificate(tmp_path_factory.mktemp("tls") / "wrong.pem", "other.test")
+    async with TlsOrigin(certificate=wrong) as origin, a_proxy(tmp_path, inspect("good.test"), trust=wrong) as rig:
+        ran = await rig.curl("-i", "--cacert", str(rig.proxy.certificate), f"https://good.test:{origin.port}/")
+        assert " 502" in ran.out
+        assert origin.requests == []
+
+
+@pytest.mark.parametrize(
+    ("names", "reason", "status"),
+    [
+        ({"good.test": "10.0.0.1"}, Reason.DNS_REBINDING, b"403"),
+        ({"good.test": "169.254.169.254"}, Reason.METADATA_ADDRESS, b"403"),
+        ({"good.test": ()}, Reason.NAME_UNRESOLVABLE, b"502"),
+    ],
+)
+async def test_denied_address(tmp_path: Path, names: dict[str, Any], reason: Reason, status: bytes) -> None:
+    """A plain request to a name that leads nowhere good is told so."""
+    async with a_proxy(tmp_path, allow("good.test"), names=names) as rig:
+        answer = await rig.ask(b"GET http://good.test/ HTTP/1.1\r\nHost: good.test\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 " + status)
+        assert f"X-Gateway-Reason: {reason}\r\n".encode() in answer
+        assert rig.ledger.denials == [reason]
+
+
+async def test_address_settles_every_request(tmp_path: Path) -> None:
+    """A kept connection to an address carries only requests that may be sent to that address."""
+    narrow = inspect("good.test", paths=("/a",))
+    # Without addresses of its own the rule for /b does not lift the protection of loopback addresses.
+    wide = allow("good.test", name="elsewhere", addresses=networks("192.0.2.0/24"))
+    async with Origin() as origin, a_proxy(tmp_path, narrow, wide) as rig:
+        url = f"http://good.test:{origin.port}"
+        ran = await rig.curl(f"{url}/a", f"{url}/b")
+        assert ran.out.startswith("hello from the origin\nThe egress gateway denied")
+        assert len(origin.requests) == 1
+        assert rig.ledger.denials == [Reason.DNS_REBINDING]
+
+
+async def test_rebinding(tmp_path: Path) -> None:
+    """A name is resolved once for a decision and its connection: what was judged is what is dialled."""
+    async with Origin() as origin, a_proxy(tmp_path, allow("good.test")) as rig:
+        def flip(_: str) -> None:
+            if len(rig.names.asked) > 1:
+                rig.names.table = {"good.test": (an_address("10.0.0.1"),)}
+
+        rig.names.before = flip
+        ran = await rig.curl(f"http://good.test:{origin.port}/")
+        assert ran.code == 0
+        assert rig.names.asked == ["good.test"]
+
+
+async def test_unreachable(tmp_path: Path) -> None:
+    """A server that refuses the connection is a 502 with its reason, and one line."""
+    async with Origin() as origin:
+        port = origin.port
+    async with a_proxy(tmp_path, allow("good.test")) as rig:
+        ran = await rig.curl("-i", f"http://good.test:{port}/")
+        assert ran.out.startswith("HTTP/1.1 502 ")
+        assert "X-Gateway-Reason: upstream-failure" in ran.out
+        assert rig.ledger.denials == [Reason.UPSTREAM_FAILURE]
+        assert len(rig.ledger.lines) == 1
+
+
+async def test_origin_hangs_up(tmp_path: Path) -> None:
+    """A server that ends without an answer is a 502 with its reason, and one line."""
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+
+    async with Origin(behave=hang_up) as origin, a_proxy(tmp_path, allow("good.test")) as rig:
+        ran = await rig.curl("-i", f"http://good.test:{origin.port}/")
+        assert ran.out.startswith("HTTP/1.1 502 ")
+        assert "X-Gateway-Reason: upstream-failure" in ran.out
+        assert rig.ledger.denials == [Reason.UPSTREAM_FAILURE]
+
+
+async def test_trailers(tmp_path: Path) -> None:
+    """Trailers of a request end its connection instead of hanging it."""
+    async with Origin() as origin, a_proxy(tmp_path, allow("good.test")) as rig:
+        head = b"POST http://good.test:%d/ HTTP/1.1\r\nHost: good.test:%d\r\nTransfer-Encoding: chunked\r\n\r\n"
+        await rig.ask(head % (origin.port, origin.port) + b"1\r\nx\r\n0\r\nX-Trailer: y\r\n\r\n")
+        await rig.settled()
+        assert len(rig.ledger.lines) == 1
+
+
+async def test_upgrade_is_left_out(tmp_path: Path) -> None:
+    """An offer to speak something else is not passed on, and the answer comes in HTTP/1.1."""
+    async with Origin(fields=('Alt-Svc: h3=":443"',)) as origin, a_proxy(tmp_path, allow("good.test")) as rig:
+        ran = await rig.curl(
+            "-i", "-H", "Connection: Upgrade, HTTP2-Settings", "-H", "Upgrade: h2c", "-H", "HTTP2-Settings: AAMAAABk",
+            f"http://good.test:{origin.port}/",
+        )  # fmt: skip
+        assert ran.out.startswith("HTTP/1.1 200 ")
+        assert b"h2c" not in origin.requests[0]
+        assert "Alt-Svc" not in ran.out
+
+
+async def test_unasked_switch(tmp_path: Path) -> None:
+    """A server that switches protocols unasked gets no further octet."""
+    got = bytearray()
+
+    async def switch(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n")
+        got.extend(await reader.read())
+
+    async with Origin(behave=switch) as origin, a_proxy(tmp_path, allow("good.test")) as rig:
+        head = b"GET http://good.test:%d/ HTTP/1.1\r\nHost: good.test:%d\r\n\r\n" % (origin.port, origin.port)
+        reader, writer = await rig.connect()
+        writer.write(head)
+        await asyncio.wait_for(reader.read(), 20)
+        writer.write(b"secret")
+        writer.close()
+        await rig.settled()
+        assert not got
+
+
+async def test_old_tls(tmp_path: Path, certificate: Path) -> None:
+    """Inspected tunnels need TLS 1.2."""
+    async with TlsOrigin(certificate=certificate) as origin, a_proxy(tmp_path, inspect("good.test")) as rig:
+        ran = await run(
+            "openssl", "s_client", "-proxy", f"127.0.0.1:{rig.port}", "-connect", f"good.test:{origin.port}",
+            "-servername", "good.test", "-tls1_1", "-cipher", "ALL:@SECLEVEL=0",
+        )  # fmt: skip
+        assert ran.code
+        assert "no peer certificate available" in ran.out
+        assert origin.untouched
+
+
+async def test_ca(tmp_path: Path) -> None:
+    """The key of the CA is for the owner alone, is of an elliptic curve, and stays the same."""
+    async with a_proxy(tmp_path, allow("good.test")) as rig:
+        folder = rig.proxy.certificate.parent
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        key = folder / "mitmproxy-ca.pem"
+        assert stat.S_IMODE(key.stat().st_mode) == 0o600
+        before = key.read_bytes()
+        shown = await run("openssl", "x509", "-in", str(rig.proxy.certificate), "-noout", "-text")
+        assert "id-ecPublicKey" in shown.out
+    async with a_proxy(tmp_path, allow("good.test")):
+        assert key.read_bytes() == before
+
+
+async def test_lifetime(tmp_path: Path) -> None:
+    """A kept connection has a lifetime, and what is under way is recorded."""
+
+    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        await reader.read()
+
+    section = {"timeouts": {"lifetime": "200ms"}}
+    async with Origin(behave=wait) as origin, a_proxy(tmp_path, allow("good.test"), section=section) as rig:
+        await rig.ask(b"GET http://good.test:%d/ HTTP/1.1\r\nHost: good.test:%d\r\n\r\n" % (origin.port, origin.port))
+        await rig.settled()
+        assert len(rig.ledger.lines) == 1
+
+
+class _Broken(Bench):
+    """Raises at one kind of request."""
+
+    breaks: type[object] = object
+    armed = True
+
+    def decide(self, request: Request) -> Decision:
+        if self.armed and isinstance(request, self.breaks) and not getattr(request, "flaw", None):
+            raise RuntimeError("injected")
+        return super().decide(request)
+
+
+@pytest.mark.parametrize("kind", [HttpRequest, Dial])
+async def test_broken_policy(tmp_path: Path, kind: type[object]) -> None:
+    """A decision that breaks is a denial, recorded as such, and nothing is sent."""
+    from gateway.policy import Policy
+
+    judge = _Broken(Policy(rules=[allow("good.test")]))
+    async with Origin() as origin, a_proxy(tmp_path, allow("good.test"), judge=judge) as rig:
+        judge.breaks = kind
+        answer = await rig.ask(
+            b"GET http://good.test:%d/ HTTP/1.1\r\nHost: good.test:%d\r\n\r\n" % (origin.port, origin.port)
+        )
+        assert answer.startswith(b"HTTP/1.1 403 ")
+        assert b"X-Gateway-Reason: internal-error" in answer
+        assert rig.ledger.denials == [Reason.INTERNAL_ERROR]
+        assert origin.untouched
+
+
+HOOKS = ["tls_clienthello", "tls_start_client", "tls_start_server", "requestheaders", "request", "responseheaders"]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+async def test_broken_hook(tmp_path: Path, certificate: Path, hook: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hook that raises ends the connection: no request that it should have judged goes through."""
+    real = inspecting._hooks
+
+    def broken(*arguments: Any) -> dict[str, Any]:
+        def fail(*_: object) -> None:
+            raise RuntimeError("injected")
+
+        return {**real(*arguments), hook: [fail]}
+
+    monkeypatch.setattr(inspecting, "_hooks", broken)
+    async with (
+        TlsOrigin(certificate=certificate) as origin,
+        a_proxy(tmp_path, inspect("good.test"), trust=certificate) as rig,
+    ):
+        request = f"GET / HTTP/1.1\r\nHost: good.test:{origin.port}\r\n\r\n".encode()
+        try:
+            answer = await exchange(rig, f"good.test:{origin.port}", request)
+        except (OSError, ssl.SSLError, asyncio.IncompleteReadError):
+            answer = b""
+        assert b"hello from the origin" not in answer
+        await until(lambda: not rig.proxy.open_connections)
+        if hook not in ("responseheaders",):
+            assert origin.requests == []
