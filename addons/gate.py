@@ -55,8 +55,11 @@ class Gate:
 
     def request(self, flow: http.HTTPFlow) -> None:
         """Make sure that no request goes on that was not decided."""
-        if not flow.metadata.get(REFUSED) and self._passage(flow) is None:
-            self._fail(flow, RuntimeError("a request that nobody decided"))
+        try:
+            if not flow.metadata.get(REFUSED) and self._passage(flow) is None:
+                raise LookupError("a request that nobody decided")
+        except Exception as error:
+            self._fail(flow, error)
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Let the answer stream through, counted."""
@@ -142,7 +145,7 @@ class Gate:
     def approved(self, client_id: str, host: str, port: int) -> tuple[IPAddress, ...]:
         """Return the addresses that a connection of this client may be made to; none when nothing was decided."""
         visit = self.visits.get(client_id)
-        return visit.approved.get((_host(host), port), ()) if visit is not None else ()
+        return visit.approved.get((host_of(host), port), ()) if visit is not None else ()
 
     def opened(self, client_id: str, server_id: str, place: Place, address: IPAddress) -> None:
         """Remember an open connection to an origin."""
@@ -260,12 +263,13 @@ class Gate:
             self._record(visit, passage, error)
 
     def _record(self, visit: Visit, passage: Passage, error: str) -> None:
-        peers = visit.peers(passage.place)
+        place = passage.place
+        where = (passage.address,) if passage.address else visit.peers(place) or visit.approved.get(place, ())
         outcome = Outcome(
             octets_out=passage.octets_out,
             octets_in=passage.octets_in,
             seconds=round(self._clock() - passage.began, 6),
-            address=peers[-1] if peers else passage.address,
+            address=next(iter(where), None),
             status=passage.status,
             error=clean(error),
         )
@@ -317,7 +321,7 @@ def to_request(flow: http.HTTPFlow, visit: Visit) -> HttpRequest:
         authorities.insert(0, request.authority)
     return HttpRequest(
         client=visit.client,
-        host=_host(request.host),
+        host=host_of(request.host),
         port=request.port,
         scheme=request.scheme,
         method=request.method,
@@ -337,7 +341,7 @@ def _body_length(flow: http.HTTPFlow) -> int | None:
     return size if size is not None and size >= 0 else None
 
 
-def _host(text: str) -> Host:
+def host_of(text: str) -> Host:
     """Read the host of a flow: mitmproxy leaves out the brackets of IPv6."""
     return parse_address(text) or parse_host(text)
 

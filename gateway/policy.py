@@ -204,20 +204,14 @@ class Policy:
             certain &= passing
             possible &= passing
             if not possible & index.allow and barrier.reason in _BEFORE_RULES:
-                possible = 0  # nothing can lift it, so no rule is asked
-        unknown = on_trial = 0
-        winner: int | None = None
-        while possible:
-            bit = possible & -possible
-            possible ^= bit
-            rule = self.rules[bit.bit_length() - 1]
-            if rule.report:  # on trial: never changes how a flow is handled
-                on_trial |= certain & bit
-            elif certain & bit:
-                winner = bit.bit_length() - 1
-                break
-            else:
-                unknown |= bit
+                certain = possible = 0  # nothing can lift it, so no rule is asked
+        # The first rule is the lowest bit. A rule on trial never changes how a flow is handled.
+        enforced = certain & ~index.on_trial
+        first = enforced & -enforced
+        winner = first.bit_length() - 1 if first else None
+        before = first - 1  # without a winner all bits: -1
+        on_trial = certain & index.on_trial & before
+        unknown = possible & ~certain & ~index.on_trial & before
         verdict = self._verdict(winner, facts)
         pending = 0
         if unknown and (verdict is Verdict.ALLOW or unknown & index.allow):

@@ -32,6 +32,7 @@ class RuleIndex:
         self.with_tools = _mask(bool(rule.tools) for rule in rules)
         self.with_qtypes = _mask(bool(rule.qtypes) for rule in rules)
         self.with_http = _mask(rule.http is not None for rule in rules)
+        self.on_trial = _mask(rule.report for rule in rules)
         self.inspecting = _mask(rule.tls is Tls.INSPECT for rule in rules)
         # DNS never learns ports, tools or HTTP: there such an allow counts as a match and such a deny does not.
         unseen = self.with_ports | self.with_tools | self.with_http

@@ -40,7 +40,7 @@ class Section(BaseModel):
 
 
 class Conditions(Section):
-    """A mapping of conditions. One that is left out means any; an empty list was meant to name some, so it is refused.
+    """A mapping of conditions. One left out means any; an empty list was meant to name some, so it is refused.
 
     A template that lost its values must not turn `domains: []` into a rule for every domain.
     """

@@ -1,7 +1,7 @@
 """The rules of a policy, walked one by one: what `gateway.policy` must answer, written down without any index.
 
 A condition is True, False, or the set of facts that are missing. Nothing is shared with the engine but the values
-that go in, the readers of names, addresses and paths, and the agreement of names, all of which have tests of their own.
+that go in, the readers of names, addresses and paths, and the agreement of names, which have tests of their own.
 """
 
 import re

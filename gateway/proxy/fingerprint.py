@@ -68,10 +68,10 @@ def _hash(text: str) -> str:
 
 
 # Captured by letting each program, as its defaults are, connect to a listener on loopback that kept its ClientHello
-# (the captures are beside the tests). OpenSSL pads a hello of 256 to 511 octets; the names here are of the usual,
-# padded form. Left out, because several programs say exactly the same: pip and aiohttp (Python's own default context),
-# requests and botocore (urllib3's context), apt and gnutls-cli (GnuTLS's defaults), openssl s_client and whatever else
-# uses OpenSSL's defaults without ALPN.
+# (the captures are beside the tests). OpenSSL pads a hello of 256 to 511 octets; these are of the usual, padded form.
+# Left out, because several programs say exactly the same: pip and aiohttp (Python's own default context), requests
+# and botocore (urllib3's context), apt and gnutls-cli (GnuTLS's defaults), openssl s_client and whatever else uses
+# OpenSSL as it is, without ALPN.
 TOOLS: dict[str, str] = {
     # curl 7.88.1, OpenSSL 3.0.19, Debian 12: `curl https://...`. Programs on libcurl with OpenSSL say the same.
     "t13d3112h2_e8f1e7e78f70_b26ce05bbdd6": "curl",
@@ -82,9 +82,9 @@ TOOLS: dict[str, str] = {
     "t13d291300_723694b0fccc_899037bd0b8c": "wget",
     # git 2.39.5, libcurl 7.88.1 with GnuTLS, Debian 12: `git ls-remote https://...`. On Debian, git is what uses it.
     "t13d2912h2_723694b0fccc_288f874c93d6": "git",
-    # Python 3.11.2, OpenSSL 3.0, Debian 12: `urllib.request.urlopen`. http.client asks for post-handshake authentication.
+    # Python 3.11.2, OpenSSL 3.0, Debian 12: `urllib.request.urlopen`. http.client offers post-handshake auth.
     "t13d3113h1_e8f1e7e78f70_d339722ba4af": "python-urllib",
-    # Python 3.12.1 and 3.13.0 as built by pyenv, OpenSSL 3.0.19: the same call; these bring a cipher list of their own.
+    # Python 3.12.1 and 3.13.0 as built by pyenv, OpenSSL 3.0.19: the same call, with Python's own list of ciphers.
     "t13d1813h1_85036bcba153_d339722ba4af": "python-urllib",
     # Node 20.20.2: `https.get`, which npm uses too, and `fetch`.
     "t13d591000_a33745022dd6_1f22a2ca17c4": "node",

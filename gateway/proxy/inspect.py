@@ -20,7 +20,6 @@ from mitmproxy.connection import ConnectionState
 from mitmproxy.master import Master
 from mitmproxy.proxy import commands, events, mode_specs
 from mitmproxy.proxy.layers import ClientTLSLayer, ServerTLSLayer
-from mitmproxy.proxy.layers.http import HTTPMode
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 from mitmproxy.proxy.server import ConnectionIO
 
@@ -30,6 +29,7 @@ from gateway.addresses import parse_address
 from gateway.names import parse_host
 from gateway.proxy.ca import ensure_ca
 from gateway.proxy.dial import Dialer
+from gateway.proxy.head import INSIDE, PLAIN
 from gateway.proxy.layers import GatedHttpLayer
 from gateway.proxy.pipes import Pipe
 from gateway.proxy.roles import Judge, Settings
@@ -117,7 +117,7 @@ class Handler(ProxyConnectionHandler):
         self.timeout_watchdog.timeout = max(1, int(timeouts.idle))
         context = self.layer.context
         if visit.hello is None:
-            self.layer = GatedHttpLayer(context, HTTPMode.regular, self._gate)
+            self.layer = GatedHttpLayer(context, PLAIN, self._gate)
             return
         host = visit.hello.host
         context.server.address = (str(host), visit.hello.port)
@@ -126,7 +126,7 @@ class Handler(ProxyConnectionHandler):
         outer = ServerTLSLayer(context)
         inner = ClientTLSLayer(context)
         outer.child_layer = inner
-        inner.child_layer = GatedHttpLayer(context, HTTPMode.transparent, self._gate)
+        inner.child_layer = GatedHttpLayer(context, INSIDE, self._gate)
         self.layer = outer
 
     async def serve(self) -> None:

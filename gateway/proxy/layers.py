@@ -25,7 +25,7 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook
 from mitmproxy.proxy.layers.http._http1 import Http1Server
 
-from gateway.proxy.head import INSIDE, PLAIN, HeadError, Limits, read_head
+from gateway.proxy.head import INSIDE, Form, HeadError, Limits, read_head
 
 type Commands[T] = Generator[commands.Command, Any, T]
 
@@ -56,10 +56,10 @@ class Gatekeeper(Protocol):
 class StrictHttp1Server(Http1Server):
     """The client's side of HTTP/1, with the gateway's reader in front of mitmproxy's."""
 
-    def __init__(self, context: Context, mode: HTTPMode, gate: Gatekeeper) -> None:
+    def __init__(self, context: Context, forms: frozenset[Form], gate: Gatekeeper) -> None:
         super().__init__(context)
         self._gate = gate
-        self._forms = PLAIN if mode is HTTPMode.regular else INSIDE
+        self._forms = forms
         self._seen = 0
 
     def read_headers(self, event: events.ConnectionEvent) -> Commands[None]:
@@ -161,16 +161,17 @@ class GatedStream(HttpStream):
 
 
 class GatedHttpLayer(HttpLayer):
-    """mitmproxy's HTTP layer with the strict parts in it."""
+    """mitmproxy's HTTP layer with the strict parts in it. `forms` are the request targets that it accepts."""
 
-    def __init__(self, context: Context, mode: HTTPMode, gate: Gatekeeper) -> None:
-        super().__init__(context, mode)
+    def __init__(self, context: Context, forms: frozenset[Form], gate: Gatekeeper) -> None:
+        super().__init__(context, HTTPMode.transparent if forms is INSIDE else HTTPMode.regular)
         self._gate = gate
+        self._forms = forms
 
     def _handle_event(self, event: events.Event) -> Commands[None]:
         client = self.context.client
         if isinstance(event, events.Start) and client.alpn != b"h2":
-            self.connections[client] = StrictHttp1Server(self.context.fork(), self.mode, self._gate)
+            self.connections[client] = StrictHttp1Server(self.context.fork(), self._forms, self._gate)
         yield from super()._handle_event(event)
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:

@@ -14,22 +14,21 @@ from typing import Protocol, cast
 from gateway.addresses import unmap
 from gateway.decision import Decision, Reason, Tls
 from gateway.ledger import Outcome
+from gateway.proxy.asked import hello_request, plain_request, tunnel_request
 from gateway.proxy.case import Case, Origin, Refusal
 from gateway.proxy.clienthello import Hello, HelloReader, Malformed, NotTls
 from gateway.proxy.dial import Dialer
 from gateway.proxy.farewell import Farewell
-from gateway.proxy.fingerprint import ja4, tool_of
 from gateway.proxy.head import Form, Head, HeadError, Limits, read_head
-from gateway.proxy.responses import ALERT_ACCESS_DENIED, ALERT_INTERNAL_ERROR, ESTABLISHED, answer, render
+from gateway.proxy.responses import ALERT_ACCESS_DENIED, ALERT_INTERNAL_ERROR, ESTABLISHED, UNREACHED, answer, render
 from gateway.proxy.roles import Judge, Settings
 from gateway.proxy.splice import Half, Splice
 from gateway.proxy.sweeper import Sweeper
-from gateway.request import Client, Flaw, HttpRequest, TlsHello, Tunnel
+from gateway.request import Client, TlsHello, Tunnel
 
 _LOG = logging.getLogger(__name__)
 _EARLY = 64 * 1024
 """Octets that a client may send ahead while its origin is being dialled."""
-_UNREACHED = frozenset((Reason.NAME_UNRESOLVABLE, Reason.UPSTREAM_FAILURE))
 
 
 class Inspector(Protocol):
@@ -108,10 +107,10 @@ class ClientConnection(asyncio.Protocol):
         desk = self._desk
         peer = transport.get_extra_info("peername")
         if not peer:  # gone already
-            self._client = _client("0.0.0.0")
+            self._client = client_at("0.0.0.0")
             self._transport.abort()
             return
-        self._client = client = _client(peer[0])
+        self._client = client = client_at(peer[0])
         self._deadline = desk.loop.time() + self._section.timeouts.head
         open_now = desk.per_client.get(client, 0)
         desk.per_client[client] = open_now + 1
@@ -183,11 +182,7 @@ class ClientConnection(asyncio.Protocol):
             self._pass_request(head)
 
     def _open_tunnel(self, head: Head) -> None:
-        assert head.host is not None
-        tunnel = Tunnel(client=self._client, host=head.host, port=head.port, user_agent=head.user_agent)
-        if (flaw := _host_flaw(head)) is not None:
-            self._refuse(self._case.refuse(tunnel, flaw.reason, flaw.detail))
-            return
+        tunnel = tunnel_request(self._client, head)
         decision = self._case.decide(tunnel)
         if isinstance(decision, Refusal):
             self._refuse(decision)
@@ -230,15 +225,7 @@ class ClientConnection(asyncio.Protocol):
     def _judge_hello(self, hello: Hello) -> None:
         assert self._tunnel is not None
         assert self._reader is not None
-        fingerprint = ja4(hello)
-        self._hello = request = TlsHello(
-            tunnel=self._tunnel,
-            server_names=hello.server_names,
-            alpn=tuple([name.decode("ascii", "backslashreplace") for name in hello.alpn]),
-            ech=hello.ech,
-            ja4=fingerprint,
-            tool=tool_of(fingerprint),
-        )
+        self._hello = request = hello_request(self._tunnel, hello)
         decision = self._case.decide(request)
         if isinstance(decision, Refusal):
             self._refuse(decision)
@@ -347,7 +334,7 @@ class ClientConnection(asyncio.Protocol):
                 refusal.decision, refusal.ledger_id, refusal.request, status=refusal.status, accept=self._accept
             )
             words = render(reply)
-        elif refusal.decision.reason in _UNREACHED:
+        elif refusal.decision.reason in UNREACHED:
             words = ALERT_INTERNAL_ERROR
         else:
             words = ALERT_ACCESS_DENIED
@@ -391,34 +378,9 @@ class ClientConnection(asyncio.Protocol):
         self._desk.judge.ledger.record(self._tunnel, decision, Outcome(error="closed before a ClientHello came"))
 
 
-def plain_request(client: Client, head: Head) -> HttpRequest:
-    """Return a plain HTTP request as the policy sees it."""
-    assert head.host is not None
-    return HttpRequest(
-        client=client,
-        host=head.host,
-        port=head.port,
-        scheme="http",
-        method=head.method,
-        path=head.path,
-        authorities=(head.authority, *head.values("host")),
-        headers=head.fields,
-        user_agent=head.user_agent,
-        body_length=head.body_length,
-    )
-
-
-def _host_flaw(head: Head) -> Flaw | None:
-    """Compare the Host fields of a CONNECT with its target (RFC 9110 section 7.2)."""
-    for value in head.values("host"):
-        # Clients send it with the port, without it, or leave it out; another host it must not be.
-        if value.lower() not in (head.authority.lower(), head.authority.lower().rpartition(":")[0]):
-            return Flaw(Reason.HOST_MISMATCH, f"Host {value[:300]!r} in a CONNECT to {head.authority}")
-    return None
-
-
 @lru_cache(maxsize=4096)
-def _client(address: str) -> Client:
+def client_at(address: str) -> Client:
+    """Return the client behind the address that a socket names."""
     return Client(address=unmap(ip_address(address.partition("%")[0])))
 
 

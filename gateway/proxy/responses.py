@@ -16,6 +16,9 @@ ALERT_ACCESS_DENIED = bytes.fromhex("15030300020231")
 ALERT_INTERNAL_ERROR = bytes.fromhex("15030300020250")
 """A fatal TLS alert, internal_error: the origin could not be reached."""
 
+UNREACHED = frozenset((Reason.NAME_UNRESOLVABLE, Reason.UPSTREAM_FAILURE))
+"""Reasons that are failures, not denials."""
+
 _PHRASES = {
     400: "Bad Request",
     403: "Forbidden",
@@ -94,7 +97,8 @@ def answer(
     else:
         kind = "text/plain; charset=us-ascii"
         quote = f" When asking about it, quote decision {ledger_id}." if ledger_id else ""
-        body = clean(f"The egress gateway denied {what}: {why} (reason: {decision.reason}).{quote}") + "\n"
+        did = "could not serve" if decision.reason in UNREACHED else "denied"
+        body = clean(f"The egress gateway {did} {what}: {why} (reason: {decision.reason}).{quote}") + "\n"
     fields = (
         ("Content-Type", kind),
         ("Content-Length", str(len(body))),

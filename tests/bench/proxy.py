@@ -1,8 +1,8 @@
 """What a proxied connection costs: CPU of the proxy process, the gateway's against Squid's, in one run.
 
-Run `python tests/bench/proxy.py`. The proxy under test is pinned to one core, load and origin to the other. CPU time is
-read from the scheduler (/proc/PID/task/*/schedstat), which is far steadier than wall time; still, only ratios within
-one run mean anything. Needs squid (with OpenSSL, for peek and splice) and nginx.
+Run `python tests/bench/proxy.py`. The proxy under test is pinned to one core, load and origin to the other. CPU time
+is read from the scheduler (/proc/PID/task/*/schedstat), which is far steadier than wall time; still, only ratios
+within one run mean anything. Needs squid (with OpenSSL, for peek and splice) and nginx.
 """
 
 import argparse
@@ -16,10 +16,13 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from dnslib import QTYPE, RR, SOA, A, DNSRecord
 
 NAME = "bench.test"
 PROXY_CORE, LOAD_CORE = 0, 1
@@ -197,16 +200,38 @@ def nginx(folder: Path) -> Iterator[int]:
         yield port
 
 
+def name_server() -> int:
+    """Answer every question for an IPv4 address with loopback, until the process ends. Returns the port."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            data, peer = sock.recvfrom(2048)
+            query = DNSRecord.parse(data)
+            reply = query.reply()
+            if query.q.qtype == QTYPE.A:
+                reply.add_answer(RR(query.q.qname, QTYPE.A, ttl=3600, rdata=A("127.0.0.1")))
+            else:  # with an SOA, so that "nothing" can be cached (RFC 2308)
+                times = (1, 3600, 3600, 3600, 3600)
+                reply.add_auth(RR("test", QTYPE.SOA, ttl=3600, rdata=SOA("ns.test", "who.test", times)))
+            sock.sendto(reply.pack(), peer)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return int(sock.getsockname()[1])
+
+
 @contextlib.contextmanager
 def gateway(folder: Path, origin: int) -> Iterator[Target]:
     """Run one worker of the gateway, with its real resolver and ledger."""
     port = free_port()
+    names = name_server()
     config = folder / "policy.yaml"
     config.write_text(f"""
 version: 1
 state_dir: ./state
 proxy: {{listen: ["127.0.0.1:{port}"]}}
-dns: {{records: {{{NAME}: [127.0.0.1]}}}}
+dns: {{upstreams: ["udp://127.0.0.1:{names}"]}}
 policy:
   rules:
     - {{name: bench, action: allow, to: {{domains: [{NAME}], addresses: [127.0.0.0/8], ports: [{origin}]}}}}

@@ -38,20 +38,13 @@ def rules(*lines: str) -> str:
 
 def test_a_rule_is_read_whole(tmp_path: Path) -> None:
     """Every condition of a rule in the file is in the rule that the policy gets."""
-    config = load(
-        write(
-            tmp_path,
-            rules(
-                "{name: r, action: allow, via: [proxy], clients: [web], tools: [curl], tls: inspect, technique: [T1105],"
-                " to: {domains: ['*.a.test'], registered_domains: [a.test], addresses: [192.0.2.0/24],"
-                " address_class: [reserved], ports: [443, 8000-8100], categories: [x], lists: [mine]},"
-                " http: {methods: [GET], paths: [/a], user_agents: ['b*'], headers: {X-Y: z}, content_types: [Text/*],"
-                " max_body: 1KiB}}",
-                "{name: s, action: deny, mode: report, qtypes: [TXT]}",
-            )
-            + "lists: {mine: {path: mine.txt, format: domains, categories: [x]}}\n",
-        )
-    )
+    whole = """{name: r, action: allow, via: [proxy], clients: [web], tools: [curl], tls: inspect, technique: [T1105],
+        to: {domains: ['*.a.test'], registered_domains: [a.test], addresses: [192.0.2.0/24],
+             address_class: [reserved], ports: [443, 8000-8100], categories: [x], lists: [mine]},
+        http: {methods: [GET], paths: [/a], user_agents: ['b*'], headers: {X-Y: z}, content_types: [Text/*],
+               max_body: 1KiB}}"""
+    text = rules(whole, "{name: s, action: deny, mode: report, qtypes: [TXT]}")
+    config = load(write(tmp_path, text + "lists: {mine: {path: mine.txt, format: domains, categories: [x]}}\n"))
     rule, other = config.rules
     assert rule.via == frozenset([Point.PROXY])
     assert (rule.clients, rule.tools, rule.tls, rule.technique) == (("web",), ("curl",), Tls.INSPECT, ("T1105",))
@@ -189,14 +182,15 @@ def test_lists_that_say_nothing_cannot_be_named(tmp_path: Path) -> None:
     """A feed that is off and a list of what is never denied are nothing that a rule could speak of."""
     text = rules("{name: r, action: deny, to: {lists: [unused, keep], categories: [spam]}}") + "feeds: [feeds.yaml]\n"
     assert problems_of(tmp_path, text, feeds=CATALOGUE) == [
-        "policy.yaml:5: policy.rules[0].to.categories: no enabled feed or list has category 'spam'; there is: malware",
+        "policy.yaml:5: policy.rules[0].to.categories: no enabled feed or list has category 'spam'; "
+        "there is: malware",
         "policy.yaml:5: policy.rules[0].to.lists: no enabled feed or list 'keep'; there is: urlhaus",
         "policy.yaml:5: policy.rules[0].to.lists: no enabled feed or list 'unused'; there is: urlhaus",
     ]
 
 
 def test_problems_of_catalogues_are_told_too(tmp_path: Path) -> None:
-    """A catalogue that is missing, broken or repeats a feed is a problem at the line that names it, or at its own."""
+    """A catalogue that is missing, broken or repeats a feed is a problem at the line that names it, or at its."""
     missing = problems_of(tmp_path, "version: 1\nfeeds:\n  - none.yaml\n")
     assert missing[0].startswith("policy.yaml:3: feeds[0]: cannot be read")
     broken = problems_of(tmp_path, "version: 1\nfeeds: [bad.yaml]\n", bad="x:\n  url: ftp://x\n  format: hosts\n")

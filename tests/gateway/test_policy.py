@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.decision import Decision, Fact, Point, Reason, Tls, Verdict
@@ -32,7 +32,7 @@ from tests.builders import (
 from tests.naive_lists import NaiveLists
 from tests.naive_policy import NaivePolicy, outcome_of
 from tests.snapshots import snapshot_of
-from tests.strategies import GROUPS, LISTS, defaults, requests, rule_lists, rules
+from tests.strategies import CONDITIONS, GROUPS, LISTS, defaults, requests, rule_lists, rules
 
 SNAPSHOT = snapshot_of(LISTS)
 NAIVE_LISTS = NaiveLists(LISTS)
@@ -42,7 +42,7 @@ NAIVE_LISTS = NaiveLists(LISTS)
 
 
 @given(
-    rule_lists(), defaults, st.sampled_from((False, False, False, True)), st.lists(requests, min_size=1, max_size=5)
+    rule_lists(), defaults, st.sampled_from((False, False, False, True)), st.lists(requests, min_size=10, max_size=40)
 )
 def test_engine_equals_naive_walk(
     ruleset: tuple[Rule, ...], default: dict[Point, Verdict], report: bool, asked: list[Request]
@@ -54,6 +54,26 @@ def test_engine_equals_naive_walk(
         expected = naive.decide(request)
         decision = policy.decide(request)
         assert outcome_of(decision, expected.protection) == expected, decision
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+@settings(max_examples=25)
+@given(st.data())
+def test_each_condition_equals_its_naive_reading(
+    condition: st.SearchStrategy[dict[str, Any]], data: st.DataObject
+) -> None:
+    """A condition by itself, for allow and for deny, holds where a reading of it without an index says so."""
+    fields = data.draw(condition)
+    asked = data.draw(st.lists(requests, min_size=10, max_size=40))
+    for action in Verdict:
+        ruleset = (Rule(name="only", action=action, **fields),)
+        default = dict.fromkeys(Point, Verdict.DENY if action is Verdict.ALLOW else Verdict.ALLOW)
+        policy = Policy(rules=ruleset, clients=GROUPS, default=default, lists=SNAPSHOT)
+        naive = NaivePolicy(ruleset, GROUPS, default, False, NAIVE_LISTS)
+        for request in asked:
+            expected = naive.decide(request)
+            decision = policy.decide(request)
+            assert outcome_of(decision, expected.protection) == expected, decision
 
 
 @given(rule_lists(), defaults, st.booleans(), requests)
@@ -311,7 +331,7 @@ def test_allowing_decisions_are_shared() -> None:
     assert policy.decide(a_tunnel("a.example.com")) is policy.decide(a_tunnel("b.example.com"))
 
 
-# -- facts that are missing -------------------------------------------------------------------------------------------
+# -- facts that are missing ------------------------------------------------------------------------------------------
 
 
 def facts(decision: Decision) -> set[Fact]:

@@ -168,7 +168,7 @@ async def run(*command: str) -> Ran:
 async def until(condition: Callable[[], object], seconds: float = 20) -> None:
     """Wait for a condition."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 -- the conditions are other people's state
             await asyncio.sleep(0.005)
 
 
@@ -202,9 +202,7 @@ async def a_proxy(
     resolver = Names(table)
     bench = judge or Bench(Policy(rules=rules))
     settings = ProxySection.model_validate({"listen": ["127.0.0.1:0"], **(section or {})})
-    proxy = Proxy(
-        bench, lambda: settings, resolver, folder=folder / "ca", trust=trust, tick=0.02, grace=grace
-    )
+    proxy = Proxy(bench, lambda: settings, resolver, folder=folder / "ca", trust=trust, tick=0.02, grace=grace)
     await proxy.start()
     try:
         yield Rig(proxy, bench, resolver, proxy.addresses[0][1])

@@ -55,7 +55,10 @@ async def test_curl(tmp_path: Path, certificate: Path, version: str) -> None:
         assert "-d" not in "".join(str(request) for request in origin.requests)
         await rig.settled()
         assert len(rig.ledger.denials) == 1
-        assert [line.request.path for line in rig.ledger.ended if isinstance(line.request, HttpRequest)] == ["/a", "/b"]
+        assert [line.request.path for line in rig.ledger.ended if isinstance(line.request, HttpRequest)] == [
+            "/a",
+            "/b",
+        ]
         for line in rig.ledger.ended:
             assert isinstance(line.request, HttpRequest)
             assert line.request.hello is not None
@@ -70,7 +73,9 @@ async def test_plain(tmp_path: Path) -> None:
     rule = allow("good.test")
     async with Origin() as origin, Origin() as forbidden, a_proxy(tmp_path, rule) as rig:
         ran = await rig.curl(
-            f"http://good.test:{origin.port}/a", f"http://good.test:{origin.port}/b", f"http://evil.test:{forbidden.port}/"
+            f"http://good.test:{origin.port}/a",
+            f"http://good.test:{origin.port}/b",
+            f"http://evil.test:{forbidden.port}/",
         )
         assert ran.out.startswith("hello from the origin\n" * 2 + "The egress gateway denied evil.test")
         assert origin.connections == 1
@@ -238,6 +243,7 @@ async def test_address_settles_every_request(tmp_path: Path) -> None:
 async def test_rebinding(tmp_path: Path) -> None:
     """A name is resolved once for a decision and its connection: what was judged is what is dialled."""
     async with Origin() as origin, a_proxy(tmp_path, allow("good.test")) as rig:
+
         def flip(_: str) -> None:
             if len(rig.names.asked) > 1:
                 rig.names.table = {"good.test": (an_address("10.0.0.1"),)}

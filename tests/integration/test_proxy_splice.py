@@ -59,7 +59,9 @@ async def test_denied_plain_request(tmp_path: Path) -> None:
     """A denied plain request gets the sentence to read, in JSON where that is asked for."""
     async with a_proxy(tmp_path, allow("good.test")) as rig:
         plain = await rig.curl("http://bad.test/")
-        assert plain.out.startswith("The egress gateway denied bad.test:80: no rule allows it (reason: default-deny).")
+        assert plain.out.startswith(
+            "The egress gateway denied bad.test:80: no rule allows it (reason: default-deny)."
+        )
         structured = await rig.curl("-H", "Accept: application/json", "http://bad.test/")
         assert '"reason": "default-deny"' in structured.out
         assert rig.ledger.denials == [Reason.DEFAULT_DENY] * 2
@@ -82,7 +84,19 @@ async def test_denied_plain_request(tmp_path: Path) -> None:
         (b"\x05\x01\x00", Reason.NOT_TLS),
         (b"\x16\x03\x01\x40\x00\x01\xff\xff\xff", Reason.MALFORMED),
     ],
-    ids=["other name", "no name", "two names", "name twice", "address", "ech", "ssh", "http", "connect", "socks", "16 MB"],
+    ids=[
+        "other name",
+        "no name",
+        "two names",
+        "name twice",
+        "address",
+        "ech",
+        "ssh",
+        "http",
+        "connect",
+        "socks",
+        "16 MB",
+    ],
 )
 async def test_denied_hello(tmp_path: Path, hello: bytes, reason: Reason) -> None:
     """What does not prove to be TLS for the host of the tunnel ends in an alert, and never reaches an origin."""
@@ -376,5 +390,3 @@ async def test_drain(tmp_path: Path, certificate: Path) -> None:
             writer.close()
             await asyncio.wait_for(stopping, 5)
         assert len(rig.ledger.ended) == 1
-
-

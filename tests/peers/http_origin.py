@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Self
 
 type Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -26,7 +27,7 @@ class Origin:
     _server: asyncio.Server | None = None
     _open: set[asyncio.StreamWriter] = field(default_factory=set)
 
-    async def __aenter__(self) -> "Origin":
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, self.host, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
@@ -39,7 +40,7 @@ class Origin:
         for writer in tuple(self._open):
             writer.transport.abort()
         # The streams' callbacks run in the next turns of the loop; without them, they would complain when collected.
-        while self._open:
+        while self._open:  # noqa: ASYNC110 -- other tasks empty it as they end
             await asyncio.sleep(0)
 
     @property

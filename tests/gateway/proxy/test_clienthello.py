@@ -138,6 +138,7 @@ MALFORMED: dict[str, bytes] = {
 }
 
 
+@pytest.mark.parametrize("name", sorted(MALFORMED))
 def test_malformed(name: str) -> None:
     """A hello that breaks the rules is refused, however it arrives."""
     assert isinstance(read(MALFORMED[name]), Malformed)

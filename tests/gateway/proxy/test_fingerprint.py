@@ -52,7 +52,8 @@ def a_hello(
 @pytest.mark.parametrize("grease", [False, True])
 def test_published(extensions: tuple[int, ...], expected: str, grease: bool) -> None:
     """Published fingerprints of Chrome come out, whatever GREASE is in between."""
-    ciphers, versions = _CHROME_CIPHERS, (0x0304, 0x0303)
+    ciphers: tuple[int, ...] = _CHROME_CIPHERS
+    versions: tuple[int, ...] = (0x0304, 0x0303)
     if grease:
         ciphers, extensions, versions = (0x8A8A, *ciphers), (0x0A0A, *extensions, 0xFAFA), (0xDADA, *versions)
     hello = a_hello(ciphers, extensions, (b"h2", b"http/1.1"), _CHROME_ALGORITHMS, versions)

@@ -1,0 +1,64 @@
+"""From what was read to the request that the policy judges.
+
+Pure: no I/O, no clock.
+"""
+
+from gateway.decision import Reason
+from gateway.proxy.clienthello import Hello
+from gateway.proxy.fingerprint import ja4, tool_of
+from gateway.proxy.head import Head
+from gateway.request import Client, Flaw, HttpRequest, TlsHello, Tunnel
+
+
+def tunnel_request(client: Client, head: Head) -> Tunnel:
+    """Return a CONNECT as the policy sees it."""
+    assert head.host is not None
+    return Tunnel(
+        client=client,
+        host=head.host,
+        port=head.port,
+        user_agent=head.user_agent,
+        flaw=host_flaw(head.authority, head.values("host")),
+    )
+
+
+def hello_request(tunnel: Tunnel, hello: Hello) -> TlsHello:
+    """Return the ClientHello of a tunnel as the policy sees it."""
+    fingerprint = ja4(hello)
+    return TlsHello(
+        tunnel=tunnel,
+        server_names=hello.server_names,
+        alpn=tuple([name.decode("ascii", "backslashreplace") for name in hello.alpn]),
+        ech=hello.ech,
+        ja4=fingerprint,
+        tool=tool_of(fingerprint),
+    )
+
+
+def plain_request(client: Client, head: Head) -> HttpRequest:
+    """Return a plain HTTP request as the policy sees it."""
+    assert head.host is not None
+    return HttpRequest(
+        client=client,
+        host=head.host,
+        port=head.port,
+        scheme="http",
+        method=head.method,
+        path=head.path,
+        authorities=(head.authority, *head.values("host")),
+        headers=head.fields,
+        user_agent=head.user_agent,
+        body_length=head.body_length,
+    )
+
+
+def host_flaw(authority: str, values: list[str]) -> Flaw | None:
+    """Compare the Host fields of a CONNECT with its target (RFC 9110 section 7.2).
+
+    Clients send the target with its port, without it, or nothing; another host it must not be.
+    """
+    target = authority.lower()
+    for value in values:
+        if value.lower() not in (target, target.rpartition(":")[0]):
+            return Flaw(Reason.HOST_MISMATCH, f"Host {value[:300]!r} in a CONNECT to {authority}")
+    return None

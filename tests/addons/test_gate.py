@@ -1,0 +1,250 @@
+"""Tests of `addons.gate`: flows in, decisions out, and no way round when something breaks."""
+
+from typing import Any
+
+import pytest
+from mitmproxy import http, websocket
+from mitmproxy.test import tflow, tutils
+
+from addons.gate import Gate, to_request
+from addons.visit import Visit
+from gateway.decision import Decision, Reason
+from gateway.policy import Policy
+from gateway.proxy.dial import Dialer
+from gateway.proxy.head import HeadError
+from gateway.proxy.layers import ENDED, REFUSED
+from gateway.request import HttpRequest, Request
+from gateway.schema import ProxySection
+from tests.builders import a_client, a_hello, an_address
+from tests.integration.proxy_rig import Bench, Names, allow
+
+
+class Moody(Bench):
+    """A bench that can be told to break."""
+
+    broken: bool = False
+
+    def decide(self, request: Request) -> Decision:
+        """Decide, or break."""
+        if self.broken and not getattr(request, "flaw", None):
+            raise RuntimeError("injected")
+        return super().decide(request)
+
+
+def a_gate(*names: str) -> tuple[Gate, Moody]:
+    """Return a gate for a policy that allows names at loopback addresses."""
+    judge = Moody(Policy(rules=[allow(*names or ("good.test",))]))
+    resolver = Names({name: (an_address("127.0.0.1"),) for name in names or ("good.test",)})
+    return Gate(judge, ProxySection, Dialer(resolver)), judge
+
+
+def a_flow(host: str = "good.test", port: int = 80, **changes: Any) -> http.HTTPFlow:
+    """Return a plain request."""
+    given: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "scheme": b"http",
+        "authority": b"",
+        "path": b"/a?b",
+        "headers": http.Headers([(b"Host", host.encode()), (b"User-Agent", b"curl/8")]),
+        **changes,
+    }
+    return tflow.tflow(req=tutils.treq(**given))
+
+
+def visited(gate: Gate, flow: http.HTTPFlow, **changes: Any) -> Visit:
+    """Announce the client of a flow."""
+    visit = gate.visits[flow.client_conn.id] = Visit(a_client(), **changes)
+    return visit
+
+
+async def test_allowed() -> None:
+    """An allowed request goes on, and is recorded when it has ended."""
+    gate, judge = a_gate()
+    flow = a_flow()
+    visit = visited(gate, flow)
+    await gate.requestheaders(flow)
+    assert flow.response is None
+    assert gate.approved(flow.client_conn.id, "good.test", 80) == (an_address("127.0.0.1"),)
+    assert callable(flow.request.stream)
+    assert flow.request.stream(b"12345") == b"12345"
+    gate.request(flow)
+    flow.response = tutils.tresp(headers=http.Headers([(b"Alt-Svc", b"h3")]))
+    gate.responseheaders(flow)
+    assert "alt-svc" not in flow.response.headers
+    assert callable(flow.response.stream)
+    flow.response.stream(b"123")
+    gate.response(flow)
+    (line,) = judge.ledger.lines
+    assert line.outcome is not None
+    assert (line.outcome.octets_out, line.outcome.octets_in, line.outcome.status) == (5, 3, 200)
+    assert not visit.passages
+
+
+async def test_denied() -> None:
+    """A denied request is answered, and nothing of it goes on."""
+    gate, judge = a_gate()
+    flow = a_flow("evil.test")
+    visited(gate, flow)
+    await gate.requestheaders(flow)
+    assert flow.response is not None
+    assert flow.response.status_code == 403
+    assert flow.response.headers["X-Gateway-Reason"] == "default-deny"
+    assert flow.response.headers["Connection"] == "close"
+    assert flow.metadata[REFUSED]
+    assert flow.request.stream is False
+    gate.response(flow)
+    assert len(judge.ledger.lines) == 1
+
+
+async def test_hop_by_hop() -> None:
+    """What is meant for the gateway does not reach the origin."""
+    gate, _ = a_gate()
+    flow = a_flow()
+    for name in ("Proxy-Authorization", "Proxy-Connection", "Upgrade", "HTTP2-Settings"):
+        flow.request.headers[name] = "h2c"
+    visited(gate, flow)
+    await gate.requestheaders(flow)
+    assert set(name.lower() for name in flow.request.headers) == {"host", "user-agent"}  # noqa: C401
+
+
+async def test_unknown_client() -> None:
+    """A request of a connection that nobody announced is denied."""
+    gate, _ = a_gate()
+    flow = a_flow()
+    await gate.requestheaders(flow)
+    assert flow.response is not None
+    assert flow.response.status_code == 403
+
+
+async def test_undecided_request() -> None:
+    """A request that reaches its end without a decision is denied."""
+    gate, judge = a_gate()
+    flow = a_flow()
+    visited(gate, flow)
+    gate.request(flow)
+    assert flow.response is not None
+    assert judge.ledger.denials == [Reason.INTERNAL_ERROR]
+
+
+async def test_refused_by_mitmproxy() -> None:
+    """What mitmproxy itself refuses is recorded."""
+    gate, judge = a_gate()
+    flow = a_flow()
+    visited(gate, flow)
+    flow.error = tflow.terr("invalid header")
+    await gate.requestheaders(flow)
+    assert judge.ledger.denials == [Reason.MALFORMED]
+
+
+async def test_large_head() -> None:
+    """A head with more fields than allowed is refused, also where mitmproxy read it (HTTP/2)."""
+    gate, judge = a_gate()
+    flow = a_flow(headers=http.Headers([(b"host", b"good.test"), *[(b"x", b"y")] * 200]))
+    visited(gate, flow)
+    await gate.requestheaders(flow)
+    assert flow.response is not None
+    assert flow.response.status_code == 431
+    assert judge.ledger.denials == [Reason.MALFORMED]
+
+
+async def test_broken_decision() -> None:
+    """A decision that raises is a denial."""
+    gate, judge = a_gate()
+    flow = a_flow()
+    visited(gate, flow)
+    judge.broken = True
+    await gate.requestheaders(flow)
+    assert flow.response is not None
+    assert flow.response.headers["X-Gateway-Reason"] == "internal-error"
+    assert judge.ledger.denials == [Reason.INTERNAL_ERROR]
+
+
+class Unreadable:
+    """Stands in for the visits of a gate, and breaks whatever asks."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("injected")
+
+    def __getitem__(self, key: str) -> Any:
+        raise RuntimeError("injected")
+
+
+HOOKS = ["requestheaders", "request", "responseheaders", "response", "error", "websocket_message", "websocket_end"]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+async def test_every_hook_fails_closed(hook: str) -> None:
+    """Whatever breaks inside a hook, the hook does not raise, and the flow is denied."""
+    gate, _ = a_gate()
+    flow = a_flow()
+    flow.response = tutils.tresp() if "response" in hook else None
+    if hook.startswith("websocket"):
+        flow.websocket = websocket.WebSocketData()
+    flow.live = True
+    gate.visits = Unreadable()  # type: ignore[assignment]  # broken on purpose
+    result = getattr(gate, hook)(flow)
+    if result is not None:
+        await result
+    assert flow.metadata[REFUSED]
+    assert flow.response is not None
+    assert flow.response.status_code == 403
+
+
+async def test_unreadable_head() -> None:
+    """A head that cannot be read is answered with its cause, and recorded."""
+    gate, judge = a_gate()
+    flow = a_flow()
+    visited(gate, flow)
+    answer = gate.refuse_head(flow.client_conn.id, HeadError("bare CR", 400))
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert judge.ledger.denials == [Reason.MALFORMED]
+    assert gate.refuse_head("nobody", HeadError("x")) == b""
+
+
+async def test_nothing_approved() -> None:
+    """Without a decision there is no address to connect to."""
+    gate, _ = a_gate()
+    assert gate.approved("nobody", "good.test", 80) == ()
+    flow = a_flow()
+    visited(gate, flow)
+    assert gate.approved(flow.client_conn.id, "good.test", 80) == ()
+
+
+async def test_leaving_records_what_was_under_way() -> None:
+    """A client that leaves in the middle of a request leaves a line."""
+    gate, judge = a_gate()
+    flow = a_flow()
+    visited(gate, flow)
+    await gate.requestheaders(flow)
+    gate.leave(flow.client_conn.id)
+    (line,) = judge.ledger.lines
+    assert line.outcome is not None
+    assert line.outcome.error == "the client left"
+
+
+def test_to_request() -> None:
+    """A flow becomes the request that the policy knows, every Host and agent included."""
+    gate, _ = a_gate()
+    fields = [(b"Host", b"good.test"), (b"HOST", b"evil.test"), (b"User-Agent", b"a"), (b"user-agent", b"b")]
+    flow = a_flow(authority=b"third.test", headers=http.Headers(fields))
+    visit = visited(gate, flow, hello=a_hello("good.test", 80))
+    flow.metadata[ENDED] = True
+    request = to_request(flow, visit)
+    assert isinstance(request, HttpRequest)
+    assert request.authorities == ("third.test", "good.test", "evil.test")
+    assert request.user_agent == "a b"
+    assert request.path == "/a?b"
+    assert request.body_length == 0
+    assert request.hello is visit.hello
+
+
+@pytest.mark.parametrize(
+    ("fields", "length"),
+    [([(b"Content-Length", b"7")], 7), ([(b"Transfer-Encoding", b"chunked")], None), ([], 0)],
+)
+def test_body_length(fields: list[tuple[bytes, bytes]], length: int | None) -> None:
+    """The declared length of a body is known to the policy, and so is that none was declared."""
+    gate, _ = a_gate()
+    flow = a_flow(headers=http.Headers([(b"Host", b"good.test"), *fields]))
+    assert to_request(flow, visited(gate, flow)).body_length == length

@@ -1,0 +1,48 @@
+"""The place that every bypass is tried in: an allowed origin, a forbidden one, names for both, and a policy."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway.decision import Reason
+from tests.integration.proxy_rig import Rig, a_proxy, allow, inspect
+from tests.peers.http_origin import Origin
+
+
+@dataclass(slots=True)
+class World:
+    """What a bypass is tried on."""
+
+    rig: Rig
+    good: Origin
+    evil: Origin
+
+    @property
+    def target(self) -> str:
+        """The allowed destination."""
+        return f"good.test:{self.good.port}"
+
+    async def held(self, answer: bytes, reason: Reason, *, lookups: tuple[str, ...] = ()) -> None:
+        """Assert that an attempt was denied for a reason, told so, recorded once, and reached nobody."""
+        told = f"X-Gateway-Reason: {reason}\r\n".encode() in answer
+        assert told or answer.endswith(bytes.fromhex("15030300020231")), answer
+        assert self.rig.ledger.denials == [reason]
+        assert len(self.rig.ledger.lines) == 1
+        assert tuple(self.rig.names.asked) == lookups
+        assert self.good.untouched
+        assert self.evil.untouched
+
+
+@contextlib.asynccontextmanager
+async def a_world(folder: Path, *, inspected: bool = False, **more: Any) -> AsyncIterator[World]:
+    """Run both origins and a proxy that allows `good.test` alone."""
+    rule = (inspect if inspected else allow)("good.test", "*.good.test")
+    names = {"evil.test": "127.0.0.2", **more.pop("names", {})}
+    async with (
+        Origin() as good,
+        Origin(host="127.0.0.2") as evil,
+        a_proxy(folder, rule, names=names, **more) as rig,
+    ):
+        yield World(rig, good, evil)
