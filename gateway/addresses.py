@@ -108,7 +108,6 @@ _ISATAP = (
 )  # RFC 5214: the upper half of the interface identifier, before the IPv4 address
 
 
-@lru_cache(maxsize=16384)
 def classify(address: IPAddress) -> AddressClass:
     """Return the class of an address.
 
@@ -117,8 +116,8 @@ def classify(address: IPAddress) -> AddressClass:
     >>> classify(IPv6Address("::ffff:127.0.0.1")).value
     'embedded-ipv4'
     """
-    value = int(address)
-    if address.version == 4:
+    value = int(address)  # not cached by address: hashing one costs more than this
+    if isinstance(address, IPv4Address):
         return _KINDS_4[bisect_right(_STARTS_4, value) - 1]
     kind = _KINDS_6[bisect_right(_STARTS_6, value) - 1]
     if kind is AddressClass.GLOBAL and (value >> 32) & 0xFFFFFFFF in _ISATAP:

@@ -22,6 +22,8 @@ def sni_flaw(hello: TlsHello) -> Flaw | None:
         return Flaw(Reason.SNI_MISSING, f"no server name in the ClientHello, so nothing proves it is for {host}")
     if len(names) > 1:
         return Flaw(Reason.SNI_MISMATCH, "several server names in one ClientHello")
+    if names[0] == host:  # as nearly always: no need to read what is equal to what was read
+        return None
     try:
         name = parse_host(names[0])
     except ValueError as error:
@@ -41,6 +43,8 @@ def http_flaw(request: HttpRequest) -> Flaw | None:
     if not request.authorities:
         return Flaw(Reason.HOST_MISMATCH, "no Host field")
     for authority in request.authorities:
+        if authority == request.host and request.port == default:  # as nearly always
+            continue
         try:
             named = split_authority(authority, default)
         except ValueError as error:
@@ -48,7 +52,7 @@ def http_flaw(request: HttpRequest) -> Flaw | None:
         if named != (request.host, request.port):
             return Flaw(Reason.HOST_MISMATCH, f"Host {authority!r} in a request to {request.host}:{request.port}")
     hello = request.hello
-    if hello is not None and (hello.host, hello.port) != (request.host, request.port):
+    if hello is not None and (hello.tunnel.host != request.host or hello.tunnel.port != request.port):
         return Flaw(
             Reason.HOST_MISMATCH,
             f"request to {request.host}:{request.port} in a tunnel to {hello.host}:{hello.port}",

@@ -77,8 +77,10 @@ class Conditions:
         found: list[Condition] = []
         if index.with_clients:
             found.append((Reason.CLIENT_UNKNOWN, index.client_rules(facts.client, facts.point), 0, 0, 0))
+        named = index.all
         if index.with_domains:
-            found.append((Reason.DEFAULT_DENY, self._named(facts), 0, 0, 0))
+            named = self._named(facts)
+            found.append((Reason.DEFAULT_DENY, named, 0, 0, 0))
         if index.with_addresses:
             found.append(self._addressed(facts))
         if index.with_listings:
@@ -94,7 +96,7 @@ class Conditions:
             true = any_of & index.deny | every & index.allow
             found.append((Reason.TOOL, true, 0, 0 if facts.tools_final else index.with_tools & ~true, 0))
         if index.with_http:
-            found += self._over_http(facts)
+            found += self._over_http(facts, named)
         return found
 
     def _named(self, facts: Facts) -> int:
@@ -172,7 +174,7 @@ class Conditions:
             scoped = 0
         return any_of, every, held, scoped
 
-    def _over_http(self, facts: Facts) -> list[Condition]:
+    def _over_http(self, facts: Facts, named: int) -> list[Condition]:
         index, http = self._index, facts.http
         free = index.all & ~index.with_http
         if http is None:
@@ -180,7 +182,7 @@ class Conditions:
                 return [(Reason.DEFAULT_DENY, free | index.deny, 0, 0, 0)]
             return [(Reason.DEFAULT_DENY, free, 0, 0, index.with_http)]
         missed: dict[Reason, int] = {}
-        candidates = index.with_http & self._named(facts)
+        candidates = index.with_http & named
         while candidates:
             bit = candidates & -candidates
             candidates ^= bit

@@ -96,31 +96,28 @@ class RuleIndex:
     # -- destinations ------------------------------------------------------------------------------------------
 
     def _index_domains(self, rules: tuple[Rule, ...]) -> None:
-        self._domains = DomainMap()
+        # Both conditions in one map, so that one walk over a name's parents finds both: the bits of
+        # `registered_domains` stand above those of `domains`.
+        self._names = DomainMap()
         self._registered: dict[str, int] = {}
+        self._shift = len(rules)
         for bit, rule in enumerate(rules):
             for pattern in rule.domains:
-                self._domains.add(pattern, 1 << bit)
+                self._names.add(pattern, 1 << bit)
             for domain in rule.registered_domains:
                 self._registered[domain] = self._registered.get(domain, 0) | 1 << bit
+                self._names.add(f".{domain}", 1 << bit << self._shift)
         self._without_domains = _mask(not rule.domains for rule in rules)
         self._without_registered = _mask(not rule.registered_domains for rule in rules)
 
     def name_rules(self, name: str) -> int:
         """Return the rules whose `domains` and `registered_domains` hold."""
-        found = self._without_domains | self._domains.lookup(name)
-        if self._registered:
-            found &= self._without_registered | self._registered_rules(name)
-        return found
-
-    def _registered_rules(self, name: str) -> int:
-        suffix = name
-        while suffix:
-            # Most names are under none of the domains, so the dictionary is asked before the public suffix list.
-            if suffix in self._registered and registered_domain(name) == suffix:
-                return self._registered[suffix]
-            suffix = suffix.partition(".")[2]
-        return 0
+        found = self._names.lookup(name)
+        registered = self._without_registered
+        if found >> self._shift:
+            # A name below a registered domain may have been registered itself, under a longer public suffix.
+            registered |= self._registered.get(registered_domain(name), 0)
+        return (self._without_domains | found) & registered
 
     def _index_addresses(self, rules: tuple[Rule, ...]) -> None:
         networks: list[tuple[IPNetwork, int]] = []
