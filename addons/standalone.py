@@ -181,11 +181,14 @@ class Standalone:
     def _fail(self, flow: http.HTTPFlow, error: Exception) -> None:
         """Deny a CONNECT because something broke."""
         flow.response = http.Response.make(403, b"", {"X-Gateway-Reason": Reason.INTERNAL_ERROR.value})
-        visit = self.gate.visits.get(flow.client_conn.id) if self.gate is not None else None
-        if visit is not None and self._runtime is not None:
-            tunnel = Tunnel(client=visit.client, host="", port=0)
-            detail = f"{type(error).__name__}: {error}"
-            _respond(flow, Case(self._runtime).refuse(tunnel, Reason.INTERNAL_ERROR, detail))
+        try:
+            visit = self.gate.visits.get(flow.client_conn.id) if self.gate is not None else None
+            if visit is not None and self._runtime is not None:
+                tunnel = Tunnel(client=visit.client, host="", port=0)
+                detail = f"{type(error).__name__}: {error}"
+                _respond(flow, Case(self._runtime).refuse(tunnel, Reason.INTERNAL_ERROR, detail))
+        except Exception as worse:
+            _LOG.error("nor could that be recorded", exc_info=worse)
 
     def _choose(self, nextlayer: layer.NextLayer) -> layer.Layer | None:
         context = nextlayer.context

@@ -301,18 +301,28 @@ class Policy:
     def _denied_by_default(self, facts: Facts, conditions: list[Condition]) -> Decision:
         """Deny, and name the one condition that kept an allow rule from matching, if there is exactly one."""
         index = self._index
-        for position, (reason, true, *_) in enumerate(conditions):
-            if reason is Reason.DEFAULT_DENY:
-                continue
-            near = index.rules_at(facts.point) & index.allow & ~true
-            for other, condition in enumerate(conditions):
-                if other != position:
-                    near &= condition[1] | condition[2] | condition[3] | condition[4]
-            if near and (reason is not Reason.CLIENT_UNKNOWN or not self.groups_of(facts.client, facts.point)):
-                rule = self.rules[(near & -near).bit_length() - 1]
-                detail = f"rule {rule.name} would allow this but for its condition on {_CONDITION_WORDS[reason]}"
-                return Decision(Verdict.DENY, reason, detail=detail, technique=techniques(reason))
-        return Decision(Verdict.DENY, Reason.DEFAULT_DENY, detail="no rule allows it")
+        once = twice = 0  # rules that one condition keeps from matching; that several do
+        for _, true, address, tool, http in conditions:
+            missed = index.all & ~(true | address | tool | http)
+            twice |= once & missed
+            once |= missed
+        near = index.rules_at(facts.point) & index.allow & once & ~twice
+        if near:
+            for reason, true, address, tool, http in conditions:
+                rules = near & ~(true | address | tool | http)
+                if not rules or reason is Reason.DEFAULT_DENY:
+                    continue
+                if reason is not Reason.CLIENT_UNKNOWN or not self.groups_of(facts.client, facts.point):
+                    return _missed(self.rules[(rules & -rules).bit_length() - 1], reason)
+        return _NO_RULE
+
+
+_NO_RULE = Decision(Verdict.DENY, Reason.DEFAULT_DENY, detail="no rule allows it")
+
+
+def _missed(rule: Rule, reason: Reason) -> Decision:
+    detail = f"rule {rule.name} would allow this but for its condition on {_CONDITION_WORDS[reason]}"
+    return Decision(Verdict.DENY, reason, detail=detail, technique=techniques(reason))
 
 
 # Of addresses that servers have no business with, the class is the most telling cause; a closed port or a bare

@@ -1,0 +1,59 @@
+"""Tests of `gateway.proxy.asked`."""
+
+import pytest
+
+from gateway.decision import Reason
+from gateway.proxy.asked import hello_request, host_flaw, plain_request, tunnel_request
+from gateway.proxy.clienthello import Hello, HelloReader
+from gateway.proxy.head import Head, Limits, read_head
+from tests.builders import a_client, a_tunnel
+from tests.gateway.proxy.samples import CAPTURED
+
+
+def head_of(data: bytes) -> Head:
+    """Read a head."""
+    head = read_head(data, Limits())
+    assert head is not None
+    return head
+
+
+def test_tunnel() -> None:
+    """A CONNECT carries host, port and agent."""
+    tunnel = tunnel_request(a_client(), head_of(b"CONNECT Good.test:443 HTTP/1.1\r\nUser-Agent: curl/8\r\n\r\n"))
+    assert (tunnel.host, tunnel.port, tunnel.user_agent, tunnel.flaw) == ("good.test", 443, "curl/8", None)
+
+
+@pytest.mark.parametrize(
+    ("values", "agrees"),
+    [
+        ([], True),
+        (["good.test:443"], True),
+        (["GOOD.test"], True),
+        (["evil.test:443"], False),
+        (["good.test:80"], False),
+        (["good.test.evil"], False),
+        ([""], False),
+    ],
+)
+def test_host_of_a_connect(values: list[str], agrees: bool) -> None:
+    """The Host field of a CONNECT may be left out or shortened, and names nothing else."""
+    flaw = host_flaw("good.test:443", values)
+    assert (flaw is None) is agrees
+    assert flaw is None or flaw.reason is Reason.HOST_MISMATCH
+
+
+def test_plain() -> None:
+    """A plain request carries the authority of its target beside every Host field."""
+    request = plain_request(a_client(), head_of(b"GET http://a.test:81/x?y HTTP/1.1\r\nHost: b.test\r\n\r\n"))
+    assert (request.host, request.port, request.path) == ("a.test", 81, "/x?y")
+    assert request.authorities == ("a.test:81", "b.test")
+
+
+def test_hello() -> None:
+    """A ClientHello carries names, protocols, fingerprint and the tool behind it."""
+    hello = HelloReader().feed(CAPTURED["curl"])
+    assert isinstance(hello, Hello)
+    request = hello_request(a_tunnel(), hello)
+    assert request.server_names == ("localhost",)
+    assert request.alpn == ("h2", "http/1.1")
+    assert request.tool == "curl"

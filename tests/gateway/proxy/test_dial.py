@@ -1,0 +1,117 @@
+"""Tests of `gateway.proxy.dial`."""
+
+import asyncio
+import socket
+
+import pytest
+
+from gateway.decision import Reason
+from gateway.policy import Policy
+from gateway.proxy.case import Case, Refusal
+from gateway.proxy.dial import Approved, Dialer, is_local, peer_address
+from gateway.rule import Rule
+from tests.builders import a_hello, an_address
+from tests.gateway.proxy.fakes import FakeTransport
+from tests.integration.proxy_rig import Bench, Names, allow
+from tests.peers.http_origin import Origin
+
+LOOP, PUBLIC, PRIVATE = an_address("127.0.0.1"), an_address("192.0.43.8"), an_address("10.0.0.1")
+
+
+async def approve(rule: Rule, *found: str, own: tuple[str, int] | None = None) -> tuple[Approved | Refusal, Bench]:
+    """Ask for the addresses of a name."""
+    bench = Bench(Policy(rules=[rule]))
+    names = Names({"good.test": tuple(an_address(each) for each in found)} if found else {})
+    dialer = Dialer(names, [(an_address(own[0]), own[1])] if own else ())
+    return await dialer.approve(Case(bench), a_hello("good.test")), bench
+
+
+async def test_all_allowed() -> None:
+    """Allowed addresses keep their order, each with the decision that allowed it."""
+    approved, bench = await approve(allow("good.test", addresses=()), "192.0.43.8", "192.0.43.9")
+    assert isinstance(approved, Approved)
+    assert [str(address) for address in approved.addresses] == ["192.0.43.8", "192.0.43.9"]
+    assert approved.decision(PUBLIC).rule == "allowed"
+    assert bench.ledger.lines == []
+
+
+async def test_some_denied() -> None:
+    """Denied addresses are left out, and recorded once."""
+    approved, bench = await approve(allow("good.test", addresses=()), "10.0.0.1", "192.0.43.8", "10.0.0.2")
+    assert isinstance(approved, Approved)
+    assert approved.addresses == (PUBLIC,)
+    assert bench.ledger.denials == [Reason.DNS_REBINDING]
+
+
+async def test_all_denied() -> None:
+    """With every address denied, the first denial is the answer."""
+    refusal, bench = await approve(allow("good.test", addresses=()), "169.254.169.254", "10.0.0.1")
+    assert isinstance(refusal, Refusal)
+    assert refusal.decision.reason is Reason.METADATA_ADDRESS
+    assert len(bench.ledger.lines) == 1
+
+
+async def test_unknown_name() -> None:
+    """A name without an address is a failure with a reason of its own."""
+    refusal, bench = await approve(allow("good.test"))
+    assert isinstance(refusal, Refusal)
+    assert bench.ledger.denials == [Reason.NAME_UNRESOLVABLE]
+
+
+@pytest.mark.parametrize("own", ["127.0.0.1", "0.0.0.0", "::"])
+async def test_itself(own: str) -> None:
+    """The gateway's own address is no destination, however it listens."""
+    refusal, bench = await approve(allow("good.test"), "127.0.0.1", own=(own, 443))
+    assert isinstance(refusal, Refusal)
+    assert bench.ledger.denials == [Reason.PRIVATE_ADDRESS]
+
+
+async def test_many_addresses() -> None:
+    """A name with hundreds of addresses costs a bounded number of decisions."""
+    approved, _ = await approve(allow("good.test", addresses=()), *(f"192.0.43.{number}" for number in range(1, 200)))
+    assert isinstance(approved, Approved)
+    assert len(approved.addresses) == 16
+
+
+async def test_connect_never_asks_a_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connecting uses the address alone."""
+    monkeypatch.setattr(socket, "getaddrinfo", None)
+    async with Origin() as origin:
+        dialer = Dialer(Names({}))
+        transport, _, address = await dialer.connect((LOOP,), origin.port, asyncio.Protocol)
+        assert address == LOOP
+        transport.abort()
+        await asyncio.sleep(0)
+
+
+async def test_race() -> None:
+    """An address that refuses makes way for the next one at once."""
+    async with Origin(host="127.0.0.2") as origin:
+        dialer = Dialer(Names({}))
+        addresses = (LOOP, an_address("127.0.0.2"))
+        async with asyncio.timeout(5):
+            transport, _, address = await dialer.connect(addresses, origin.port, asyncio.Protocol)
+        assert address == addresses[1]
+        transport.abort()
+        await asyncio.sleep(0)
+
+
+async def test_nobody_there() -> None:
+    """When no address answers, the last failure is told."""
+    async with Origin() as origin:
+        port = origin.port
+    with pytest.raises(OSError, match=r"refused|Connect call failed"):
+        await Dialer(Names({})).connect((LOOP, an_address("127.0.0.2")), port, asyncio.Protocol)
+
+
+def test_is_local() -> None:
+    """Only this host's own addresses are local."""
+    assert is_local(LOOP)
+    assert not is_local(an_address("192.0.2.1"))
+
+
+def test_peer_address() -> None:
+    """The peer is an address without a zone; one that is gone has none."""
+    assert str(peer_address(FakeTransport(("fe80::1%eth0", 1)))) == "fe80::1"
+    with pytest.raises(ValueError, match="gone"):
+        peer_address(FakeTransport(None))
