@@ -100,6 +100,7 @@ def test_lists_without_a_snapshot_are_no_state(tmp_path: Path) -> None:
 def test_the_stamp_follows_the_file(runtime: Runtime) -> None:
     """Another file in the snapshot's place has another stamp, and none has none."""
     path = runtime.state.config.snapshot_path
+    path.parent.mkdir(exist_ok=True)  # the ledger makes it too, in its own time
     assert snapshot_stamp(runtime.state.config) is None
     path.write_bytes(b"one")
     first = snapshot_stamp(runtime.state.config)
