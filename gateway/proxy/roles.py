@@ -7,7 +7,7 @@ from typing import Protocol
 
 from gateway.addresses import IPAddress
 from gateway.decision import Decision
-from gateway.ledger import Outcome
+from gateway.ledger.event import Outcome
 from gateway.request import Request
 from gateway.schema import ProxySection
 

@@ -38,7 +38,7 @@ def a_rule(action: Verdict = ALLOW, **conditions: object) -> Rule:
         ("a rule without conditions holds", a_rule(), {}, "true"),
         ("a domain rule holds for its name", a_rule(domains=("a.test",)), {"host": "a.test"}, "true"),
         ("a domain rule never holds for an address", a_rule(domains=("a.test",)), {}, "false"),
-        ("an allow ignores the chain", a_rule(domains=("a.test",)), {"host": "b.test", "chain": ("a.test",)}, "false"),
+        ("allow ignores the chain", a_rule(domains=("a.test",)), {"host": "b.test", "chain": ("a.test",)}, "false"),
         ("a deny heeds it", a_rule(DENY, domains=("a.test",)), {"host": "b.test", "chain": ("a.test",)}, "true"),
         ("an address is waited for", a_rule(addresses=networks("10.0.0.0/8")), {"host": "a.test"}, "address"),
         ("a listed name needs no address", a_rule(DENY, lists=("bad",)), {"host": "x.bad.example"}, "true"),

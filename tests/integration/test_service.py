@@ -125,7 +125,7 @@ def test_a_feed_that_was_never_fetched_is_said_and_the_rest_serves(internet: Int
     """A cold start with no network comes up on what is there, and names what is missing."""
     (internet.folder / "ours.txt").write_text("bad.example.com\n")
     (internet.folder / "feeds.yaml").write_text(
-        "remote: {url: https://feeds.example.net/list.txt, format: domains, categories: [malware], license: CC0-1.0}\n"
+        "remote: {url: https://feeds.example.net/list.txt, format: domains, categories: [malware], license: MIT}\n"
     )
     internet.serve(POLICY + "feeds: [feeds.yaml]\n")
     assert "remote: not in force: has never been fetched" in (internet.folder / "gateway.log").read_text()
