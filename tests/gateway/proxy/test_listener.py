@@ -1,0 +1,158 @@
+"""Tests of `gateway.proxy.listener`: one connection, fed octet by octet, with nothing real behind it.
+
+What it does with real clients and origins is in tests/integration/test_proxy_splice.py.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+
+from gateway.decision import Decision, Reason
+from gateway.policy import Policy
+from gateway.proxy.dial import Dialer
+from gateway.proxy.listener import ClientConnection, Desk
+from gateway.proxy.sweeper import Sweeper
+from gateway.request import Client, Request, TlsHello
+from gateway.schema import ProxySection
+from tests.gateway.proxy.fakes import FakeTransport
+from tests.integration.proxy_rig import Bench, Names, allow
+
+
+class Taken:
+    """An inspector that remembers what it was handed."""
+
+    def __init__(self) -> None:
+        self.received: list[tuple[bytes, TlsHello | None]] = []
+
+    def take(
+        self,
+        transport: asyncio.Transport,
+        received: bytes,
+        client: Client,
+        hello: TlsHello | None,
+        done: Callable[[], None],
+    ) -> None:
+        """Remember it, and count the client out."""
+        self.received.append((received, hello))
+        done()
+
+
+class Broken(Bench):
+    """A policy in which something breaks, but for what is refused already."""
+
+    def decide(self, request: Request) -> Decision:
+        """Break."""
+        if getattr(request, "flaw", None) is None:
+            raise RuntimeError("injected")
+        return super().decide(request)
+
+
+class Scene:
+    """A desk, and a client at it."""
+
+    def __init__(self, judge: Bench | None = None, **limits: int) -> None:
+        self.judge = judge or Bench(Policy(rules=[allow("good.test")]))
+        self.inspector = Taken()
+        self.sweeper = Sweeper()
+        self.names = Names({})
+        section = ProxySection.model_validate({"limits": limits})
+        self.desk = Desk(self.judge, lambda: section, Dialer(self.names), self.inspector, self.sweeper)
+        self.connection, self.transport = self.arrive()
+
+    def arrive(self) -> tuple[ClientConnection, FakeTransport]:
+        """Accept a client."""
+        connection, transport = self.desk.connection(), FakeTransport()
+        connection.connection_made(cast(asyncio.Transport, transport))
+        return connection, transport
+
+    def feed(self, data: bytes, *, whole: bool) -> str:
+        """Send octets, at once or one by one; return what came back."""
+        for piece in [data] if whole else [data[i : i + 1] for i in range(len(data))]:
+            self.connection.data_received(piece)
+            if self.transport.sent and not self.transport.sent.startswith(b"HTTP/1.1 200"):
+                break  # refused: the connection belongs to somebody else
+        return bytes(self.transport.sent).decode("latin-1")
+
+    @property
+    def denials(self) -> list[Reason]:
+        """Reasons of what was recorded as denied."""
+        return self.judge.ledger.denials
+
+
+def connect(target: str, *fields: str) -> bytes:
+    """Return a CONNECT request."""
+    return "\r\n".join([f"CONNECT {target} HTTP/1.1", *fields, "", ""]).encode()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(
+    ("sent", "status", "reason"),
+    [
+        (connect("evil.test:443"), 403, Reason.DEFAULT_DENY),
+        (connect("good.test"), 400, Reason.MALFORMED),
+        (connect("good.test:443", "Host: evil.test:443"), 403, Reason.HOST_MISMATCH),
+        (connect("169.254.169.254:443"), 403, Reason.METADATA_ADDRESS),
+        (b"GET / HTTP/1.1\r\nHost: good.test\r\n\r\n", 400, Reason.MALFORMED),
+        (b"GET http://evil.test/ HTTP/1.1\r\nHost: evil.test\r\n\r\n", 403, Reason.DEFAULT_DENY),
+    ],
+)
+async def test_a_refusal_is_an_answer_and_one_line(sent: bytes, status: int, reason: Reason, whole: bool) -> None:
+    """Status, reason and ledger agree, however the head is split, and no name is looked up."""
+    scene = Scene()
+    answer = scene.feed(sent, whole=whole)
+    assert answer.startswith(f"HTTP/1.1 {status} ")
+    assert f"X-Gateway-Reason: {reason}\r\n" in answer
+    assert scene.denials == [reason]
+    assert scene.names.asked == []
+    scene.sweeper.stop()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_an_allowed_plain_request_goes_to_the_inspector(whole: bool) -> None:
+    """With every octet that was received."""
+    scene = Scene()
+    sent = b"GET http://good.test/a HTTP/1.1\r\nHost: good.test\r\n\r\n"
+    assert scene.feed(sent, whole=whole) == ""
+    assert scene.inspector.received == [(sent, None)]
+    scene.sweeper.stop()
+
+
+async def test_what_breaks_denies() -> None:
+    """Fault injection: a decision that raises is a 403 with reason internal-error, and a line."""
+    scene = Scene(Broken(Policy()))
+    answer = scene.feed(connect("good.test:443"), whole=True)
+    assert answer.startswith("HTTP/1.1 403 ")
+    assert "X-Gateway-Reason: internal-error" in answer
+    assert scene.denials == [Reason.INTERNAL_ERROR]
+    scene.sweeper.stop()
+
+
+async def test_a_client_with_too_many_connections_is_turned_away() -> None:
+    """The limit counts open connections; one that has ended makes room."""
+    scene = Scene(connections_per_client=1)
+    _, second = scene.arrive()
+    assert b"X-Gateway-Reason: rate-limit" in second.sent
+    scene.connection.connection_lost(None)
+    assert scene.denials == [Reason.RATE_LIMIT]
+    scene.sweeper.stop()
+
+
+async def test_a_head_that_never_ends_is_bounded() -> None:
+    """Octets beyond `limits.head` are refused, not kept."""
+    scene = Scene(head=1024)
+    answer = scene.feed(connect("good.test:443")[:-2] + b"X: " + b"a" * 2000, whole=True)
+    assert answer.startswith("HTTP/1.1 431 ")
+    assert scene.denials == [Reason.MALFORMED]
+    scene.sweeper.stop()
+
+
+async def test_a_tunnel_that_is_no_tls_gets_an_alert() -> None:
+    """After the 200, the refusal is a TLS alert: access_denied (49)."""
+    scene = Scene()
+    answer = scene.feed(connect("good.test:443") + b"SSH-2.0-OpenSSH_9.2\r\n", whole=True)
+    assert answer.startswith("HTTP/1.1 200 ")
+    assert answer.encode("latin-1").endswith(b"\x00\x02\x02\x31")  # two octets: fatal, access_denied
+    assert scene.denials == [Reason.NOT_TLS]
+    scene.sweeper.stop()
