@@ -14,7 +14,7 @@ from gateway.request import Dial, HttpRequest, Request
 from tests.builders import an_address, networks
 from tests.integration.proxy_rig import Bench, Rig, a_proxy, allow, client_context, inspect, run, until
 from tests.peers.http_origin import Origin
-from tests.peers.tls_origin import TlsOrigin, make_certificate
+from tests.peers.tls_origin import TlsOrigin, make_certificate, start_tls
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ async def inside(rig: Rig, target: str, *, alpn: tuple[str, ...] = ()) -> tuple[
     """Open an inspected tunnel and do the handshake with the gateway's certificate."""
     reader, writer = await rig.tunnel(target)
     host = target.partition(":")[0]
-    await writer.start_tls(client_context(rig.proxy.certificate, alpn=alpn), server_hostname=host)
+    await start_tls(writer, client_context(rig.proxy.certificate, alpn=alpn), server_hostname=host)
     return reader, writer
 
 

@@ -32,7 +32,23 @@ class TlsOrigin(Origin):
             self.server_names.append(name)
 
         context.sni_callback = remember
-        await writer.start_tls(context)
+        await start_tls(writer, context)
+
+
+async def start_tls(
+    writer: asyncio.StreamWriter, context: ssl.SSLContext, server_hostname: str | None = None
+) -> None:
+    """Do a handshake over a stream.
+
+    Raises:
+        ConnectionResetError: the connection was lost in the same turn in which the handshake ended. asyncio then
+            leaves the writer without a transport, and complains when it is collected.
+    """
+    raw = writer.transport
+    await writer.start_tls(context, server_hostname=server_hostname)
+    if writer.transport is None:
+        writer._transport = raw  # there is no public way to mend it
+        raise ConnectionResetError("lost at the end of the handshake")
 
 
 def make_certificate(path: Path, *names: str) -> Path:

@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gateway.domainset import Lists
@@ -98,6 +98,7 @@ def test_names_equal_a_naive_walk(lists: list[list[str]], name: str) -> None:
 )
 def test_paths_equal_a_naive_walk(lists: list[list[str]], host: str, path: str) -> None:
     """A look-up of a URL finds the lists that a walk over all entries finds, and hosts with URLs are told apart."""
+    assume("//" not in path and "%" not in path and ";" not in path)  # read in several ways: tested below
     snapshot = snapshot_of({f"list{at}": ((), texts) for at, texts in enumerate(lists)})
     expected = hosts = 0
     for bit, texts in enumerate(lists):
