@@ -19,8 +19,7 @@ run: $(READY)
 	@exec $(BIN)/gateway run --config deploy/examples/quickstart.yaml
 
 test: $(READY)
-	$(BIN)/pytest -q -n auto -m "not serial"
-	$(BIN)/pytest -q -m serial
+	$(BIN)/pytest -q -n auto
 
 lint: $(READY)
 	$(BIN)/ruff check .
