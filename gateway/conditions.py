@@ -70,6 +70,7 @@ class Conditions:
         self._rules = rules
         self._index = index
         self._lists = lists
+        self._lists_of: dict[int, int] = {}
 
     def evaluate(self, facts: Facts) -> list[Condition]:
         """Evaluate every condition that some rule uses and this enforcement point can judge."""
@@ -197,7 +198,11 @@ class Conditions:
         """Return the list entry by which a rule matches, if it speaks of lists."""
         if not (rule.categories or rule.lists):
             return None
-        mask = self._index.lists_of(rule)
+        mask = self._lists_of.get(id(rule))  # by identity: hashing a rule costs more than the look-up
+        if mask is None:
+            mask = self._index.lists_of(rule)
+            if any(rule is known for known in self._rules):  # which live as long as this
+                self._lists_of[id(rule)] = mask
         lists, http = self._lists, facts.http
         for name in (facts.host, *facts.chain):
             if name is not None and (found := lists.match_name(name, mask)):

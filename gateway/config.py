@@ -20,6 +20,8 @@ from gateway.rule import ClientGroup, HttpConditions, Rule
 from gateway.schema import HttpSection, PolicyFile, RuleSection
 from gateway.shadowing import shadowed
 
+_ENCRYPTED = ("tls://", "https://")
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -37,6 +39,14 @@ class Config:
     def state_dir(self) -> Path:
         """Where snapshot, feeds, ledger and CA are kept."""
         return self.path.parent / self.file.state_dir
+
+    @property
+    def dns_certificate(self) -> tuple[Path, Path] | None:
+        """Certificate and key of the resolver's encrypted listeners; None when it has none of those."""
+        section = self.file.dns.certificate
+        if section is None or not any(place.startswith(_ENCRYPTED) for place in self.file.dns.listen):
+            return None
+        return self.path.parent / section.cert, self.path.parent / section.key
 
     @property
     def active_feeds(self) -> dict[str, Feed]:
@@ -72,6 +82,7 @@ def load(path: Path) -> Config:
     file = validate(PolicyFile, document)
     feeds, problems = _load_feeds(document, file, path.resolve().parent)
     problems += _check_rules(document, file, feeds)
+    problems += _check_listeners(document, file)
     if problems:
         raise ConfigError(problems)
     rules = tuple(_rule(section) for section in file.policy.rules)
@@ -113,6 +124,17 @@ def _load_feeds(document: Document, file: PolicyFile, folder: Path) -> tuple[dic
             )
         feeds[name] = feed.located(folder)
     return feeds, problems
+
+
+def _check_listeners(document: Document, file: PolicyFile) -> list[Problem]:
+    if file.dns.certificate is not None:
+        return []
+    message = "needs dns.certificate: {cert: file, key: file}"
+    return [
+        document.problem(("dns", "listen", position), f"{place} {message}")
+        for position, place in enumerate(file.dns.listen)
+        if place.startswith(_ENCRYPTED)
+    ]
 
 
 def _check_rules(document: Document, file: PolicyFile, feeds: dict[str, Feed]) -> list[Problem]:

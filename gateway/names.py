@@ -149,6 +149,15 @@ def embedded_addresses(name: str) -> tuple[IPAddress, ...]:
     return ()
 
 
+def is_localhost(name: str) -> bool:
+    """Say whether a name is `localhost` or below it.
+
+    >>> is_localhost("a.localhost"), is_localhost("notlocalhost"), is_localhost("localhost.localdomain")
+    (True, False, False)
+    """
+    return name.endswith("localhost") and (name == "localhost" or name.endswith(".localhost"))
+
+
 def names_addresses(name: str) -> bool:
     """Say whether names that only stand for an address are under a name, or the name is under such a zone.
 

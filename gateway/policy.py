@@ -15,7 +15,7 @@ from gateway.agreement import http_flaw, sni_flaw
 from gateway.conditions import ADDRESS_TYPES, Barrier, Condition, Conditions, Facts, tightest
 from gateway.decision import Decision, Fact, Point, Reason, Tls, Verdict
 from gateway.domainset import Lists, NoLists
-from gateway.names import embedded_addresses
+from gateway.names import embedded_addresses, is_localhost
 from gateway.request import Client, Dial, DnsAnswer, DnsQuery, Flaw, HttpRequest, Request, TlsHello, Tunnel
 from gateway.rule import WEB_PORTS, ClientGroup, Rule
 from gateway.ruleindex import RuleIndex
@@ -85,7 +85,8 @@ class Policy:
         facts = Facts(Point.DNS, request.client, host=request.name, qtype=request.qtype)
         if request.qtype not in ADDRESS_TYPES:
             facts.addresses = ()
-        if embedded := embedded_addresses(request.name):
+        # A resolver answers localhost itself, with loopback (RFC 6761 section 6.3): each client means its own host.
+        if not is_localhost(request.name) and (embedded := embedded_addresses(request.name)):
             facts.barrier = self._address_barrier(embedded, Reason.PRIVATE_ADDRESS)
         return self._evaluate(facts)
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.config import Config, load
+from gateway.dns.certificate import certificate_problem
 from gateway.document import ConfigError
 
 _LOG = logging.getLogger(__name__)
@@ -46,9 +47,9 @@ def listeners(config: Config, roles: tuple[str, ...]) -> Iterator[Listener]:
     """Yield every place that the roles will listen on."""
     if "dns" in roles:
         for url in config.file.dns.listen:
-            scheme, _, authority = url.partition("://")
+            scheme, _, rest = url.partition("://")
             kind = socket.SOCK_DGRAM if scheme == "udp" else socket.SOCK_STREAM
-            yield _listener(kind, authority)
+            yield _listener(kind, rest.partition("/")[0])
     if "proxy" in roles:
         for authority in config.file.proxy.listen:
             yield _listener(socket.SOCK_STREAM, authority)
@@ -109,6 +110,8 @@ class Supervisor:
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT. Returns the exit code."""
         problems = [found for listener in listeners(self.config, self.roles) if (found := listen_problem(listener))]
+        if "dns" in self.roles and (found := certificate_problem(self.config.dns_certificate)):
+            problems.append(found)
         if problems:
             for problem in problems:
                 _LOG.error("%s", problem)

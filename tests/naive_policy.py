@@ -250,7 +250,8 @@ def _view(request: Request) -> View:
             view = View(Point.DNS, request.client, host=request.name, qtype=request.qtype)
             if request.qtype not in (1, 28, 64, 65, 255):
                 view.addresses = ()
-            view.protections = _special(embedded_addresses(request.name), Reason.PRIVATE_ADDRESS)
+            if request.name.rpartition(".")[2] != "localhost":  # each client means its own host
+                view.protections = _special(embedded_addresses(request.name), Reason.PRIVATE_ADDRESS)
         case DnsAnswer():
             view = View(Point.DNS, request.client, host=request.name, qtype=request.qtype, last=True)
             view.chain, view.addresses = request.chain, request.addresses

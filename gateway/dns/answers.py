@@ -13,9 +13,25 @@ from ipaddress import IPv4Address, IPv6Address
 from gateway.addresses import IPAddress
 from gateway.decision import Decision, Reason
 from gateway.dns.message import UDP_SIZE, address_record, encode_opt, opt_of, pack_header, soa_record
-from gateway.dns.wire import CD, HEADER, IN, OPCODE, QR, RA, RD, Query, Rcode, Record, WireError
+from gateway.dns.wire import (
+    CD,
+    EDNS_DO,
+    HEADER,
+    IN,
+    OPCODE,
+    QR,
+    RA,
+    RD,
+    TC,
+    Query,
+    Rcode,
+    Record,
+    Type,
+    WireError,
+    question_end,
+)
 
-EDE_OTHER, EDE_BLOCKED, EDE_PROHIBITED = 0, 15, 18
+EDE_OTHER, EDE_STALE, EDE_BLOCKED, EDE_PROHIBITED, EDE_STALE_ABSENCE = 0, 3, 15, 18, 19
 EDE_UNREACHABLE, EDE_NETWORK, EDE_INVALID = 22, 23, 24
 _EDE_OPTION = 15
 MAX_TEXT = 160
@@ -59,8 +75,11 @@ class Block:
         self._code = _EDE_CODES.get(decision.reason, EDE_BLOCKED) if ede is None else ede
         self._text = _text(decision)[:MAX_TEXT]
 
-    def render(self, ident: bytes, question: bytes, record_id: str) -> bytes | None:
-        """Return the answer; None to stay silent. The parts are `bytes` as they stand in the query."""
+    def render(self, ident: bytes, question: bytes, record_id: str, options: bytes = b"") -> bytes | None:
+        """Return the answer; None to stay silent. The parts are `bytes` as they stand in the query.
+
+        `options` are EDNS options beside the extended error.
+        """
         if self.dropped:
             return None
         message = ident + self._head + question + self._body
@@ -68,10 +87,9 @@ class Block:
             return message
         tail = f" id={record_id}".encode() if record_id else b""
         # Never longer than the smallest limit of a client with EDNS, so that it need not be cut.
-        room = max(512 - len(message) - 17 - len(tail), 0)
-        return message + encode_opt(
-            dnssec_ok=self._dnssec_ok, options=ede_option(self._code, self._text[:room] + tail)
-        )
+        room = max(512 - len(message) - 17 - len(tail) - len(options), 0)
+        options += ede_option(self._code, self._text[:room] + tail)
+        return message + encode_opt(dnssec_ok=self._dnssec_ok, options=options)
 
 
 def _body(query: Query, reason: Reason, answer: BlockAnswer, ttl: int) -> tuple[int, tuple[int, int], bytes]:
@@ -122,12 +140,36 @@ def flawed(data: bytes, error: WireError) -> bytes | None:
     query = error.query
     if query is None:
         flags = int.from_bytes(data[2:4], "big") & (OPCODE | RD)
-        return data[:2] + pack_header(0, QR | RA | flags | error.rcode & 0xF, 0, 0, 0, 0)[2:]
+        opt = _opt_for(data)
+        return data[:2] + pack_header(0, QR | RA | flags | error.rcode & 0xF, 0, 0, 0, 1 if opt else 0)[2:] + opt
     flags = QR | RA | query.flags & (RD | CD) | error.rcode & 0xF
     if query.edns is None:
         return pack_header(query.id, flags, 1, 0, 0, 0) + query.question
     opt = encode_opt(dnssec_ok=query.edns.dnssec_ok, extended=error.rcode)
     return pack_header(query.id, flags, 1, 0, 0, 1) + query.question + opt
+
+
+def _opt_for(data: bytes) -> bytes:
+    """Return the OPT record for the reply to a message that could not be read: it had one if that is what follows the
+    question (RFC 6891 section 7).
+    """
+    at = question_end(data) if data[4:6] == b"\0\1" else HEADER
+    if not at or data[6:10] != bytes(4) or data[10:12] == b"\0\0" or len(data) < at + 11:
+        return b""
+    if data[at] or int.from_bytes(data[at + 1 : at + 3], "big") != Type.OPT:
+        return b""
+    return encode_opt(dnssec_ok=bool(int.from_bytes(data[at + 7 : at + 9], "big") & EDNS_DO))
+
+
+def over_limit(data: bytes) -> bytes | None:
+    """Return the reply that makes a client come over TCP, without having read much; None for what is no query."""
+    end = question_end(data)
+    flags = int.from_bytes(data[2:4], "big")
+    if not end or flags & (QR | OPCODE) or data[4:6] != b"\0\1":
+        return None
+    opt = _opt_for(data)
+    head = pack_header(0, QR | TC | RA | flags & (RD | CD), 1, 0, 0, 1 if opt else 0)
+    return data[:2] + head[2:] + data[HEADER:end] + opt
 
 
 def servfail(query: Query) -> bytes:
@@ -137,4 +179,4 @@ def servfail(query: Query) -> bytes:
     return pack_header(query.id, flags, 1, 0, 0, 1 if opt else 0) + query.question + opt
 
 
-assert HEADER + 259 + 170 + 17 <= 512 < UDP_SIZE  # the longest block answer, but for its text, fits
+assert HEADER + 259 + 170 + 17 + 28 <= 512 < UDP_SIZE  # the longest block answer, but for its text, fits

@@ -4,19 +4,19 @@ Pure: no I/O, no clock. Everything else an upstream sends along is left out, bec
 judged it. What is kept is also what a decision is made on: every name and every address in it.
 """
 
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from gateway.addresses import IPAddress
 from gateway.dns.message import Answer, make_answer
-from gateway.dns.wire import IN, Rcode, Record, Response, Type, WireError, name_text
+from gateway.dns.servicebinding import read_service, without_ech
+from gateway.dns.wire import AD, IN, Rcode, Record, Response, Type, WireError, name_text
 
 MAX_CHAIN = 16
 """CNAMEs followed. Unbound gives up after 11; longer chains are loops or attacks."""
 MAX_ADDRESSES = 512
 """Addresses in one answer: each is judged, for every client anew."""
-_HINT_SIZES = {4: 4, 6: 16}
-"""Octets of an address in the ipv4hint and ipv6hint parameters (RFC 9460 section 7.3)."""
 _PROOFS = (Type.NSEC, Type.NSEC3)
 
 
@@ -28,6 +28,19 @@ class Limits(NamedTuple):
     negative_ttl: int = 300
 
 
+class Trust(NamedTuple):
+    """What is believed of an upstream, and what is taken out of its answers."""
+
+    zone: bool = False
+    """It serves a forward zone: private addresses are expected."""
+    authentic: bool = False
+    """Its AD bit is passed on."""
+    strip_ech: bool = False
+
+
+_PLAIN = Trust()
+
+
 class _Facts:
     """Names and addresses met, each once, in order."""
 
@@ -36,14 +49,27 @@ class _Facts:
         self.addresses: dict[IPAddress, None] = {}
 
 
-def select(response: Response, name: bytes, qtype: int, limits: Limits, *, trusted: bool = False) -> Answer:
+def select(
+    response: Response,
+    name: bytes,
+    qtype: int,
+    limits: Limits,
+    trust: Trust = _PLAIN,
+    *,
+    aliases: Sequence[Record] = (),
+) -> Answer:
     """Return what of a response answers the question (`name` in wire form, lower case).
+
+    `aliases` are CNAME records of our own that led from what the client asked to `name`; they go in front.
 
     Raises:
         WireError: a record that belongs to the answer is malformed, or the chain has no end.
     """
     path, kept = _follow(response.answers, name, qtype)
+    stripped = trust.strip_ech and _strip(kept)
     facts = _Facts()
+    for alias in aliases:
+        facts.chain[name_text(alias.rdata)] = None
     for step in path[1:]:
         facts.chain[name_text(step)] = None
     data = [record for record in kept if record.rtype == qtype and record.owner.lower() == path[-1]]
@@ -53,6 +79,7 @@ def select(response: Response, name: bytes, qtype: int, limits: Limits, *, trust
         raise WireError("more addresses than any honest answer has")
     negative = response.rcode != Rcode.NOERROR or not data
     authority = _authority(response.authority, path[-1], negative=negative)
+    kept = [*aliases, *kept]
     if negative:
         ttl = _negative_ttl(authority, limits)
         if kept:
@@ -61,15 +88,38 @@ def select(response: Response, name: bytes, qtype: int, limits: Limits, *, trust
     else:
         ttl = min(_clamp(record.ttl, limits) for record in kept)
     return make_answer(
-        name,
+        aliases[0].owner if aliases else name,
         [record._replace(ttl=_clamp(record.ttl, limits)) for record in kept],
         authority,
         rcode=response.rcode,
         ttl=ttl,
         chain=tuple(facts.chain),
         addresses=tuple(facts.addresses),
-        trusted=trusted,
+        trusted=trust.zone,
+        authentic=trust.authentic and bool(response.flags & AD) and not stripped and not aliases,
     )
+
+
+def _strip(records: list[Record]) -> bool:
+    """Take ECH keys out of service records, in place. Returns whether there were any.
+
+    What is changed is no longer what was signed, so its signature goes: a client that validates for itself then finds
+    the answer bogus, which is what stripping means to it. `strip: {ech: false}` leaves both.
+    """
+    changed: set[tuple[bytes, int]] = set()
+    for at, record in enumerate(records):
+        if record.rtype in (Type.SVCB, Type.HTTPS):
+            rdata = without_ech(record.rdata)
+            if rdata != record.rdata:
+                records[at] = record._replace(rdata=rdata)
+                changed.add((record.owner.lower(), record.rtype))
+    if changed:
+        records[:] = [
+            record
+            for record in records
+            if record.rtype != Type.RRSIG or (record.owner.lower(), _covers(record)) not in changed
+        ]
+    return bool(changed)
 
 
 def _follow(records: tuple[Record, ...], name: bytes, qtype: int) -> tuple[list[bytes], list[Record]]:
@@ -142,7 +192,8 @@ def _negative_ttl(authority: list[Record], limits: Limits) -> int:
     for record in authority:
         if record.rtype == Type.SOA:
             minimum = int.from_bytes(record.rdata[-4:], "big")
-            return min(record.ttl, minimum, limits.negative_ttl)
+            # A proof of absence that came along lives no longer than itself (RFC 9077).
+            return min(minimum, limits.negative_ttl, *(proof.ttl for proof in authority))
     return 0
 
 
@@ -157,35 +208,9 @@ def _gather(record: Record, facts: _Facts) -> None:
     elif record.rtype == Type.AAAA:
         facts.addresses[IPv6Address(record.rdata)] = None
     elif record.rtype in (Type.SVCB, Type.HTTPS):
-        _gather_service(record.rdata, facts)
+        service = read_service(record.rdata)
+        if service.target:
+            facts.chain[service.target] = None
+        facts.addresses.update(dict.fromkeys(service.hints))
     elif record.rtype in (Type.CNAME, Type.DNAME):
         facts.chain[name_text(record.rdata)] = None
-
-
-def _gather_service(rdata: bytes, facts: _Facts) -> None:
-    """Read an SVCB or HTTPS record (RFC 9460 section 2.2): its target and its address hints."""
-    at = 2
-    while at < len(rdata) and rdata[at]:
-        if rdata[at] > 63:
-            raise WireError("compressed name in a service record")
-        at += rdata[at] + 1
-    if at >= len(rdata) or at - 1 > 255:
-        raise WireError("service record cut short")
-    target = name_text(rdata[2 : at + 1])
-    if target:
-        facts.chain[target] = None
-    at += 1
-    while at < len(rdata):
-        key, length = int.from_bytes(rdata[at : at + 2], "big"), int.from_bytes(rdata[at + 2 : at + 4], "big")
-        value = rdata[at + 4 : at + 4 + length]
-        if at + 4 + length > len(rdata):
-            raise WireError("service parameter cut short")
-        at += 4 + length
-        size = _HINT_SIZES.get(key)
-        if size is None:
-            continue
-        if not value or len(value) % size:
-            raise WireError("address hint of the wrong length")
-        for start in range(0, len(value), size):
-            packed = value[start : start + size]
-            facts.addresses[IPv4Address(packed) if size == 4 else IPv6Address(packed)] = None

@@ -9,9 +9,21 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.dns.message import Answer
+from gateway.dns.wire import Rcode
 
 _OVERHEAD = 700
 """Octets that an entry takes besides its records and names, as measured with CPython 3.13."""
+_NO_NAME = 0
+"""Stands for every type in the key of NXDOMAIN: nobody can ask for type 0."""
+
+RECHECK = 30.0
+"""Seconds for which an expired answer is given at once after no upstream answered (RFC 8767 section 5)."""
+_PREFETCH_LEFT = 0.1
+"""Share of its TTL that a hot answer has left when it is renewed."""
+_PREFETCH_TTL = 10
+"""Answers that live shorter than this are not renewed early: a tenth of it would be too short for an upstream."""
+_HOT = 2
+"""Times that an answer was taken from here before it counts as hot."""
 
 
 class Key(NamedTuple):
@@ -31,14 +43,30 @@ class Entry:
     stored: float
     expires: float
     cost: int
+    hits: int = 0
+    renewed: bool = False
+    """A renewal was begun: there is one for each entry, whatever comes of it."""
+    recheck: float = 0.0
+    """Until then no upstream is waited for, because none answered just now."""
+
+    @property
+    def ageing(self) -> float:
+        """When it is time to renew the answer, if it is hot."""
+        ttl = self.expires - self.stored
+        return self.expires if ttl < _PREFETCH_TTL or self.renewed else self.expires - ttl * _PREFETCH_LEFT
+
+    def wants_renewal(self, now: float) -> bool:
+        """Say whether the answer is hot and about to expire."""
+        return self.hits >= _HOT and self.ageing <= now < self.expires
 
 
 class Cache:
-    """Least recently used out first, by number and by octets."""
+    """Least recently used out first, by number and by octets. Expired answers stay for `stale` seconds."""
 
-    def __init__(self, entries: int, octets: int = 256 << 20) -> None:
+    def __init__(self, entries: int, octets: int = 256 << 20, stale: float = 0) -> None:
         self._max_entries = entries
         self._max_octets = octets
+        self._stale = stale
         self._octets = 0
         self._entries: OrderedDict[Key, Entry] = OrderedDict()
 
@@ -51,22 +79,42 @@ class Cache:
         return self._octets
 
     def get(self, key: Key, now: float) -> Entry | None:
-        """Return the entry, unless it has expired."""
-        entry = self._entries.get(key)
-        if entry is None:
-            return None
-        if entry.expires <= now:
-            self._remove(key)
-            return None
-        self._entries.move_to_end(key)
-        return entry
+        """Return the entry, unless it has expired. What does not exist has no type (RFC 2308 section 5)."""
+        for place in (key, key._replace(qtype=_NO_NAME)):
+            entry = self._entries.get(place)
+            if entry is None:
+                continue
+            if now < entry.expires:
+                self._entries.move_to_end(place)
+                entry.hits += 1
+                return entry
+            if entry.expires + self._stale <= now:
+                self._remove(place)
+        return None
+
+    def get_stale(self, key: Key, now: float) -> Entry | None:
+        """Return an entry that has expired, but may still help out when no upstream answers (RFC 8767)."""
+        for place in (key, key._replace(qtype=_NO_NAME)):
+            entry = self._entries.get(place)
+            if entry is not None and entry.expires <= now < entry.expires + self._stale:
+                self._entries.move_to_end(place)
+                return entry
+        return None
 
     def put(self, key: Key, answer: Answer, now: float) -> None:
-        """Keep an answer for as long as its TTL says; one of zero is not kept."""
+        """Keep an answer for as long as its TTL says; one of zero is not kept, but what it replaces goes.
+
+        NXDOMAIN is kept for every type of the name, unless an alias led to it: then another type of the name exists.
+        """
+        nameless = key._replace(qtype=_NO_NAME)
+        self._remove(key)
+        if answer.rcode == Rcode.NXDOMAIN and not answer.counts[0]:
+            key = nameless
+        elif answer.rcode != Rcode.NOERROR and answer.rcode != Rcode.NXDOMAIN:
+            nameless = key  # says nothing about whether the name exists
+        self._remove(nameless)
         if answer.ttl <= 0 or not self._max_entries:
             return
-        if key in self._entries:
-            self._remove(key)
         cost = _OVERHEAD + len(answer.records) + len(key.name) + 100 * (len(answer.chain) + len(answer.addresses))
         self._entries[key] = Entry(answer, now, now + answer.ttl, cost)
         self._octets += cost
@@ -75,4 +123,6 @@ class Cache:
             self._octets -= old.cost
 
     def _remove(self, key: Key) -> None:
-        self._octets -= self._entries.pop(key).cost
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._octets -= entry.cost

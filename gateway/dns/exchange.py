@@ -6,16 +6,24 @@ hears nobody else, and an end to the guessing after a few strays.
 """
 
 import asyncio
-import secrets
+import errno
+import os
+import select
 import socket
 from collections.abc import Callable
 from enum import Enum, StrEnum
+from typing import NamedTuple
 
 from gateway.dns.settings import Endpoint
 from gateway.dns.wire import HEADER, OPCODE, QR, TC
 
 MAX_STRAYS = 8
 """Replies that are not ours before the attempt goes on over TCP, where guessing does not help."""
+MAX_SOCKETS = 4096
+"""Queries on their way to the upstreams of a pool: protects the file descriptors of the process."""
+_TICK = 0.025
+"""Seconds between two looks for queries whose time is over."""
+_DRAIN = 64
 _RECEIVE = 4096
 """More than ever asked for: a longer reply is cut, and so malformed."""
 
@@ -70,9 +78,35 @@ def fit(packet: bytes, ident: int, question: bytes) -> Fit:
     return Fit.TRUNCATED if flags & TC else Fit.GOOD
 
 
+class _Random:
+    """Random octets from the system, fetched many at a time: one system call for dozens of queries."""
+
+    def __init__(self) -> None:
+        self._octets = b""
+        self._at = 0
+        os.register_at_fork(after_in_child=self.forget)  # or two workers would send the same ids
+
+    def forget(self) -> None:
+        """Drop what was fetched."""
+        self._octets, self._at = b"", 0
+
+    def take(self, count: int) -> int:
+        """Return an integer of so many random octets."""
+        start, self._at = self._at, self._at + count
+        if self._at > len(self._octets):
+            self._octets = os.urandom(max(4096, count))
+            start, self._at = 0, count
+        return int.from_bytes(self._octets[start : self._at], "big")
+
+
+_random = _Random()
+_CASE_BIT = bytes(0x20 if 0x61 <= octet <= 0x7A else 0 for octet in range(256))
+"""For each octet the bit that makes a lower-case letter upper case. Lengths of labels are below all letters."""
+
+
 def random_id() -> int:
     """Return a query id that nobody can guess."""
-    return secrets.randbits(16)
+    return _random.take(2)
 
 
 def random_case(name: bytes) -> bytes:
@@ -81,68 +115,146 @@ def random_case(name: bytes) -> bytes:
     >>> random_case(bytes([3]) + b"123" + bytes(1))
     b'\\x03123\\x00'
     """
-    # Lengths are below 64 and so below the letters: the whole can be treated octet by octet.
-    bits = secrets.randbits(len(name))
-    return bytes(octet ^ 0x20 if 0x61 <= octet <= 0x7A and bits >> at & 1 else octet for at, octet in enumerate(name))
+    size = len(name)
+    chosen = int.from_bytes(name.translate(_CASE_BIT), "big") & _random.take(size)
+    return (int.from_bytes(name, "big") ^ chosen).to_bytes(size, "big")
 
 
-async def over_udp(endpoint: Endpoint, packet: bytes, examine: Callable[[bytes], Fit]) -> tuple[bytes, Fit]:
-    """Send a query from a fresh socket. Returns the first datagram that fits; a stray fit means too many strays.
+class Target(NamedTuple):
+    """An endpoint as sockets want it."""
 
-    Waits for ever: the caller has the clock.
+    endpoint: Endpoint
+    family: int
+    place: tuple[str, int]
 
-    Raises:
-        UpstreamError: the network refused.
-    """
-    loop = asyncio.get_running_loop()
-    reply: asyncio.Future[tuple[bytes, Fit]] = loop.create_future()
+
+def target_of(endpoint: Endpoint) -> Target:
+    """Return the target for an endpoint. To write out an address takes microseconds, so this is done once."""
     family = socket.AF_INET if endpoint.address.version == 4 else socket.AF_INET6
-    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-    strays = 0
-
-    def readable() -> None:
-        nonlocal strays
-        try:
-            data = sock.recv(_RECEIVE)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            if not reply.done():
-                reply.set_exception(error)
-            return
-        found = examine(data)
-        strays += found is Fit.STRAY
-        if not reply.done() and (found is not Fit.STRAY or strays >= MAX_STRAYS):
-            reply.set_result((data, found))
-
-    try:
-        sock.connect((str(endpoint.address), endpoint.port))
-        loop.add_reader(sock, readable)
-        sock.send(packet)
-        return await reply
-    except OSError as error:
-        raise UpstreamError(Failure.NETWORK, f"{endpoint}: {error.strerror or error}") from None
-    finally:
-        loop.remove_reader(sock)
-        sock.close()
+    return Target(endpoint, family, (str(endpoint.address), endpoint.port))
 
 
-async def over_tcp(endpoint: Endpoint, packet: bytes) -> bytes:
-    """Ask over a connection of its own (RFC 7766). Waits for ever: the caller has the clock.
+type Outcome = tuple[bytes, Fit] | UpstreamError
+"""The first datagram that fits, or what went wrong. A stray fit means that there were too many strays."""
 
-    Raises:
-        UpstreamError: the network refused.
+
+class _Sent:
+    """A query on its way."""
+
+    __slots__ = ("deadline", "done", "endpoint", "ident", "question", "sock", "strays")
+
+    def __init__(
+        self, sock: socket.socket, endpoint: Endpoint, ident: int, question: bytes, done: Callable[[Outcome], None]
+    ) -> None:
+        self.sock = sock
+        self.endpoint = endpoint
+        self.ident = ident
+        self.question = question
+        self.done = done
+        self.deadline = 0.0
+        self.strays = 0
+
+
+class Datagrams:
+    """Queries on their way over UDP, each from a socket of its own, which hears its upstream alone.
+
+    The loop watches one epoll for all of them: to register each socket with the loop costs as much as the rest. While
+    nothing is on its way, there is nothing to close.
     """
-    writer: asyncio.StreamWriter | None = None
-    try:
-        reader, writer = await asyncio.open_connection(str(endpoint.address), endpoint.port)
-        writer.write(len(packet).to_bytes(2, "big") + packet)
-        length = int.from_bytes(await reader.readexactly(2), "big")
-        return await reader.readexactly(length)
-    except asyncio.IncompleteReadError:
-        raise UpstreamError(Failure.NETWORK, f"{endpoint} closed the connection without an answer") from None
-    except OSError as error:
-        raise UpstreamError(Failure.NETWORK, f"{endpoint} over TCP: {error.strerror or error}") from None
-    finally:
-        if writer is not None:
-            writer.transport.abort()
+
+    def __init__(self) -> None:
+        self._epoll: select.epoll | None = None
+        self._sent: dict[int, _Sent] = {}
+        self._idle = 0
+
+    def __len__(self) -> int:
+        return len(self._sent)
+
+    @property
+    def watching(self) -> bool:
+        """Whether the loop has anything to do for it."""
+        return self._epoll is not None
+
+    def send(
+        self,
+        target: Target,
+        packet: bytes,
+        question: bytes,
+        patience: float,
+        done: Callable[[Outcome], None],
+    ) -> None:
+        """Send a query from a fresh port. `done` is called once, maybe before this returns."""
+        if len(self._sent) >= MAX_SOCKETS:
+            done(UpstreamError(Failure.NONE_LEFT, "too many queries are on their way to upstreams"))
+            return
+        loop = asyncio.get_running_loop()
+        epoll = self._epoll or self._watch(loop)
+        sock: socket.socket | None = None
+        try:
+            sock = socket.socket(target.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            sock.connect(target.place)
+            sock.send(packet)
+            number = sock.fileno()
+            epoll.register(number, select.EPOLLIN)
+        except OSError as error:
+            if sock is not None:
+                sock.close()
+            ours = error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+            failure = Failure.NONE_LEFT if ours else Failure.NETWORK
+            done(UpstreamError(failure, f"{target.endpoint}: {error.strerror or error}"))
+            return
+        sent = self._sent[number] = _Sent(sock, target.endpoint, int.from_bytes(packet[:2], "big"), question, done)
+        sent.deadline = loop.time() + patience
+
+    def close(self) -> None:
+        """Forget what is on its way; nobody is called."""
+        for sent in self._sent.values():
+            sent.sock.close()
+        self._sent.clear()
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> select.epoll:
+        epoll = self._epoll = select.epoll()
+        loop.add_reader(epoll.fileno(), self._readable)
+        loop.call_later(_TICK, self._tick, loop)
+        return epoll
+
+    def _readable(self) -> None:
+        if self._epoll is None:
+            return
+        for number, _ in self._epoll.poll(0, _DRAIN):
+            sent = self._sent.get(number)
+            if sent is None:
+                continue
+            try:
+                data = sent.sock.recv(_RECEIVE)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                self._end(number, sent)
+                sent.done(UpstreamError(Failure.NETWORK, f"{sent.endpoint}: {error.strerror or error}"))
+                continue
+            found = fit(data, sent.ident, sent.question)
+            if found is Fit.STRAY:
+                sent.strays += 1
+                if sent.strays < MAX_STRAYS:
+                    continue
+            self._end(number, sent)
+            sent.done((data, found))
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for number, sent in [item for item in self._sent.items() if item[1].deadline <= now]:
+            if self._sent.get(number) is sent:
+                self._end(number, sent)
+                sent.done(UpstreamError(Failure.TIMEOUT, f"{sent.endpoint} did not answer in time"))
+        self._idle = 0 if self._sent else self._idle + 1
+        if self._idle > 40 and self._epoll is not None:  # a second of silence
+            loop.remove_reader(self._epoll.fileno())
+            self._epoll.close()
+            self._epoll, self._idle = None, 0
+            return
+        loop.call_later(_TICK, self._tick, loop)
+
+    def _end(self, number: int, sent: _Sent) -> None:
+        del self._sent[number]
+        sent.sock.close()  # which takes it out of the epoll too

@@ -9,6 +9,7 @@ that a rule on trial would have denied, are never kept here.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.decision import Decision
 from gateway.dns.answers import Block
@@ -42,8 +43,7 @@ class HotAnswer:
         return data[:2] + self.head + data[HEADER:end] + self.body
 
 
-@dataclass(frozen=True, slots=True)
-class HotBlock:
+class HotBlock(NamedTuple):
     """A denial, to be recorded anew each time."""
 
     generation: object

@@ -1,17 +1,22 @@
-"""Where clients come in: UDP and TCP sockets.
+"""Where clients come in: UDP sockets, and DNS messages over TCP and TLS.
 
 UDP is read by a bounded drain loop: each wake-up handles the datagrams that wait, and what can be answered at once is
-answered there, without a task. Over TCP (RFC 7766) queries may be pipelined and answers overtake each other.
+answered there, without a task. Over TCP (RFC 7766) and TLS (RFC 7858) queries may be pipelined and answers overtake
+each other.
 """
 
 import asyncio
 import errno
 import logging
 import socket
-from collections import Counter
+import ssl
+from collections.abc import Callable
 
+from gateway.dns.admission import Admission
+from gateway.dns.outbound import padded
 from gateway.dns.resolver import Miss, Resolver
 from gateway.dns.settings import Endpoint
+from gateway.dns.streams import HANDSHAKE, StreamListener
 
 _LOG = logging.getLogger(__name__)
 
@@ -21,8 +26,6 @@ _RECEIVE = 4096
 _BUFFER = 4 << 20
 """Socket buffers: a burst waits here while a policy is swapped."""
 
-MAX_CONNECTIONS = 4096
-MAX_CONNECTIONS_PER_CLIENT = 128
 MAX_PIPELINED = 64
 """Unanswered queries on one connection; then no more are read."""
 IDLE = 10.0
@@ -125,116 +128,111 @@ class UdpListener:
         self._sock.close()
 
 
-class TcpListener:
-    """Serves one TCP socket."""
+class TcpListener(StreamListener):
+    """Serves one TCP socket; with a TLS context, that is DoT, and answers are padded."""
 
-    def __init__(self, resolver: Resolver, *, idle: float = IDLE) -> None:
-        self._resolver = resolver
-        self._idle = idle
-        self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
-        self._per_client: Counter[str] = Counter()
-        self._closing = asyncio.Event()
+    def __init__(
+        self,
+        resolver: Resolver,
+        admission: Admission | None = None,
+        *,
+        context: Callable[[], ssl.SSLContext] | None = None,
+        idle: float = IDLE,
+        handshake: float = HANDSHAKE,
+    ) -> None:
+        def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str) -> _Connection:
+            return _Connection(reader, writer, peer, resolver, idle, pad=context is not None)
 
-    async def start(self, sock: socket.socket) -> None:
-        """Begin to accept connections on a bound socket."""
-        self._server = await asyncio.start_server(self._connected, sock=sock, limit=_RECEIVE)
-
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer: str = writer.get_extra_info("peername")[0]
-        full = len(self._connections) >= MAX_CONNECTIONS or self._per_client[peer] >= MAX_CONNECTIONS_PER_CLIENT
-        if full or self._closing.is_set():
-            writer.transport.abort()
-            return
-        self._per_client[peer] += 1
-        task = asyncio.get_running_loop().create_task(self._serve(_Connection(reader, writer, peer), peer))
-        self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
-
-    async def _serve(self, connection: "_Connection", peer: str) -> None:
-        try:
-            await connection.run(self._resolver, self._idle)
-        finally:
-            self._per_client[peer] -= 1
-            if not self._per_client[peer]:
-                del self._per_client[peer]
-
-    async def close(self, grace: float) -> None:
-        """Accept nobody any more, answer what is on its way if that is soon, and close."""
-        self._closing.set()
-        if self._server is not None:
-            self._server.close()
-        # An idle connection has nothing to wait for; one that waits for an answer gets it if it comes in time.
-        if self._connections:
-            await asyncio.wait(self._connections, timeout=grace)
-        late = list(self._connections)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        super().__init__(connect, admission, context=context, handshake=handshake)
 
 
 class _Connection:
     """One TCP connection."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str) -> None:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        peer: str,
+        resolver: Resolver,
+        idle: float,
+        *,
+        pad: bool,
+    ) -> None:
         self._reader = reader
         self._writer = writer
         self._peer = peer
+        self._resolver = resolver
+        self._idle = idle
+        self._pad = pad
         self._room = asyncio.Semaphore(MAX_PIPELINED)
-        self._broken = False
+        self._ending = False
+        self._reading: asyncio.Timeout | None = None
 
-    async def run(self, resolver: Resolver, idle: float) -> None:
+    async def run(self) -> None:
         """Read queries until the client stops or is idle; then wait for its answers."""
         try:
             async with asyncio.TaskGroup() as group:
-                while not self._broken:
+                while not self._ending:
                     # Once there are too many unanswered queries, the answers decide how it goes on.
                     await self._room.acquire()
-                    data = await self._read(idle)
+                    data = await self._read()
                     if data is None:
                         break
-                    reply = resolver.answer_now(self._peer, data, stream=True)
+                    reply = self._resolver.answer_now(self._peer, data, stream=True)
                     if isinstance(reply, Miss):
-                        group.create_task(self._later(resolver, reply, idle))
+                        group.create_task(self._later(reply))
                     else:
-                        await self._send(reply, idle)
+                        await self._send(reply)
         except asyncio.CancelledError:
             self._writer.transport.abort()
             raise
         finally:
-            await self._close(idle)
+            await self._close()
 
-    async def _close(self, idle: float) -> None:
+    def stop(self) -> None:
+        """Read no more queries."""
+        self._ending = True
+        if self._reading is not None:
+            self._reading.reschedule(asyncio.get_running_loop().time())
+
+    async def _close(self) -> None:
         """Close once the client has taken what was written, but do not wait for long."""
         self._writer.close()
         try:
-            async with asyncio.timeout(idle):
+            async with asyncio.timeout(self._idle):
                 await self._writer.wait_closed()
         except (TimeoutError, OSError):
             self._writer.transport.abort()
 
-    async def _read(self, idle: float) -> bytes | None:
+    async def _read(self) -> bytes | None:
         """Return the next message; None when there will be none."""
+        if self._ending:
+            return None
         try:
             # The time is for the whole message: octets that trickle in do not extend it.
-            async with asyncio.timeout(idle):
+            async with asyncio.timeout(self._idle) as self._reading:
                 length = int.from_bytes(await self._reader.readexactly(2), "big")
                 return await self._reader.readexactly(length)
         except (TimeoutError, OSError, asyncio.IncompleteReadError):
             return None
+        finally:
+            self._reading = None
 
-    async def _later(self, resolver: Resolver, miss: Miss, idle: float) -> None:
-        await self._send(await resolver.answer_later(miss), idle)
+    async def _later(self, miss: Miss) -> None:
+        await self._send(await self._resolver.answer_later(miss))
 
-    async def _send(self, reply: bytes | None, idle: float) -> None:
+    async def _send(self, reply: bytes | None) -> None:
         self._room.release()
-        if reply is None or self._broken:
+        if reply is None or self._writer.is_closing():
             return
+        if self._pad:
+            reply = padded(reply)
         self._writer.write(len(reply).to_bytes(2, "big") + reply)
         try:
             # Waits only while the client does not read and the buffer is full.
-            async with asyncio.timeout(idle):
+            async with asyncio.timeout(self._idle):
                 await self._writer.drain()
         except (TimeoutError, OSError):
-            self._broken = True
+            self._ending = True
             self._writer.transport.abort()

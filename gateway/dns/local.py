@@ -3,21 +3,43 @@
 Pure: no I/O, no clock. Policy has been asked before any of this.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address
 
 from gateway.addresses import IPAddress
-from gateway.dns.message import Answer, address_record, encode_name, make_answer, soa_record
-from gateway.dns.wire import IN, Rcode, Record, Type
-from gateway.names import suffixes
+from gateway.dns.message import Answer, encode_name, make_answer, soa_record
+from gateway.dns.records import TTL, LocalData, LocalRecords, aliases, of_type, parse_data
+from gateway.dns.wire import IN, Rcode, Record, Type, name_text
+from gateway.names import is_localhost, suffixes
 
-TTL = 60
-"""Of local records, in seconds: a change of the configuration is seen within a minute."""
 _ANY_TTL = 3600
-_LOOPBACK: tuple[IPAddress, ...] = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
-_NEVER_SENT = frozenset(("local", "onion", "invalid"))
-"""Top-level names that have no place in the DNS: RFC 6762, RFC 7686, RFC 6761 section 6.4."""
 _RFC8482 = b"\x07RFC8482\x00"
+_DS = 43
+_LOOPBACK: tuple[IPAddress | LocalData, ...] = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
+_LOCALHOST = (parse_data("ptr", "localhost"),)
+_BUILT_IN: LocalRecords = {
+    "1.0.0.127.in-addr.arpa": _LOCALHOST,
+    "1." + "0." * 31 + "ip6.arpa": _LOCALHOST,
+}
+_NEVER_SENT = frozenset(("local", "onion", "invalid", "alt"))
+"""Top-level names that have no place in the DNS: RFC 6762, RFC 7686, RFC 6761 section 6.4, RFC 9476.
+
+`test` is not among them: people run zones of that name.
+"""
+_EMPTY_ZONES = frozenset(
+    (
+        "home.arpa",  # RFC 8375
+        "resolver.arpa",  # RFC 9462 section 6.4: or clients would learn how to go round this resolver
+        # Reverse zones of what is not on the Internet: RFC 6303, RFC 7793.
+        *(f"{zone}.in-addr.arpa" for zone in ("0", "10", "127", "254.169", "168.192", "255.255.255.255")),
+        *(f"{zone}.in-addr.arpa" for zone in ("2.0.192", "100.51.198", "113.0.203")),
+        *(f"{second}.172.in-addr.arpa" for second in range(16, 32)),
+        *(f"{second}.100.in-addr.arpa" for second in range(64, 128)),
+        *(f"{zone}.ip6.arpa" for zone in ("d.f", "8.e.f", "9.e.f", "a.e.f", "b.e.f", "8.b.d.0.1.0.0.2")),
+        *(f"{digit}." + "0." * 31 + "ip6.arpa" for digit in (0, 1)),
+    )
+)
+"""Zones that are served here, and empty."""
 
 
 def is_meta(qtype: int) -> bool:
@@ -25,23 +47,63 @@ def is_meta(qtype: int) -> bool:
     return 128 <= qtype < 255 or qtype in (0, Type.OPT)
 
 
-def local_answer(name: str, qtype: int, records: Mapping[str, Sequence[IPAddress]]) -> Answer | None:
-    """Return the answer that needs nobody else, if there is one."""
+def local_answer(name: str, qtype: int, records: LocalRecords) -> Answer | None:
+    """Return the answer that needs nobody else, if there is one.
+
+    There is none for a local CNAME that leads to a name that is not local: see `records.aliases`.
+    """
     if qtype == Type.ANY:
         owner = encode_name(name)
         return make_answer(owner, [Record(owner, Type.HINFO, IN, _ANY_TTL, _RFC8482)], ttl=_ANY_TTL)  # RFC 8482
-    addresses = records.get(name)
-    if addresses is None and (name == "localhost" or name.endswith(".localhost")):
-        addresses = _LOOPBACK
-    return None if addresses is None else _answer(name, qtype, addresses)
-
-
-def special_answer(name: str) -> Answer | None:
-    """Return NXDOMAIN for names that must not be sent to any upstream but one configured for them."""
-    if name.rpartition(".")[2] not in _NEVER_SENT:
+    chain, end = aliases(name, qtype, records)
+    entries = records.get(end)
+    if entries is None:
+        entries = _LOOPBACK if is_localhost(end) else _BUILT_IN.get(end)
+    if entries is None:
         return None
-    owner = encode_name(name)
-    return make_answer(owner, (), [soa_record(owner, TTL)], rcode=Rcode.NXDOMAIN, ttl=TTL)
+    owner = encode_name(end)
+    found = of_type(owner, qtype, entries)
+    return make_answer(
+        chain[0].owner if chain else owner,
+        chain + found,
+        () if found else [soa_record(owner, TTL)],
+        ttl=TTL,
+        chain=tuple(name_text(record.rdata) for record in (*chain, *found) if record.rtype == Type.CNAME),
+        addresses=tuple(entry for entry in entries if not isinstance(entry, LocalData) and _type_of(entry) == qtype),
+        trusted=True,
+        authoritative=True,
+    )
+
+
+def _type_of(address: IPAddress) -> int:
+    return Type.A if address.version == 4 else Type.AAAA
+
+
+def special_answer(name: str, qtype: int = Type.A) -> Answer | None:
+    """Return the absence of names that must not be sent to any upstream but one configured for them."""
+    top = name.rpartition(".")[2]
+    if top in _NEVER_SENT:
+        return _absent(name, top)
+    if top == "arpa":
+        zone = next((suffix for suffix in suffixes(name) if suffix in _EMPTY_ZONES), None)
+        # Whether the delegation is signed is a question to the zone above.
+        if zone is not None and not (name == zone and qtype == _DS):
+            return _absent(name, zone) if name != zone else _apex(zone, qtype)
+    return None
+
+
+def _absent(name: str, zone: str) -> Answer:
+    return make_answer(
+        encode_name(name), (), [soa_record(encode_name(zone), TTL)], rcode=Rcode.NXDOMAIN, ttl=TTL, authoritative=True
+    )
+
+
+def _apex(zone: str, qtype: int) -> Answer:
+    """Answer for the top of an empty zone, which exists: it has an SOA (RFC 6303 section 3)."""
+    owner = encode_name(zone)
+    soa = [soa_record(owner, TTL)]
+    wanted = qtype == Type.SOA
+    return make_answer(owner, soa if wanted else (), () if wanted else soa, ttl=TTL, authoritative=True)
 
 
 def zone_of[V](name: str, zones: Mapping[str, V]) -> V | None:
@@ -49,18 +111,3 @@ def zone_of[V](name: str, zones: Mapping[str, V]) -> V | None:
     if not zones:
         return None
     return next((zones[suffix] for suffix in suffixes(name) if suffix in zones), None)
-
-
-def _answer(name: str, qtype: int, addresses: Sequence[IPAddress]) -> Answer:
-    owner = encode_name(name)
-    wanted = 4 if qtype == Type.A else 6 if qtype == Type.AAAA else 0
-    found = tuple(address for address in addresses if address.version == wanted)
-    return make_answer(
-        owner,
-        [address_record(owner, address, TTL) for address in found],
-        () if found else [soa_record(owner, TTL)],
-        ttl=TTL,
-        addresses=found,
-        trusted=True,
-        authoritative=True,
-    )

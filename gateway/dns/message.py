@@ -7,10 +7,10 @@ against the question, whose length does not depend on letter case, so the same o
 import re
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.addresses import IPAddress
-from gateway.dns.wire import AA, CD, EDNS_DO, HEADER, IN, QR, RA, RD, TC, Edns, Query, Record, Type
+from gateway.dns.wire import AA, AD, CD, EDNS_DO, HEADER, IN, QR, RA, RD, TC, Edns, Query, Record, Type
 
 UDP_SIZE = 1232
 """The largest UDP answer sent or asked for: no IPv6 path fragments it (DNS flag day 2020)."""
@@ -47,6 +47,8 @@ class Answer:
     trusted: bool = False
     """From a forward zone or the configuration."""
     authoritative: bool = False
+    authentic: bool = False
+    """An upstream that is trusted in this has validated it (AD)."""
 
 
 def udp_limit(edns: Edns | None) -> int:
@@ -84,7 +86,7 @@ def encode_query(
     ident: int, question: bytes, *, dnssec_ok: bool, checking_disabled: bool, edns: bool = True
 ) -> bytes:
     """Return a query for an upstream. Nothing that the client sent is in it but the question, DO and CD."""
-    flags = RD | (CD if checking_disabled else 0)
+    flags = RD | AD | (CD if checking_disabled else 0)  # AD: tell whether it was validated (RFC 6840 section 5.7)
     head = pack_header(ident, flags, 1, 0, 0, 1 if edns else 0)
     return head + question + (encode_opt(dnssec_ok=dnssec_ok) if edns else b"")
 
@@ -160,12 +162,13 @@ def make_answer(
     addresses: tuple[IPAddress, ...] = (),
     trusted: bool = False,
     authoritative: bool = False,
+    authentic: bool = False,
 ) -> Answer:
     """Encode an answer to a question for `name` (wire form)."""
     first, second = tuple(answers), tuple(authority)
     records, ttls = encode_records(name, first + second)
     counts = len(first), len(second)
-    return Answer(rcode, counts, records, ttls, ttl, chain, addresses, trusted, authoritative)
+    return Answer(rcode, counts, records, ttls, ttl, chain, addresses, trusted, authoritative, authentic)
 
 
 def aged(records: bytes, ttls: tuple[int, ...], age: int) -> bytes:
@@ -178,9 +181,20 @@ def aged(records: bytes, ttls: tuple[int, ...], age: int) -> bytes:
     return bytes(out)
 
 
+def with_ttl(answer: Answer, ttl: int) -> Answer:
+    """Return an answer whose records all say the same TTL."""
+    out = bytearray(answer.records)
+    for at in answer.ttls:
+        _pack_ttl(out, at, ttl)
+    return replace(answer, records=bytes(out), ttl=ttl)
+
+
 def head_of(query: Query, answer: Answer) -> bytes:
     """Return the header of an answer without its id."""
     flags = QR | RA | query.flags & (RD | CD) | answer.rcode & 0xF | (AA if answer.authoritative else 0)
+    # AD is for those who asked for it, or for signatures (RFC 6840 section 5.8).
+    if answer.authentic and (query.flags & AD or (query.edns is not None and query.edns.dnssec_ok)):
+        flags |= AD
     return pack_header(0, flags, 1, *answer.counts, 0 if query.edns is None else 1)[2:]
 
 
@@ -189,19 +203,19 @@ def opt_of(query: Query, options: bytes = b"") -> bytes:
     return b"" if query.edns is None else encode_opt(dnssec_ok=query.edns.dnssec_ok, options=options)
 
 
-def render(query: Query, answer: Answer, *, age: int = 0, limit: int = STREAM_SIZE) -> bytes:
+def render(query: Query, answer: Answer, *, age: int = 0, limit: int = STREAM_SIZE, options: bytes = b"") -> bytes:
     """Return the answer for one client: its id, its letter case, its size limit (TC=1 and no records beyond it)."""
     ident = query.id.to_bytes(2, "big")
-    opt = opt_of(query)
+    opt = opt_of(query, options)
     if HEADER + len(query.question) + len(answer.records) + len(opt) > limit:
-        return truncated(query)
+        return truncated(query, options)
     return ident + head_of(query, answer) + query.question + aged(answer.records, answer.ttls, age) + opt
 
 
-def truncated(query: Query) -> bytes:
+def truncated(query: Query, options: bytes = b"") -> bytes:
     """Return the answer that makes a client come again over TCP."""
     flags = QR | RA | TC | query.flags & (RD | CD)
-    opt = opt_of(query)
+    opt = opt_of(query, options)
     return pack_header(query.id, flags, 1, 0, 0, 1 if opt else 0) + query.question + opt
 
 

@@ -7,10 +7,15 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from gateway.addresses import parse_address
+from gateway.dns.admission import Admission
+from gateway.dns.certificate import Certificate
+from gateway.dns.http1 import Http1Connection
+from gateway.dns.http2 import Http2Connection
 from gateway.dns.judge import RuntimeJudge
-from gateway.dns.listeners import TcpListener, UdpListener, bind
+from gateway.dns.listeners import IDLE, ListenError, TcpListener, UdpListener, bind
 from gateway.dns.resolver import Resolver
 from gateway.dns.settings import Endpoint
+from gateway.dns.streams import Connection, StreamListener
 
 if TYPE_CHECKING:
     from gateway.runtime import Runtime
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 GRACE = 5.0
 """Seconds that queries on their way have left when the server stops: as long as clients wait."""
+_LOOK = 0.5  # seconds between looks at whether another configuration is in force
 
 
 async def serve(
@@ -31,11 +37,33 @@ async def serve(
     """
     listen = RuntimeJudge(runtime).settings.listen
     core = resolver or Resolver.from_runtime(runtime)
+    files = runtime.state.config.dns_certificate
+    following = None
     try:
-        await serve_resolver(core, listen, stop=stop, ready=lambda _: ready(), reuse_port=True)
+        certificate = None if files is None else Certificate(*files)
+        if certificate is not None:
+            following = asyncio.get_running_loop().create_task(_follow(runtime, certificate))
+        await serve_resolver(
+            core, listen, stop=stop, ready=lambda _: ready(), reuse_port=True, certificate=certificate
+        )
     finally:
+        if following is not None:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
         if resolver is None:
             await core.close()
+
+
+async def _follow(runtime: "Runtime", certificate: Certificate) -> None:
+    """Read the certificate anew whenever another state is put in force, as SIGHUP does."""
+    seen = runtime.state
+    while True:
+        await asyncio.sleep(_LOOK)
+        if runtime.state is seen:
+            continue
+        seen = runtime.state
+        if (files := seen.config.dns_certificate) is not None:
+            await asyncio.to_thread(certificate.renew, *files)
 
 
 async def serve_resolver(
@@ -46,8 +74,11 @@ async def serve_resolver(
     ready: Callable[[Sequence[Endpoint]], object],
     reuse_port: bool = False,
     grace: float = GRACE,
+    certificate: Certificate | None = None,
+    idle: float = IDLE,
 ) -> None:
     """Serve a resolver on some addresses until `stop` is set. `ready` gets them, with the ports that were chosen.
+    DoT and DoH need a certificate.
 
     Raises:
         ListenError: an address cannot be listened on; nothing is served then.
@@ -58,20 +89,39 @@ async def serve_resolver(
             sock = bind(endpoint, reuse_port=reuse_port)
             stack.callback(sock.close)
             sockets.append(sock)
+        admission = Admission()
         for endpoint, sock in zip(listen, sockets, strict=True):
             if endpoint.scheme == "udp":
                 stack.push_async_callback(UdpListener(sock, resolver).close, grace)
             else:
-                listener = TcpListener(resolver)
+                listener = _stream_listener(endpoint, resolver, admission, certificate, idle)
                 await listener.start(sock)
                 stack.push_async_callback(listener.close, grace)
-        used = [_name(endpoint.scheme, sock.getsockname()) for endpoint, sock in zip(listen, sockets, strict=True)]
+        used = [_used(endpoint, sock.getsockname()) for endpoint, sock in zip(listen, sockets, strict=True)]
         _LOG.info("answering on %s", ", ".join(str(endpoint) for endpoint in used) or "no address")
         ready(used)
         await stop.wait()
 
 
-def _name(scheme: str, name: tuple[str, int]) -> Endpoint:
+def _stream_listener(
+    endpoint: Endpoint, resolver: Resolver, admission: Admission, certificate: Certificate | None, idle: float
+) -> StreamListener:
+    if endpoint.scheme == "tcp":
+        return TcpListener(resolver, admission, idle=idle)
+    if certificate is None:
+        raise ListenError(f"dns.listen: {endpoint}: needs dns.certificate")
+    if endpoint.scheme == "tls":
+        return TcpListener(resolver, admission, context=certificate.dot, idle=idle)
+
+    def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str) -> Connection:
+        agreed = writer.get_extra_info("ssl_object").selected_alpn_protocol()
+        kind = Http2Connection if agreed == "h2" else Http1Connection
+        return kind(reader, writer, peer, resolver, endpoint.path, idle)
+
+    return StreamListener(connect, admission, context=certificate.doh)
+
+
+def _used(endpoint: Endpoint, name: tuple[str, int]) -> Endpoint:
     address = parse_address(name[0])
     assert address is not None
-    return Endpoint(scheme, address, name[1])
+    return endpoint._replace(address=address, port=name[1])

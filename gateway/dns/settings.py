@@ -5,14 +5,13 @@ Pure: no I/O, no clock. Reading resolv.conf and asking which addresses are our o
 
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from gateway.addresses import IPAddress, parse_address
 from gateway.dns.answers import BlockAnswer
 from gateway.dns.bailiwick import Limits
-
-if TYPE_CHECKING:
-    from gateway.schema import DnsSection
+from gateway.dns.records import LocalData, parse_data
+from gateway.schema import DnsSection, RecordSection
 
 MAX_SYSTEM = 3
 """Name servers read from resolv.conf: as many as the C library reads (resolv.h, MAXNS)."""
@@ -22,13 +21,18 @@ class Endpoint(NamedTuple):
     """An address to listen on or to ask."""
 
     scheme: str
-    """`udp` or `tcp`."""
+    """`udp`, `tcp`, `tls` or `https`."""
     address: IPAddress
     port: int
+    name: str = ""
+    """Whom an upstream's certificate has to be for; without it, for the address."""
+    path: str = ""
+    """Of DNS over HTTPS."""
 
     def __str__(self) -> str:
         host = f"[{self.address}]" if self.address.version == 6 else str(self.address)
-        return f"{self.scheme}://{host}:{self.port}"
+        name = f"#{self.name}" if self.name else ""
+        return f"{self.scheme}://{host}:{self.port}{self.path}{name}"
 
 
 class Timing(NamedTuple):
@@ -38,6 +42,8 @@ class Timing(NamedTuple):
     """With one upstream that it knows nothing of; known ones get four times their usual, from 0.4 s to 2 s."""
     total: float = 4.5
     """With all of them: clients give up after 5 s."""
+    stale: float = 1.8
+    """Until an expired answer has to do (RFC 8767 section 5)."""
 
 
 class Settings(NamedTuple):
@@ -47,13 +53,20 @@ class Settings(NamedTuple):
     listen: tuple[Endpoint, ...] = ()
     strategy: Literal["fastest", "parallel", "ordered"] = "fastest"
     forward: dict[str, tuple[Endpoint, ...]] = {}  # noqa: RUF012 -- a default of a named tuple, never changed
-    records: dict[str, tuple[IPAddress, ...]] = {}  # noqa: RUF012
+    records: dict[str, tuple[IPAddress | LocalData, ...]] = {}  # noqa: RUF012
     cache_entries: int = 200_000
+    serve_stale: float = 0
+    """Seconds for which expired answers help out; 0: not at all."""
+    prefetch: bool = False
     limits: Limits = Limits()
     block_answer: BlockAnswer = "nxdomain"
     block_ttl: int = 60
     record_allowed: bool = False
     """Allowed queries go to the ledger too."""
+    rate_limit: tuple[float, int] | None = None
+    """Queries a second for one client, and how many at once."""
+    strip_ech: bool = True
+    trust_ad: bool = False
     timing: Timing = Timing()
 
 
@@ -76,6 +89,48 @@ def parse_endpoint(text: str, default_port: int = 53) -> Endpoint:
     if scheme not in ("udp", "tcp") or address is None or not 0 <= port < 65536:
         raise ValueError(f"expected udp://address:port or tcp://address:port, not {text!r}")
     return Endpoint(scheme, address, port)
+
+
+def parse_place(text: str) -> Endpoint:
+    """Read an address to listen on: as `parse_endpoint`, and `tls://address:port`, `https://address:port/path`.
+
+    Raises:
+        ValueError: it is none of those.
+
+    >>> str(parse_place("https://[::1]:8443/dns-query"))
+    'https://[::1]:8443/dns-query'
+    """
+    scheme, _, rest = text.partition("://")
+    if scheme not in ("tls", "https"):
+        return parse_endpoint(text)
+    authority, slash, path = rest.partition("/")
+    host, _, digits = authority.rpartition(":")
+    address = parse_address(host.strip("[]"))
+    port = int(digits) if digits.isdecimal() else -1
+    if address is None or not 0 <= port < 65536 or bool(slash) is (scheme == "tls"):
+        raise ValueError(f"expected tls://address:port or https://address:port/path, not {text!r}")
+    return Endpoint(scheme, address, port, path=slash + path)
+
+
+def parse_upstream(text: str) -> Endpoint:
+    """Read a resolver to ask: as `parse_endpoint`, and `tls://address[:port][#name]`,
+    `https://address[:port]/path[#name]`, where the name is whom the certificate has to be for.
+
+    Raises:
+        ValueError: it is none of those.
+
+    >>> str(parse_upstream("tls://9.9.9.9#dns.quad9.net"))
+    'tls://9.9.9.9:853#dns.quad9.net'
+    """
+    scheme, _, rest = text.partition("://")
+    if scheme not in ("tls", "https"):
+        return parse_endpoint(text)
+    rest, _, name = rest.partition("#")
+    authority, slash, path = rest.partition("/")
+    if bool(slash) is (scheme == "tls"):
+        raise ValueError(f"expected tls://address:port#name or https://address:port/path#name, not {text!r}")
+    plain = parse_endpoint(f"tcp://{authority}", 853 if scheme == "tls" else 443)
+    return Endpoint(scheme, plain.address, plain.port, name, slash + path)
 
 
 def parse_resolv_conf(text: str) -> tuple[Endpoint, ...]:
@@ -110,32 +165,43 @@ def without_self(
 
 
 def make_settings(
-    section: "DnsSection",
+    section: DnsSection,
     *,
     record_allowed: bool,
     system: tuple[Endpoint, ...],
     is_local: Callable[[IPAddress], bool],
 ) -> Settings:
     """Translate the `dns` section. `system` are the name servers of this host."""
-    listen = tuple(parse_endpoint(place) for place in section.listen)
+    listen = tuple(parse_place(place) for place in section.listen)
 
     def servers(texts: Iterable[str]) -> tuple[Endpoint, ...]:
         found: list[Endpoint] = []
         for text in texts:
-            found += system if text == "system" else [parse_endpoint(text)]
+            found += system if text == "system" else [parse_upstream(text)]
         return without_self(dict.fromkeys(found), listen, is_local)
 
     answer = section.block.answer
     cache = section.cache
+    rate = section.rate_limit
     return Settings(
         upstreams=servers(section.upstreams),
         listen=listen,
         strategy=section.strategy,
         forward={zone: servers(texts) for zone, texts in section.forward.items()},
-        records=dict(section.records),
+        records={
+            name: tuple(
+                parse_data(*entry.content) if isinstance(entry, RecordSection) else entry for entry in entries
+            )
+            for name, entries in section.records.items()
+        },
         cache_entries=cache.entries,
+        serve_stale=cache.serve_stale,
+        prefetch=cache.prefetch,
         limits=Limits(int(cache.min_ttl), int(cache.max_ttl), int(cache.negative_ttl)),
         block_answer=answer if isinstance(answer, str) else answer.sinkhole,
         block_ttl=int(section.block.ttl),
         record_allowed=record_allowed,
+        rate_limit=(rate.queries_per_second, rate.burst) if rate else None,
+        strip_ech=section.strip.ech,
+        trust_ad=section.trust_ad,
     )

@@ -7,20 +7,25 @@ time. What is learnt about one (its speed, whether it repeats letter case, wheth
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+import ssl
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from gateway.dns.channel import Channel, Messages
 from gateway.dns.exchange import (
+    Datagrams,
     Failure,
     Fit,
+    Outcome,
+    Target,
     UpstreamError,
     fit,
-    over_tcp,
-    over_udp,
     random_case,
     random_id,
+    target_of,
 )
+from gateway.dns.https import Requests
 from gateway.dns.message import encode_query
 from gateway.dns.settings import Endpoint, Timing
 from gateway.dns.wire import IN, Rcode, Response, WireError, read_response
@@ -28,8 +33,11 @@ from gateway.dns.wire import IN, Rcode, Response, WireError, read_response
 _LOG = logging.getLogger(__name__)
 
 _USABLE = (Rcode.NOERROR, Rcode.NXDOMAIN, Rcode.YXDOMAIN)
+_CLASS = IN.to_bytes(2, "big")
 _PATIENCE = 3
 """Failures in a row before an upstream is rested."""
+_REFUSALS = 10
+"""Errors in a row that may be about the names asked for; more are about the upstream, and count as failures."""
 _LONGEST_REST = 60.0
 _EXPLORE = 1 / 32
 """How often the fastest upstream is passed over for another one, to see whether that is faster by now."""
@@ -47,88 +55,102 @@ class Question(NamedTuple):
     checking_disabled: bool = False
 
 
+type Result = Response | UpstreamError
+
+
 @dataclass(slots=True)
 class Upstream:
     """One resolver, and what is known of it."""
 
     endpoint: Endpoint
+    datagrams: Datagrams
+    trust: Callable[[], ssl.SSLContext]
+    """Makes TLS contexts that know which certificates to believe."""
+    target: Target = field(init=False)
+    channel: Channel = field(init=False)
+    """For what does not go in datagrams."""
     rtt: float = 0.0
     """Smoothed, in seconds; 0 until it has answered."""
     failures: int = 0
     """In a row."""
+    refusals: int = 0
+    """SERVFAIL, REFUSED and the like in a row."""
     rests_until: float = 0.0
     lower_case_until: float = 0.0
     edns: bool = True
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _context: ssl.SSLContext | None = None
 
-    async def ask(self, question: Question, patience: float) -> Response:
-        """Ask this upstream once.
+    def __post_init__(self) -> None:
+        self.target = target_of(self.endpoint)
+        if self.endpoint.scheme in ("tls", "https"):
+            self.lower_case_until = float("inf")  # nobody can forge there
+        if self.endpoint.scheme == "https":
+            self.channel = Channel(self.endpoint, Requests.maker(self.endpoint), self.tls)
+        else:
+            self.channel = Channel(self.endpoint, Messages, self.tls if self.endpoint.scheme == "tls" else None)
 
-        Raises:
-            UpstreamError: it gave no usable answer.
-        """
-        loop = asyncio.get_running_loop()
-        start = loop.time()
-        try:
-            async with asyncio.timeout(patience):
-                response = await self._ask(question, start)
-        except UpstreamError as error:
-            self._failed(error, loop.time(), patience)
-            raise
-        except TimeoutError:
-            late = UpstreamError(Failure.TIMEOUT, f"{self.endpoint} did not answer in {patience:.1f} s")
-            self._failed(late, loop.time(), patience)
-            raise late from None
-        taken = loop.time() - start
-        self.rtt = taken if not self.rtt else self.rtt * 0.8 + taken * 0.2
-        self.failures, self.rests_until = 0, 0.0
-        return response
+    def tls(self) -> ssl.SSLContext:
+        """Return the context for connections to it: made once, for that reads the trust store."""
+        if self._context is None:
+            context = self._context = self.trust()
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.set_alpn_protocols(["h2" if self.endpoint.scheme == "https" else "dot"])
+        return self._context
 
-    async def _ask(self, question: Question, now: float) -> Response:
-        tail = question.qtype.to_bytes(2, "big") + IN.to_bytes(2, "big")
-        name = random_case(question.name) if now >= self.lower_case_until else question.name
-        data = await self._fetch(name + tail, question, now)
-        if self.edns and data[3] & 0xF in (Rcode.FORMERR, Rcode.NOTIMP) and data[10:12] == b"\0\0":
-            self.edns = False  # RFC 6891 section 7: it knows no EDNS, so ask as in 1987
-            data = await self._fetch(name + tail, question, now)
+    def begin(self, question: Question, patience: float, done: Callable[[Result], None]) -> None:
+        """Ask this upstream once. `done` is called once, maybe before this returns."""
+        now = asyncio.get_running_loop().time()
+        if self.failures >= _PATIENCE:
+            self.rests_until = now + patience  # one query sees whether it is back, the others need not wait for it
+        attempt = _Attempt(self, question, now, patience, done)
+        if self.endpoint.scheme == "udp":
+            attempt.send(patience)
+        else:
+            self.run(attempt.run())
+
+    def run(self, coroutine: Coroutine[None, None, None]) -> None:
+        """Go on in a task where a datagram each way will not do."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def read(self, data: bytes) -> Result:
+        """Read a reply that fits."""
         if data[4:6] == b"\0\0":
-            raise UpstreamError(Failure.RCODE, f"{self.endpoint} answered {_rcode_name(data[3] & 0xF)}")
+            return UpstreamError(Failure.RCODE, f"{self.endpoint} answered {_rcode_name(data[3] & 0xF)}")
         try:
             response = read_response(data)
         except WireError as error:
-            raise UpstreamError(Failure.MALFORMED, f"{self.endpoint} sent a malformed answer: {error}") from None
+            return UpstreamError(Failure.MALFORMED, f"{self.endpoint} sent a malformed answer: {error}")
+        except Exception as error:  # whoever waits has to be told, whatever it was
+            _LOG.exception("an answer of %s could not be read", self.endpoint)
+            return UpstreamError(Failure.MALFORMED, f"{self.endpoint}: {type(error).__name__}")
         if response.rcode not in _USABLE:
-            raise UpstreamError(Failure.RCODE, f"{self.endpoint} answered {_rcode_name(response.rcode)}")
+            return UpstreamError(Failure.RCODE, f"{self.endpoint} answered {_rcode_name(response.rcode)}")
         return response
 
-    async def _fetch(self, asked: bytes, question: Question, now: float) -> bytes:
-        """Return the octets of the reply, over TCP where UDP will not do."""
-        ident = random_id()
-        packet = encode_query(
-            ident,
-            asked,
-            dnssec_ok=question.dnssec_ok,
-            checking_disabled=question.checking_disabled,
-            edns=self.edns,
-        )
-        if self.endpoint.scheme == "udp":
-            data, found = await over_udp(self.endpoint, packet, lambda reply: fit(reply, ident, asked))
-            if found is Fit.GOOD:
-                return data
-        data = await over_tcp(self.endpoint, packet)
-        found = fit(data, ident, asked)
-        if found is Fit.OTHER_CASE:
-            # Over TCP it was no forger who changed the case. Until it has been seen there, a reply over UDP with
-            # another case is not believed.
-            self.lower_case_until = now + _CASE_REST
-            return data
-        if found is Fit.STRAY:
-            raise UpstreamError(Failure.MALFORMED, f"{self.endpoint} answered another question")
-        if found is Fit.TRUNCATED:
-            raise UpstreamError(Failure.MALFORMED, f"{self.endpoint} cut an answer short over TCP")
-        return data
+    def answered(self, taken: float) -> None:
+        """Note that it gave a usable answer."""
+        self.rtt = taken if not self.rtt else self.rtt * 0.8 + taken * 0.2
+        self.failures, self.refusals, self.rests_until = 0, 0, 0.0
 
-    def _failed(self, error: UpstreamError, now: float, patience: float) -> None:
-        if error.failure is Failure.RCODE:
+    async def close(self) -> None:
+        """Give up what is on its way; nobody is called."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.channel.close()
+
+    def failed(self, error: UpstreamError, now: float, patience: float) -> None:
+        """Note that it did not."""
+        if error.failure is Failure.NONE_LEFT:
+            return  # not its fault
+        if error.failure is Failure.RCODE and self.refusals < _REFUSALS:
+            self.refusals += 1
+            self.failures, self.rests_until = 0, 0.0
+            self.rtt = self.rtt or patience / 4  # to say no quickly is not to be the fastest
             return  # it is there, and the next name may be one that it likes better
         self.failures += 1
         self.rtt = max(self.rtt, patience / 4)  # so that the next one is no less patient, and it is asked later
@@ -151,6 +173,156 @@ def _rcode_name(code: int) -> str:
         return f"RCODE{code}"
 
 
+class _Attempt:
+    """One question put to one upstream once: over UDP by callbacks alone, over anything else in a task."""
+
+    __slots__ = ("_done", "asked", "patience", "question", "start", "upstream")
+
+    def __init__(
+        self, upstream: Upstream, question: Question, now: float, patience: float, done: Callable[[Result], None]
+    ) -> None:
+        name = random_case(question.name) if now >= upstream.lower_case_until else question.name
+        self.upstream = upstream
+        self.question = question
+        self.asked = name + question.qtype.to_bytes(2, "big") + _CLASS
+        self.start = now
+        self.patience = patience
+        self._done = done
+
+    def packet(self, ident: int) -> bytes:
+        """Return the query."""
+        question = self.question
+        return encode_query(
+            ident,
+            self.asked,
+            dnssec_ok=question.dnssec_ok,
+            checking_disabled=question.checking_disabled,
+            edns=self.upstream.edns,
+        )
+
+    def send(self, patience: float) -> None:
+        """Send the datagram."""
+        upstream = self.upstream
+        upstream.datagrams.send(upstream.target, self.packet(random_id()), self.asked, patience, self._received)
+
+    def _received(self, outcome: Outcome) -> None:
+        if isinstance(outcome, UpstreamError):
+            self._end(outcome)
+            return
+        data, found = outcome
+        if found is not Fit.GOOD:
+            self.upstream.run(self.run())
+        elif self._without_edns(data):
+            self.send(self.start + self.patience - asyncio.get_running_loop().time())
+        else:
+            self._end(self.upstream.read(data))
+
+    async def run(self) -> None:
+        """Ask over a stream."""
+        try:
+            async with asyncio.timeout_at(self.start + self.patience):
+                data = await self._fetch()
+                if self._without_edns(data):
+                    data = await self._fetch()
+            self._end(self.upstream.read(data))
+        except UpstreamError as error:
+            self._end(error)
+        except TimeoutError:
+            endpoint = self.upstream.endpoint
+            self._end(UpstreamError(Failure.TIMEOUT, f"{endpoint} did not answer in {self.patience:.1f} s"))
+        except Exception as error:  # as in Upstream.read
+            _LOG.exception("a query to %s failed", self.upstream.endpoint)
+            self._end(UpstreamError(Failure.NETWORK, f"{self.upstream.endpoint}: {type(error).__name__}"))
+
+    async def _fetch(self) -> bytes:
+        upstream, ident = self.upstream, random_id()
+        data = await upstream.channel.ask(self.packet(ident))
+        found = fit(data, ident, self.asked)
+        if found is Fit.OTHER_CASE:
+            # Over a stream it was no forger who changed the case. Until it has been seen there, a reply over UDP
+            # with another case is not believed.
+            upstream.lower_case_until = self.start + _CASE_REST
+        elif found is Fit.STRAY:
+            raise UpstreamError(Failure.MALFORMED, f"{upstream.endpoint} answered another question")
+        elif found is Fit.TRUNCATED:
+            raise UpstreamError(Failure.MALFORMED, f"{upstream.endpoint} cut an answer short over a stream")
+        return data
+
+    def _without_edns(self, data: bytes) -> bool:
+        """Say whether to ask again as in 1987: the upstream knows no EDNS (RFC 6891 section 7)."""
+        if self.upstream.edns and data[3] & 0xF in (Rcode.FORMERR, Rcode.NOTIMP) and data[10:12] == b"\0\0":
+            self.upstream.edns = False
+            return True
+        return False
+
+    def _end(self, result: Result) -> None:
+        now = asyncio.get_running_loop().time()
+        if isinstance(result, UpstreamError):
+            self.upstream.failed(result, now, self.patience)
+        else:
+            self.upstream.answered(now - self.start)
+        self._done(result)
+
+
+class _Flight:
+    """A question on its way through the upstreams of a pool, one after another."""
+
+    __slots__ = ("_deadline", "_done", "_last", "_next", "_pool", "_question", "_refused", "_round", "_upstream")
+
+    def __init__(self, pool: "Pool", question: Question, deadline: float, done: Callable[[Result], None]) -> None:
+        self._pool = pool
+        self._question = question
+        self._deadline = deadline
+        self._done = done
+        self._next: list[Upstream] = []
+        self._round = 0
+        self._refused: list[Upstream] = []
+        self._upstream: Upstream | None = None
+        self._last = UpstreamError(Failure.NONE_LEFT, "no upstream answered")
+
+    def go(self, now: float) -> None:
+        """Ask the next one."""
+        while now < self._deadline:
+            if not self._next:
+                self._round += 1
+                if self._round > 2:  # a datagram may be lost; whoever said no is not asked again
+                    break
+                self._next = self._pool.order(now)
+            upstream = self._upstream = self._next.pop(0)
+            if not any(upstream is other for other in self._refused):
+                patience = min(upstream.patience(self._pool.timing), self._deadline - now)
+                upstream.begin(self._question, patience, self._arrived)
+                return
+        self._done(self._last)
+
+    def _arrived(self, result: Result) -> None:
+        if not isinstance(result, UpstreamError):
+            self._done(result)
+            return
+        self._last = result
+        if result.failure is not Failure.TIMEOUT and self._upstream is not None:
+            self._refused.append(self._upstream)
+        self.go(asyncio.get_running_loop().time())
+
+
+class _Race:
+    """A question on its way to all upstreams at once. The losers go on, so that it is known how they are."""
+
+    __slots__ = ("_done", "_left", "_over")
+
+    def __init__(self, left: int, done: Callable[[Result], None]) -> None:
+        self._left = left
+        self._over = False
+        self._done = done
+
+    def arrived(self, result: Result) -> None:
+        """Take the result of one."""
+        self._left -= 1
+        if not self._over and (not self._left or not isinstance(result, UpstreamError)):
+            self._over = True
+            self._done(result)
+
+
 class Pool:
     """Upstreams that stand in for each other."""
 
@@ -159,10 +331,30 @@ class Pool:
         endpoints: Sequence[Endpoint],
         strategy: Literal["fastest", "parallel", "ordered"] = "fastest",
         timing: Timing = Timing(),  # noqa: B008 -- immutable
+        trust: Callable[[], ssl.SSLContext] = ssl.create_default_context,
     ) -> None:
-        self.upstreams = [Upstream(endpoint) for endpoint in endpoints]
+        self.timing = timing
+        self._datagrams = Datagrams()
+        self.upstreams = [Upstream(endpoint, self._datagrams, trust) for endpoint in endpoints]
         self._strategy = strategy
-        self._timing = timing
+
+    def begin(self, question: Question, done: Callable[[Result], None]) -> None:
+        """Ask for the first usable answer, or the last upstream's error. `done` is called once, maybe at once.
+
+        Callbacks all the way: a task for every query costs more than the query.
+        """
+        if not self.upstreams:
+            done(UpstreamError(Failure.NONE_LEFT, "there is no upstream to ask"))
+            return
+        now = asyncio.get_running_loop().time()
+        if self._strategy == "parallel":
+            chosen = [upstream for upstream in self.upstreams if upstream.rests_until <= now] or self.upstreams
+            race = _Race(len(chosen), done)
+            for upstream in chosen:
+                patience = min(self.timing.total, 2 * upstream.patience(self.timing))
+                upstream.begin(question, patience, race.arrived)
+            return
+        _Flight(self, question, now + self.timing.total, done).go(now)
 
     async def ask(self, question: Question) -> Response:
         """Return the first usable answer.
@@ -170,54 +362,23 @@ class Pool:
         Raises:
             UpstreamError: there was none; the error is the last upstream's.
         """
-        if not self.upstreams:
-            raise UpstreamError(Failure.NONE_LEFT, "there is no upstream to ask")
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timing.total
-        if self._strategy == "parallel":
-            return await self._ask_all(question, self._order(loop.time()))
-        last = UpstreamError(Failure.NONE_LEFT, "no upstream answered")
-        refused: set[int] = set()
-        for _ in range(2):  # a datagram may be lost; whoever said no is not asked again
-            for upstream in self._order(loop.time()):
-                left = deadline - loop.time()
-                if left <= 0:
-                    raise last
-                if id(upstream) in refused:
-                    continue
-                try:
-                    return await upstream.ask(question, min(upstream.patience(self._timing), left))
-                except UpstreamError as error:
-                    last = error
-                    if error.failure is not Failure.TIMEOUT:
-                        refused.add(id(upstream))
-        raise last
+        answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
 
-    async def _ask_all(self, question: Question, upstreams: list[Upstream]) -> Response:
-        loop = asyncio.get_running_loop()
-        waiting = {
-            loop.create_task(upstream.ask(question, min(self._timing.total, 2 * upstream.patience(self._timing))))
-            for upstream in upstreams
-        }
-        last: BaseException | None = None
-        try:
-            while waiting:
-                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                failures = {task: task.exception() for task in done}
-                for task, failure in failures.items():
-                    if failure is None:
-                        return task.result()
-                    if not isinstance(failure, UpstreamError):
-                        raise failure
-                    last = failure
-        finally:
-            for task in waiting:
-                task.cancel()
-        assert last is not None
-        raise last
+        def done(result: Result) -> None:
+            if answer.done():
+                return  # nobody waits any more
+            if isinstance(result, UpstreamError):
+                answer.set_exception(result)
+            else:
+                answer.set_result(result)
 
-    def _order(self, now: float) -> list[Upstream]:
+        self.begin(question, done)
+        return await answer
+
+    def order(self, now: float) -> list[Upstream]:
         """Return all upstreams, those that rest last: when nobody else is left, even they are asked."""
+        if len(self.upstreams) == 1:
+            return self.upstreams.copy()
         awake = [upstream for upstream in self.upstreams if upstream.rests_until <= now]
         resting = [upstream for upstream in self.upstreams if upstream.rests_until > now]
         if self._strategy == "fastest" and len(awake) > 1:
@@ -226,3 +387,9 @@ class Pool:
                 awake.insert(0, awake.pop(random.randrange(1, len(awake))))
         resting.sort(key=lambda upstream: upstream.rests_until)
         return awake + resting
+
+    async def close(self) -> None:
+        """Give up what is on its way; nobody is called."""
+        self._datagrams.close()
+        for upstream in self.upstreams:
+            await upstream.close()

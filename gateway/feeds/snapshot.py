@@ -9,7 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from zlib import crc32
 
 from gateway.addresses import IPAddress, unmap
@@ -38,6 +38,19 @@ __all__ = ["Snapshot", "SnapshotError"]
 _ADVICE = "run `gateway refresh` to make a new one"
 
 
+class _Walk(NamedTuple):
+    """What is known of a name."""
+
+    name: str
+    found: int
+    urls: int
+    hits: list[tuple[str, int]]
+    """The name or parent, and the ref, of every entry that covers the name; exceptions too."""
+
+
+_NOTHING = _Walk("", 0, 0, [])
+
+
 class Snapshot:
     """Lists, found by name, address and URL (a `gateway.domainset.Lists`).
 
@@ -50,7 +63,9 @@ class Snapshot:
         self._views = [data, *sections.values()]
         self._map = source
         self._hasher = hasher(key)
+        self._last = _NOTHING
         self._hashes = self._cast(sections["hashes"], "Q")
+        self._size = len(self._hashes)
         self._refs = self._cast(sections["refs"], "I")
         self._filter = self._cast(sections["filter"], "H")
         self._filter_size = len(self._filter)
@@ -130,9 +145,32 @@ class Snapshot:
 
     def lookup_name(self, name: str) -> tuple[int, int]:
         """Return the lists that hold the name or a parent, and those that hold some URLs on that host."""
+        walk = self._walk(name)
+        if walk.hits:
+            self._last = walk
+        return walk.found, walk.urls
+
+    def match_name(self, name: str, mask: int) -> Match | None:
+        """Return the entry behind a hit in one of the lists of the mask: of the first such list, the longest name."""
+        walk = self._last  # who asks for the evidence has most often just asked whether there is any
+        if walk.name != name:
+            walk = self._walk(name)
+        mask &= walk.found
+        best: tuple[int, int, str] | None = None
+        for suffix, ref in walk.hits:
+            if ref & EXCEPTION:
+                continue
+            owner = self._owner(ref)
+            if mask >> owner & 1 and (best is None or owner < best[0]):
+                best = owner, ref & LINE, _pattern(suffix, ref)
+        return None if best is None else self._match(*best)
+
+    def _walk(self, name: str) -> _Walk:
+        """Find a name and its parents, the longest first."""
         labels = name.encode("utf-8", "surrogatepass").split(b".")  # as `octets`, without the call
         words, size, masks = self._filter, self._filter_size, FILTER_MASKS
         found = urls = excepted = checksum = 0
+        hits: list[tuple[str, int]] = []
         at = len(labels)
         if at > 1:  # nothing is listed below a single label (see NameEntry)
             at -= 1
@@ -145,40 +183,30 @@ class Snapshot:
             if words[checksum % size] & mask != mask:
                 continue
             wanted = EXACT if at == 0 else BELOW
+            suffix = ""
             for ref in self._find(b".".join(labels[at:])):
                 if ref & wanted:
+                    suffix = suffix or (name.split(".", at)[at] if at else name)
+                    hits.append((suffix, ref))
                     if ref & EXCEPTION:
                         excepted |= self._bit(ref)
                     else:
                         found |= self._bit(ref)
                 elif ref & HOST and at == 0:
                     urls |= self._bit(ref)
-        return found & ~excepted, urls & ~excepted
-
-    def match_name(self, name: str, mask: int) -> Match | None:
-        """Return the entry behind a hit in one of the lists of the mask: of the first such list, the longest name."""
-        mask &= self.lookup_name(name)[0]
-        best: tuple[int, int, str] | None = None
-        parts = name.split(".")
-        for at in range(len(parts)):
-            suffix = ".".join(parts[at:])
-            for ref in self._find(octets(suffix)):
-                if not ref & (BELOW if at else EXACT) or ref & EXCEPTION or not mask & self._bit(ref):
-                    continue
-                candidate = (self._owner(ref), ref & LINE, _pattern(suffix, ref))
-                if best is None or candidate[0] < best[0]:
-                    best = candidate
-        return None if best is None else self._match(*best)
+        if len(hits) > 1:
+            hits.sort(key=_longest_first)
+        return _Walk(name, found & ~excepted, urls & ~excepted, hits)
 
     def _find(self, key: bytes) -> list[int]:
         """Return the refs of a key."""
         hashed = self._hasher.copy()
         hashed.update(key)
         wanted = int.from_bytes(hashed.digest(), "little")
-        hashes = self._hashes
+        hashes, size = self._hashes, self._size
         at = bisect_left(hashes, wanted)
-        found = []
-        while at < len(hashes) and hashes[at] == wanted:
+        found: list[int] = []
+        while at < size and hashes[at] == wanted:
             found.append(self._refs[at])
             at += 1
         return found
@@ -323,6 +351,10 @@ class Snapshot:
             if first <= address <= last:
                 return first, last
         return self._start(version, at), self._start(version, at + 1) - 1
+
+
+def _longest_first(hit: tuple[str, int]) -> int:
+    return -len(hit[0])
 
 
 def _pattern(name: str, ref: int) -> str:

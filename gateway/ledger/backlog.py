@@ -11,6 +11,9 @@ from gateway.ledger.losses import Loss, Losses
 
 LIMIT = 8192
 """Lines waiting to be written. One is 1 to 20 KB in memory, so this bounds what a stalled disk can cost."""
+type Line = Event | bytes
+"""A line to write: an event, or its encoding."""
+
 _LINGER = 0.05  # seconds between a line and its writing: one write for many lines
 
 
@@ -23,7 +26,7 @@ class Backlog:
         self._limit = limit
         self._soon = max(1, limit // 4)
         self._lock = threading.Lock()
-        self._queue: deque[Event] = deque()
+        self._queue: deque[Line] = deque()
         self._losses = Losses()
         self._closed = False
         self._idle = False
@@ -41,7 +44,7 @@ class Backlog:
         """Whether a line would find no room, so that it need not even be built."""
         return len(self._queue) >= self._limit
 
-    def put(self, line: Event) -> bool:
+    def put(self, line: Line) -> bool:
         """Queue a line; false when there is no room for it, or nobody to write it any more."""
         with self._lock:
             queued = len(self._queue)
@@ -62,10 +65,11 @@ class Backlog:
         if self._idle:
             self._wake.set()
 
-    def take(self, at_most: int) -> list[Event]:
+    def take(self, at_most: int) -> list[Line]:
         """Return the oldest lines, and forget them."""
         with self._lock:
-            return [self._queue.popleft() for _ in range(min(at_most, len(self._queue)))]
+            take = self._queue.popleft
+            return [take() for _ in range(min(at_most, len(self._queue)))]
 
     def take_losses(self) -> list[Loss]:
         """Return the counts, and start anew."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 from gateway.decision import Decision, Verdict
 from gateway.ledger.backlog import LIMIT, Backlog
@@ -20,13 +21,15 @@ from gateway.ledger.event import Event, Outcome, event
 from gateway.ledger.file import LedgerFile
 from gateway.ledger.losses import Loss, Span
 from gateway.ledger.notice import CHANGE, change_event, gap_event, rolled_up
+from gateway.ledger.pattern import Patterns
 from gateway.ledger.rollup import Repeats, Rollup
 from gateway.ledger.writer import Writer
-from gateway.request import DnsAnswer, DnsQuery, Request
+from gateway.request import Client, DnsAnswer, DnsQuery, Request
 
 _LOG = logging.getLogger(__name__)
 
 _ALPHABET = "0123456789abcdefghijkmnpqrstuvwx"  # 32, so that a random octet picks evenly
+_CLIENTS_KEPT = 8192
 _AT_ONCE = 64  # windows closed while `record` has to wait: some 20 us
 
 
@@ -44,8 +47,7 @@ class LedgerStatus:
     """Why writing fails at present; empty when it does not."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Written:
+class _Written(NamedTuple):
     """A DNS block whose repeats are being counted."""
 
     id: str
@@ -90,6 +92,8 @@ class Ledger:
         self._numbers = count(1)
         self._lock = threading.Lock()  # of the roll-up
         self._rollup: Rollup[_Written] = Rollup()
+        self._patterns = Patterns(role)
+        self._clients: dict[int, tuple[Client, Hashable]] = {}
         self._backlog = Backlog(backlog)
         file = LedgerFile(directory, role, worker, rotate=rotate, keep=keep)
         self._writer = Writer(file, self._backlog, clock=clock, prepare=self._close_windows, describe=self._describe)
@@ -151,9 +155,11 @@ class Ledger:
     def _record(self, request: Request, decision: Decision, outcome: Outcome | None) -> str:
         notable = decision.verdict is Verdict.DENY or bool(decision.reported)
         key: Hashable = None
+        client: Hashable = None
         if isinstance(request, DnsQuery | DnsAnswer):
             if notable:
-                key = _kind(request, decision, self.generation)
+                client = self._known(request.client)
+                key = _kind(client, request, decision, self.generation)
             elif not self._allowed_dns:
                 return self._next_id()
         elif not notable and outcome is None:
@@ -167,15 +173,30 @@ class Ledger:
         if self._backlog.full:
             self._backlog.fold(_loss(request, decision, Span.one(now)))
             return id
-        made = event(request, decision, id=id, now=now, role=self.role, outcome=outcome, generation=self.generation)
+        generation = self.generation
+        made: Event | bytes
+        if key is not None and isinstance(request, DnsQuery) and outcome is None:
+            made = self._patterns.line(client, request, decision, id=id, now=now, generation=generation)
+        else:
+            made = event(request, decision, id=id, now=now, role=self.role, outcome=outcome, generation=generation)
         if not self._backlog.put(made):
             self._backlog.fold(_loss(request, decision, Span.one(now)))
         elif key is not None:
             with self._lock:
-                closed = self._rollup.begin(key, _Written(id, request, decision, self.generation), now)
+                closed = self._rollup.begin(key, _Written(id, request, decision, generation), now)
             for repeats in closed:
                 self._put_repeats(repeats, now)
         return id
+
+    def _known(self, client: Client) -> Hashable:
+        """Return what is recorded of a client, for keys: hashing an address object costs more than all the rest."""
+        known = self._clients.get(id(client))
+        if known is None or known[0] is not client:  # an id is used again once its object is gone
+            if len(self._clients) >= _CLIENTS_KEPT:
+                self._clients.clear()
+            known = client, (str(client.address), client.user, client.certificate)
+            self._clients[id(client)] = known
+        return known[1]
 
     def _count_unreadable(self, decision: Decision, error: Exception) -> str:
         id = self._next_id()
@@ -214,15 +235,10 @@ class Ledger:
         return gap_event(loss, id=self._next_id(), now=self._clock(), role=self.role)
 
 
-def _kind(request: DnsQuery | DnsAnswer, decision: Decision, generation: int) -> Hashable:
+def _kind(client: Hashable, request: DnsQuery | DnsAnswer, decision: Decision, generation: int) -> Hashable:
     """Return what two DNS blocks must have in common to be told by one line."""
-    client = request.client
-    address = client.address
     key: tuple[Hashable, ...] = (
-        int(address),  # hashing an address object costs more than all the rest
-        address.version,
-        client.user,
-        client.certificate,
+        client,
         request.name,
         request.qtype,
         decision.reason,

@@ -7,9 +7,9 @@ it is written, and not a byte is written twice.
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from gateway.ledger.backlog import Backlog
+from gateway.ledger.backlog import Backlog, Line
 from gateway.ledger.event import Event, encode
 from gateway.ledger.file import LedgerFile
 from gateway.ledger.losses import Loss
@@ -130,9 +130,14 @@ class Writer:
             self._rounds.notify_all()
         return more
 
-    def _encode(self, batch: list[Event]) -> None:
-        lines = []
-        for number, line in enumerate(batch, 1):
+    def _encode(self, batch: Sequence[Line]) -> None:
+        lines: list[bytes] = []
+        number = 0
+        for line in batch:
+            if isinstance(line, bytes):
+                lines.append(line)
+                continue
+            number += 1
             try:
                 lines.append(encode(line))
             except (TypeError, ValueError):  # a value of a type that no field has; its text is better than nothing

@@ -1,13 +1,14 @@
-"""What a DNS query costs: CPU of the resolver process, the gateway's against Unbound's, in one run.
+"""What a DNS query costs: CPU of the resolver process, the gateway's against that of other servers, in one run.
 
-Run `python tests/bench/dns.py`. The resolver under test is pinned to one core; load (dnsperf) and the upstream share
-the other. Both have the same list (Unbound as a response policy zone), and forward to the same upstream. CPU time is
-read from the scheduler (/proc/PID/task/*/schedstat), which is far steadier than wall time; still, only ratios within
-one run mean anything. Needs dnsperf and unbound (`apt-get install dnsperf unbound`), and two cores.
+Run `python tests/bench/dns.py`. The servers under test are pinned to one core and asked one after another; load
+(dnsperf) and the upstream share the other. All have the same list and forward to the same upstream. CPU time is read
+from the scheduler (/proc/PID/task/*/schedstat), which is far steadier than wall time; still, only ratios within one
+run mean anything, and nothing is asserted. Needs two cores and dnsperf; a peer that is not installed is skipped.
 """
 
 import argparse
 import contextlib
+import getpass
 import os
 import random
 import re
@@ -17,8 +18,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,15 +48,34 @@ class Mix:
     cacheable: int
     unique: int
     edns: bool = True
+    known: int = 0
+    """Listed names that are asked for; 0: all of them."""
 
 
 MIXES = (
     Mix("hits", 0, 100, 0),
-    Mix("cached", 30, 70, 0),
+    Mix("cached", 30, 70, 0, known=5_000),
     Mix("mix", 30, 60, 10),
     Mix("blocked", 100, 0, 0),
     Mix("misses", 0, 0, 100),
 )
+SWAP_RATE = 20_000
+SWAP_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What some queries cost."""
+
+    cpu: float
+    """Microseconds of CPU a query."""
+    rate: float
+    """Queries a second."""
+    p50: float
+    """Milliseconds."""
+    p99: float
+    longest: float
+    lost: int
 
 
 def main() -> int:
@@ -63,56 +85,98 @@ def main() -> int:
     parser.add_argument("--queries", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--mix", choices=[mix.name for mix in MIXES], action="append", help="only these")
+    parser.add_argument("--peer", choices=list(PEERS), action="append", help="only these")
+    parser.add_argument("--no-swap", action="store_true", help="no swap of lists under load")
     options = parser.parse_args()
-    for tool in ("dnsperf", "unbound"):
+    for tool, package in {"dnsperf": "dnsperf", "unbound": "unbound"}.items():
         if shutil.which(tool) is None:
-            print(f"{tool} is not installed: apt-get install {tool}")
+            print(f"{tool} is not installed: apt-get install {package}")
             return 2
     os.sched_setaffinity(0, {LOAD_CORE})
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        mixes = [mix for mix in MIXES if not options.mix or mix.name in options.mix]
-        _compare(Path(folder), mixes, options.listed, options.queries, options.rounds)
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        folder.chmod(0o755)
+        source = stack.enter_context(upstream(folder))
+        ours = stack.enter_context(gateway(folder, source, options.listed))
+        targets = [ours]
+        for peer, (package, start) in PEERS.items():
+            if options.peer and peer not in options.peer:
+                continue
+            if shutil.which(peer) is None:
+                print(f"{peer} is skipped: apt-get install {package}")
+                continue
+            targets.append(stack.enter_context(start(folder, source, options.listed)))
+        _heading()
+        for mix in MIXES:
+            if not options.mix or mix.name in options.mix:
+                _compare(folder, targets, mix, options.listed, options.queries, options.rounds)
+        if not options.no_swap:
+            _swap(folder, ours, options.listed)
     return 0
 
 
-def _compare(folder: Path, mixes: list[Mix], listed: int, queries: int, rounds: int) -> None:
-    with (
-        upstream(folder) as source,
-        gateway(folder, source, listed) as ours,
-        unbound(folder, source, listed) as theirs,
-    ):
+def _heading() -> None:
+    latency = f"{'p50 ms':>8} {'p99 ms':>8}"
+    print(f"{'':8} {'server':9} {'CPU us/query':>13} {'queries/s':>10} {latency} {'lost':>6} {'MB':>6}")
+
+
+def _line(mix: str, name: str, cost: Cost, memory: float) -> None:
+    print(
+        f"{mix:8} {name:9} {cost.cpu:13.1f} {cost.rate:10.0f} {cost.p50:8.2f} {cost.p99:8.2f} {cost.lost:6}"
+        f" {memory:6.0f}",
+        flush=True,
+    )
+
+
+def _compare(folder: Path, targets: list[Target], mix: Mix, listed: int, queries: int, rounds: int) -> None:
+    count = min(queries, 30_000) if mix.unique > 50 else queries
+    costs: dict[str, list[float]] = {target.name: [] for target in targets}
+    for target in targets:  # fills the caches, and is not counted
+        load(folder, target, mix, listed, count, seed=0)
+    for number in range(1, rounds + 1):
+        for target in targets:
+            cost = load(folder, target, mix, listed, count, seed=number)
+            costs[target.name].append(cost.cpu)
+            _line(mix.name, target.name, cost, resident(target.pid))
+    mine, *others = ((name, statistics.median(values)) for name, values in costs.items())
+    for name, other in others:
+        print(f"{mix.name:8} gateway / {name}: {mine[1] / other:.2f}   ({mine[1]:.1f} against {other:.1f} us)")
+
+
+def _swap(folder: Path, ours: Target, listed: int) -> None:
+    """Put a new list in force under a steady load."""
+    names = folder / "listed.txt"
+    config = folder / "gateway.yaml"
+
+    def refresh() -> None:
+        time.sleep(SWAP_SECONDS / 4)
+        with names.open("a") as out:
+            out.write("swapped.listed-names.com\n")
+        command = str(Path(sys.executable).parent / "gateway")
+        subprocess.run([command, "refresh", "--config", str(config)], check=True, capture_output=True)
+
+    mix = Mix("swap", 30, 70, 0, known=5_000)
+    count = SWAP_RATE * SWAP_SECONDS
+    for name, work in (("steady", None), ("swap", refresh)):
+        thread = threading.Thread(target=work or (lambda: None))
+        thread.start()
+        cost = load(folder, ours, mix, listed, count, seed=0, rate=SWAP_RATE)
+        thread.join()
         print(
-            f"{'':10} {'server':10} {'CPU us/query':>13} {'queries/s':>10} {'latency ms':>11} {'lost':>6} {'MB':>6}"
+            f"{name:8} {ours.name:9} {cost.rate:.0f} queries/s, lost {cost.lost}, p99 {cost.p99:.2f} ms,"
+            f" longest wait {cost.longest:.1f} ms (the refresh runs on the load's core)",
+            flush=True,
         )
-        for mix in mixes:
-            count = queries if not mix.unique else min(queries, 30_000 if mix.unique > 50 else queries)
-            costs: dict[str, list[float]] = {ours.name: [], theirs.name: []}
-            for target in (ours, theirs):  # fills the caches, and is not counted
-                load(folder, target, mix, listed, count, seed=0)
-            for number in range(1, rounds + 1):
-                for target in (ours, theirs):
-                    cost, rate, latency, lost = load(folder, target, mix, listed, count, seed=number)
-                    costs[target.name].append(cost)
-                    memory = resident(target.pid)
-                    print(
-                        f"{mix.name:10} {target.name:10} {cost:13.1f} {rate:10.0f} {latency:11.2f} {lost:6}"
-                        f" {memory:6.0f}"
-                    )
-            mine, other = (statistics.median(values) for values in costs.values())
-            print(f"{mix.name:10} {'ratio':10} {mine / other:13.2f}   ({mine:.1f} against {other:.1f} us)")
 
 
-def load(
-    folder: Path, target: Target, mix: Mix, listed: int, count: int, *, seed: int
-) -> tuple[float, float, float, int]:
-    """Send queries. Returns CPU microseconds a query, queries a second, mean latency in ms and how many were lost."""
+def load(folder: Path, target: Target, mix: Mix, listed: int, count: int, *, seed: int, rate: int = 0) -> Cost:
+    """Send queries; at a rate, or as fast as the server answers."""
     chance = random.Random(seed)
     lines = []
     for number in range(count):
         dice = chance.randrange(100)
         if dice < mix.listed:
-            lines.append(f"n{chance.randrange(listed)}.listed-names.com A\n")
+            lines.append(f"n{chance.randrange(mix.known or listed)}.listed-names.com A\n")
         elif dice < mix.listed + mix.cacheable:
             kind = "A" if chance.randrange(2) else "AAAA"
             lines.append(f"c{chance.randrange(CACHEABLE)}.bench-names.com {kind}\n")
@@ -120,27 +184,26 @@ def load(
             lines.append(f"u{number}-{time.monotonic_ns()}.bench-names.com A\n")
     path = folder / "queries"
     path.write_text("".join(lines))
+    command = f"dnsperf -s 127.0.0.1 -p {target.port} -d {path} -c 20 -q 200 -n 1 -v"
+    options = [*(["-e"] if mix.edns else []), *(["-Q", str(rate)] if rate else [])]
+    said = folder / "dnsperf.out"
     before = cpu(target.pid)
-    command = [
-        "dnsperf",
-        "-s",
-        "127.0.0.1",
-        "-p",
-        str(target.port),
-        "-d",
-        str(path),
-        "-c",
-        "20",
-        "-q",
-        "200",
-        "-n",
-        "1",
-    ]
-    done = subprocess.run([*command, *(["-e"] if mix.edns else [])], capture_output=True, text=True, check=True)
+    with said.open("wb") as out:  # one line a query: through a pipe it would have to be read at once
+        subprocess.run([*command.split(), *options], stdout=out, check=True)
     spent = cpu(target.pid) - before
-    figures = dict(re.findall(r"^\s*(Queries [^:]+|Average Latency \(s\)):\s+([\d.]+)", done.stdout, re.MULTILINE))
-    rate, latency = float(figures["Queries per second"]), float(figures["Average Latency (s)"])
-    return spent / 1000 / count, rate, latency * 1000, int(float(figures.get("Queries lost", "0")))
+    text = said.read_text()
+    times = sorted(float(found) * 1000 for found in re.findall(r"^> \S+ \S+ \S+ ([\d.]+)$", text, re.MULTILINE)) or [
+        0
+    ]
+    figures = dict(re.findall(r"^\s*(Queries [^:]+):\s+([\d.]+)", text, re.MULTILINE))
+    return Cost(
+        cpu=spent / 1000 / count,
+        rate=float(figures["Queries per second"]),
+        p50=times[len(times) // 2],
+        p99=times[len(times) * 99 // 100],
+        longest=times[-1],
+        lost=int(float(figures.get("Queries lost", "0"))),
+    )
 
 
 def cpu(pid: int) -> int:
@@ -267,6 +330,7 @@ dns:
   listen: ["udp://127.0.0.1:{port}", "tcp://127.0.0.1:{port}"]
   workers: 1
   upstreams: ["udp://127.0.0.1:{source}"]
+  rate_limit: {{queries_per_second: 1000000, burst: 1000000}}
 lists:
   listed: {{path: {names}, format: domains, categories: [malware]}}
 policy:
@@ -281,6 +345,58 @@ policy:
     with running(RESOLVER_CORE, port, command, "dns", "--config", str(config), folder=folder) as process:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         yield Target("gateway", port, int(children[0]))
+
+
+@contextlib.contextmanager
+def dnsmasq(folder: Path, source: int, listed: int) -> Iterator[Target]:
+    """Run dnsmasq with the list as domains that nobody is asked for."""
+    port = free_port()
+    config = folder / "dnsmasq.conf"
+    with config.open("w") as out:
+        out.write(f"""port={port}
+listen-address=127.0.0.1
+bind-interfaces
+user={getpass.getuser()}
+pid-file
+no-resolv
+no-hosts
+server=127.0.0.1#{source}
+cache-size=100000
+dns-forward-max=4096
+""")
+        for number in range(listed):
+            out.write(f"local=/n{number}.listed-names.com/\n")
+    with running(RESOLVER_CORE, port, "dnsmasq", "-k", "-C", str(config), folder=folder) as process:
+        yield Target("dnsmasq", port, process.pid)
+
+
+@contextlib.contextmanager
+def dnsdist(folder: Path, source: int, listed: int) -> Iterator[Target]:
+    """Run dnsdist with a packet cache and the list as a suffix match."""
+    port = free_port()
+    config = folder / "dnsdist.conf"
+    config.write_text(f"""setSecurityPollSuffix("")
+setLocal("127.0.0.1:{port}")
+newServer{{address="127.0.0.1:{source}", checkName="c0.bench-names.com."}}
+getPool(""):setCache(newPacketCache(200000))
+listed = newSuffixMatchNode()
+for number = 0, {listed - 1} do
+  listed:add("n" .. number .. ".listed-names.com")
+end
+addAction(SuffixMatchNodeRule(listed), RCodeAction(DNSRCode.NXDOMAIN))
+""")
+    command = ("dnsdist", "--supervised", "-C", str(config))
+    with running(RESOLVER_CORE, port, *command, folder=folder) as process:
+        yield Target("dnsdist", port, process.pid)
+
+
+type _Start = Callable[[Path, int, int], AbstractContextManager[Target]]
+PEERS: dict[str, tuple[str, _Start]] = {
+    "unbound": ("unbound", unbound),
+    "dnsmasq": ("dnsmasq-base", dnsmasq),
+    "dnsdist": ("dnsdist", dnsdist),
+}
+"""Other servers: what they are called, the package to install, how to run them."""
 
 
 if __name__ == "__main__":

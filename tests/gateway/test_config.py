@@ -36,6 +36,20 @@ def rules(*lines: str) -> str:
     )
 
 
+def test_encrypted_listeners_need_a_certificate(tmp_path: Path) -> None:
+    """DoT and DoH without a certificate are a problem each, at its line; its files are beside the policy."""
+    listen = (
+        'version: 1\ndns:\n  listen:\n    - "udp://[::1]:53"\n    - "tls://[::1]:853"\n    - "https://[::1]:443/q"\n'
+    )
+    assert problems_of(tmp_path, listen) == [
+        "policy.yaml:5: dns.listen[1]: tls://[::1]:853 needs dns.certificate: {cert: file, key: file}",
+        "policy.yaml:6: dns.listen[2]: https://[::1]:443/q needs dns.certificate: {cert: file, key: file}",
+    ]
+    certificate = "  certificate: {cert: dns.pem, key: /etc/dns.key}\n"
+    assert load(write(tmp_path, listen + certificate)).dns_certificate == (tmp_path / "dns.pem", Path("/etc/dns.key"))
+    assert load(write(tmp_path, "version: 1\ndns:\n" + certificate)).dns_certificate is None
+
+
 def test_a_rule_is_read_whole(tmp_path: Path) -> None:
     """Every condition of a rule in the file is in the rule that the policy gets."""
     whole = """{name: r, action: allow, via: [proxy], clients: [web], tools: [curl], tls: inspect, technique: [T1105],

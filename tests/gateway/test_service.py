@@ -29,6 +29,12 @@ def test_listeners_are_those_of_the_roles(tmp_path: Path) -> None:
     assert [str(listener) for listener in listeners(config, ("proxy",))] == ["tcp [::1]:3128"]
 
 
+def test_encrypted_listeners_are_tcp(tmp_path: Path) -> None:
+    """The ports of DoT and DoH are looked at as well, whatever the path."""
+    listen = 'dns: {listen: ["tls://127.0.0.1:853", "https://[::1]:443/dns-query"], certificate: {cert: a, key: b}}\n'
+    assert list(map(str, listeners(a_config(tmp_path, listen), ("dns",)))) == ["tcp 127.0.0.1:853", "tcp [::1]:443"]
+
+
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
 def test_a_port_that_others_share_counts_as_in_use(kind: socket.SocketKind) -> None:
     """A socket with SO_REUSEPORT would let a second gateway join; the check does not."""

@@ -1,4 +1,4 @@
-"""A scriptable upstream name server on loopback, UDP and TCP on the same port.
+"""A scriptable upstream name server on loopback, UDP and TCP on the same port, or TLS or HTTPS.
 
 A test gives `handle(query, protocol)`, which returns what is sent back: a dnslib message, raw bytes (to be malformed
 on purpose), None (silence), or a list of those (several datagrams). It may be a coroutine, to answer when the test
@@ -8,14 +8,19 @@ says so.
 import asyncio
 import inspect
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from dnslib import AAAA, CNAME, QTYPE, RCODE, RR, SOA, A, DNSRecord
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import DataReceived, RequestReceived, StreamEnded
 
-from gateway.dns.settings import Endpoint, parse_endpoint
+from gateway.dns.settings import Endpoint, parse_endpoint, parse_upstream
 
 type Message = Any  # a dnslib DNSRecord: dnslib has no types
 type Reply = Message | bytes | list[Any] | None
@@ -35,6 +40,18 @@ class Upstream:
     """The source port of each query."""
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the first query comes in."""
+    connections: int = 0
+    """Accepted, over TCP, TLS or HTTPS."""
+    closing: bool = True
+    """Whether a connection is closed when the handler has nothing to say."""
+    goodbye: bool = False
+    """Over HTTPS: say GOAWAY instead of the next answer."""
+    reset: bool = False
+    """Over HTTPS: reset the stream instead of the next answer."""
+    head: dict[str, str] = field(default_factory=dict)
+    """Over HTTPS: what is different in the head of a response."""
+    requests: list[dict[str, str]] = field(default_factory=list)
+    """Over HTTPS: the heads of all requests."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
@@ -71,15 +88,81 @@ class Upstream:
         task.add_done_callback(self._tasks.discard)
 
     async def serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one query and close the connection."""
+        """Answer queries, each as soon as its answer is known."""
         self._writers.add(writer)
-        try:
-            data = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
-            for reply in await self.replies(data, "tcp", writer.get_extra_info("peername")[1]):
+        self.connections += 1
+        protocol = "tcp" if writer.get_extra_info("ssl_object") is None else "tls"
+
+        async def answer(data: bytes) -> None:
+            replies = await self.replies(data, protocol, writer.get_extra_info("peername")[1])
+            for reply in replies:
                 writer.write(len(reply).to_bytes(2, "big") + reply)
-            await writer.drain()
+            if not replies and self.closing:
+                writer.close()
+
+        try:
+            while True:
+                data = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
+                task = asyncio.get_running_loop().create_task(answer(data))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
         except (OSError, asyncio.IncompleteReadError):
             pass  # the client went away, as some tests make it do
+        finally:
+            writer.close()
+            self._writers.discard(writer)
+
+    async def serve_https(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer queries over HTTP/2."""
+        self._writers.add(writer)
+        self.connections += 1
+        h2 = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
+        h2.initiate_connection()
+        bodies: dict[int, bytearray] = {}
+        heard = asyncio.Event()
+
+        async def answer(stream: int, data: bytes) -> None:
+            replies = await self.replies(data, "https", writer.get_extra_info("peername")[1])
+            if self.goodbye:
+                self.goodbye = False
+                h2.close_connection()
+            elif self.reset:
+                self.reset = False
+                h2.reset_stream(stream)
+            elif replies:
+                head = {":status": "200", "content-type": "application/dns-message", **self.head}
+                h2.send_headers(stream, list(head.items()))
+                body = b"".join(replies)
+                while len(body) > (room := min(h2.local_flow_control_window(stream), h2.max_outbound_frame_size)):
+                    h2.send_data(stream, body[:room])
+                    body = body[room:]
+                    writer.write(h2.data_to_send())
+                    heard.clear()
+                    await heard.wait()
+                h2.send_data(stream, body, end_stream=True)
+            writer.write(h2.data_to_send())
+
+        try:
+            writer.write(h2.data_to_send())
+            while data := await reader.read(65536):
+                for event in h2.receive_data(data):
+                    if isinstance(event, RequestReceived):
+                        assert event.stream_id is not None
+                        bodies[event.stream_id] = bytearray()
+                        self.requests.append({str(name): str(value) for name, value in event.headers or ()})
+                    elif isinstance(event, DataReceived):
+                        bodies[event.stream_id or 0] += event.data or b""
+                    elif isinstance(event, StreamEnded):
+                        assert event.stream_id is not None
+                        task = asyncio.get_running_loop().create_task(
+                            answer(event.stream_id, bytes(bodies[event.stream_id]))
+                        )
+                        self._tasks.add(task)
+                        task.add_done_callback(self._tasks.discard)
+                writer.write(h2.data_to_send())
+                heard.set()
+        except OSError:
+            pass  # as above
         finally:
             writer.close()
             self._writers.discard(writer)
@@ -112,6 +195,25 @@ async def upstream(handle: Handle) -> AsyncIterator[Upstream]:
         server.close()
         await server_side.end()
         udp.close()
+
+
+@asynccontextmanager
+async def encrypted(handle: Handle, certificate: Path, scheme: str = "tls") -> AsyncIterator[Upstream]:
+    """Run an upstream over `tls` or `https`, with a certificate and its key in one file."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    context.set_alpn_protocols(["h2"] if scheme == "https" else ["dot"])
+    server_side = Upstream(handle)
+    serve = server_side.serve_https if scheme == "https" else server_side.serve_tcp
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    path = "/dns-query" if scheme == "https" else ""
+    server_side.endpoint = parse_upstream(f"{scheme}://127.0.0.1:{port}{path}#dns.test")
+    try:
+        yield server_side
+    finally:
+        server.close()
+        await server_side.end()
 
 
 def _sockets() -> tuple[socket.socket, socket.socket]:

@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from gateway.addresses import parse_address
 from tests.peers.http_origin import Origin
 
 
@@ -51,6 +52,11 @@ async def start_tls(
         raise ConnectionResetError("lost at the end of the handshake")
 
 
+def _general_name(text: str) -> x509.GeneralName:
+    address = parse_address(text)
+    return x509.DNSName(text) if address is None else x509.IPAddress(address)
+
+
 def make_certificate(path: Path, *names: str) -> Path:
     """Write a self-signed certificate for some names, with its key, and return the file."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -64,7 +70,7 @@ def make_certificate(path: Path, *names: str) -> Path:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=30))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(each) for each in names]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_general_name(each) for each in names]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )

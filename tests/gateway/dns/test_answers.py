@@ -4,9 +4,11 @@ from ipaddress import ip_address
 
 import pytest
 from dnslib import QTYPE, RCODE
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.decision import Decision, Match, Reason, Verdict
-from gateway.dns.answers import Block, BlockAnswer, flawed, servfail
+from gateway.dns.answers import Block, BlockAnswer, flawed, over_limit, servfail
 from gateway.dns.wire import WireError, read_query
 from tests.gateway.dns.support import addresses, ask, ede, parse
 
@@ -119,3 +121,38 @@ def test_servfail_is_always_possible() -> None:
     for edns in (True, False):
         message = parse(servfail(read_query(ask("a.example", edns=edns))))
         assert (message.header.rcode, len(message.ar)) == (RCODE.SERVFAIL, int(edns))
+
+
+@pytest.mark.parametrize("edns", [True, False])
+@pytest.mark.parametrize("patch", ["opcode", "trailing octet"])
+def test_refusals_repeat_edns(edns: bool, patch: str) -> None:
+    """FORMERR and NOTIMP carry OPT exactly when the query did (RFC 6891 section 7)."""
+    packet = bytearray(ask("a.example", edns=edns, do=True))
+    if patch == "opcode":
+        packet[2] |= 0x28
+    else:
+        packet += b"x"
+    with pytest.raises(WireError) as caught:
+        read_query(bytes(packet))
+    message = parse(flawed(bytes(packet), caught.value))
+    assert (message.header.rcode, len(message.ar)) == (4 if patch == "opcode" else 1, int(edns))
+    assert not edns or message.ar[0].edns_do
+
+
+@given(st.binary(max_size=80))
+def test_any_flaw_can_be_answered(data: bytes) -> None:
+    """Whatever octets come, the reply to their flaw, or to their number, is written without an error."""
+    try:
+        read_query(data)
+    except WireError as error:
+        flawed(data, error)
+    over_limit(data)
+
+
+def test_over_the_limit() -> None:
+    """A client over its limit is sent to TCP; a response is not answered at all."""
+    packet = ask("a.example", ident=99)
+    message = parse(over_limit(packet))
+    assert (message.header.id, message.header.tc, str(message.q.qname), len(message.ar)) == (99, 1, "a.example.", 1)
+    assert over_limit(packet[:2] + b"\x81" + packet[3:]) is None
+    assert over_limit(packet[:20]) is None

@@ -1,11 +1,28 @@
 """Tests for gateway.dns.exchange. How it deals with liars is in test_upstream.py."""
 
+import asyncio
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dns.exchange import Fit, fit, random_case, random_id
+from gateway.dns import exchange
+from gateway.dns.exchange import (
+    Datagrams,
+    Failure,
+    Fit,
+    Outcome,
+    UpstreamError,
+    fit,
+    random_case,
+    random_id,
+    target_of,
+)
 from gateway.dns.message import encode_name
+from gateway.dns.settings import Endpoint
+from tests.peers.dns_upstream import upstream
 
 QUESTION = encode_name("www.example.com") + b"\0\1\0\1"
 GOOD = b"\0\7\x81\x80\0\1\0\0\0\0\0\0" + QUESTION
@@ -48,3 +65,70 @@ def test_randomness() -> None:
     spellings = {random_case(name) for _ in range(50)}
     assert len(spellings) > 45
     assert {spelling.lower() for spelling in spellings} == {name}
+
+
+_FORK = """
+import os, sys
+from gateway.dns.exchange import random_id
+random_id()
+child = os.fork()
+ids = [random_id() for _ in range(16)]
+if child:
+    os.waitpid(child, 0)
+print(*ids)
+"""
+
+
+def test_a_forked_process_has_randomness_of_its_own() -> None:
+    """A worker that is forked off does not go on with the octets that its parent has fetched."""
+    done = subprocess.run([sys.executable, "-c", _FORK], capture_output=True, text=True, check=True, timeout=30)
+    first, second = done.stdout.splitlines()
+    assert len(first.split()) == len(second.split()) == 16
+    assert first != second
+
+
+async def outcome(datagrams: Datagrams, endpoint: Endpoint, patience: float = 5.0) -> Outcome:
+    """Send a query and wait for what comes of it."""
+    found: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    datagrams.send(target_of(endpoint), b"\0\7\1\0\0\1\0\0\0\0\0\0" + QUESTION, QUESTION, patience, found.set_result)
+    return await found
+
+
+async def test_datagrams_hold_nothing_once_answered() -> None:
+    """After an answer and after a time-out, no socket is left."""
+    datagrams = Datagrams()
+    async with upstream(lambda query, _: query.reply()) as up:
+        found = await outcome(datagrams, up.endpoint)
+        assert isinstance(found, tuple)
+        assert found[1] is Fit.GOOD
+        assert not len(datagrams)
+    async with upstream(lambda *_: None) as up:
+        late = await outcome(datagrams, up.endpoint, 0.01)
+        assert isinstance(late, UpstreamError)
+        assert late.failure is Failure.TIMEOUT
+        assert not len(datagrams)
+
+
+async def test_datagrams_rest_and_wake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a time without queries nothing is watched any more, and the next query is answered all the same."""
+    monkeypatch.setattr(exchange, "_TICK", 0.0001)
+    datagrams = Datagrams()
+    async with upstream(lambda query, _: query.reply()) as up:
+        for _ in range(2):
+            assert isinstance(await outcome(datagrams, up.endpoint), tuple)
+            async with asyncio.timeout(10):
+                while datagrams.watching:  # noqa: ASYNC110 -- that nothing happens has no event
+                    await asyncio.sleep(0)
+
+
+async def test_datagrams_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One query more than may be on its way fails at once."""
+    monkeypatch.setattr(exchange, "MAX_SOCKETS", 1)
+    datagrams = Datagrams()
+    async with upstream(lambda *_: None) as up:
+        datagrams.send(target_of(up.endpoint), bytes(12), QUESTION, 5.0, lambda _: None)
+        late = await outcome(datagrams, up.endpoint)
+        assert isinstance(late, UpstreamError)
+        assert late.failure is Failure.NONE_LEFT
+        datagrams.close()
+        assert not len(datagrams)

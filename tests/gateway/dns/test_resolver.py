@@ -5,10 +5,11 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
-from dnslib import QTYPE, RCODE, RR, A
+from dnslib import QTYPE, RCODE, RR, A, EDNSOption
 
-from gateway.addresses import AddressClass
 from gateway.decision import Decision, Reason, Verdict
+from gateway.dns import resolver as resolver_module
+from gateway.dns.records import parse_data
 from gateway.dns.resolver import MAX_PER_CLIENT, Miss, ResolutionError, Resolver
 from gateway.dns.settings import Endpoint, Timing
 from gateway.request import DnsAnswer, DnsQuery, Request
@@ -153,13 +154,15 @@ async def test_local_records_are_answered_here() -> None:
         ("printer.local", 3, []),
         ("abc.onion", 3, []),
         ("x.invalid", 3, []),
+        ("nas.home.arpa", 3, []),
+        ("_dns.resolver.arpa", 3, []),
+        ("1.0.0.10.in-addr.arpa", 3, []),
     ],
 )
 async def test_special_names_are_never_sent_upstream(name: str, code: int, expected: list[str]) -> None:
-    """Names that have no place in the DNS are answered here, loopback ones where the policy allows them at all."""
-    rule = Rule(name="loopback", action=Verdict.ALLOW, address_classes=(AddressClass.LOOPBACK,))
+    """Names that have no place in the DNS are answered here, and loopback is no private address of localhost."""
     async with upstream(zone(ZONE)) as up:
-        reply = await Resolver(a_judge(up.endpoint, policy=a_policy(rule))).answer(WEB, ask(name))
+        reply = await Resolver(a_judge(up.endpoint)).answer(WEB, ask(name))
         assert (parse(reply).header.rcode, addresses(reply)) == (code, expected)
         assert up.queries == []
 
@@ -503,3 +506,260 @@ async def test_closing_gives_up_what_is_on_its_way() -> None:
 def test_endpoints_print_as_they_are_written() -> None:
     """An endpoint's text is what the configuration says."""
     assert str(Endpoint("tcp", ip_address("::1"), 53)) == "tcp://[::1]:53"
+
+
+async def test_a_failure_is_kept_for_a_moment() -> None:
+    """After a failure the upstreams are left alone for that question, longer each time; an answer ends that."""
+    fails = True
+
+    def handle(query: Message, _: str) -> Reply:
+        reply = query.reply()
+        if fails:
+            reply.header.rcode = RCODE.SERVFAIL
+        else:
+            reply.add_answer(RR(query.q.qname, QTYPE.A, rdata=A("93.184.215.14"), ttl=60))
+        return reply
+
+    async with upstream(handle) as up:
+        clock = Clock()
+        resolver = Resolver(a_judge(up.endpoint), clock)
+
+        async def rcode(name: str) -> int:
+            return int(parse(await resolver.answer(WEB, ask(name))).header.rcode)
+
+        for wait in (1, 2, 4, 8, 16, 30, 30):
+            asked = len(up.queries)
+            assert [await rcode("public.example") for _ in range(3)] == [RCODE.SERVFAIL] * 3
+            assert len(up.queries) == asked + 1
+            clock.now += wait - 0.1
+            assert await rcode("public.example") == RCODE.SERVFAIL
+            assert len(up.queries) == asked + 1
+            clock.now += 0.2
+        fails = False
+        assert await rcode("other.example") == RCODE.NOERROR
+        assert await rcode("public.example") == RCODE.NOERROR
+        fails = True
+        clock.now += 61
+        assert await rcode("public.example") == RCODE.SERVFAIL
+        clock.now += 1.1
+        fails = False
+        assert await rcode("public.example") == RCODE.NOERROR
+
+
+async def test_failures_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failures of ever new names push out the oldest, and no more are kept than were meant to be."""
+    monkeypatch.setattr(resolver_module, "_FAILURES_KEPT", 2)
+
+    def handle(query: Message, _: str) -> Reply:
+        reply = query.reply()
+        reply.header.rcode = RCODE.REFUSED
+        return reply
+
+    async with upstream(handle) as up:
+        resolver = Resolver(a_judge(up.endpoint), Clock())
+        for name in ("a.example", "b.example", "c.example", "c.example", "b.example", "a.example"):
+            await resolver.answer(WEB, ask(name))
+        assert up.names == ["a.example", "b.example", "c.example", "a.example"]
+
+
+# -- expired, renewed, rewritten, limited --------------------------------------------------------------------------
+
+
+def failing_after(answers: int) -> Any:
+    """Return a handler that answers some queries and then fails."""
+    asked = 0
+
+    def handle(query: Message, protocol: str) -> Reply:
+        nonlocal asked
+        asked += 1
+        if asked <= answers:
+            return zone(ZONE, ttl=100)(query, protocol)
+        reply = query.reply()
+        reply.header.rcode = RCODE.SERVFAIL
+        return reply
+
+    return handle
+
+
+async def test_expired_answers_help_out_when_upstreams_fail() -> None:
+    """An expired answer is given with a TTL of 30 and its extended error, for as long as it may, and judged anew."""
+    clock = Clock()
+    async with upstream(failing_after(1)) as up:
+        judge = a_judge(up.endpoint, serve_stale=3600)
+        resolver = Resolver(judge, clock)
+        assert addresses(await resolver.answer(WEB, ask("public.example"))) == ["93.184.215.14"]
+        clock.now += 200
+        for _ in range(3):
+            reply = await resolver.answer(WEB, ask("public.example"))
+            assert (addresses(reply), parse(reply).rr[0].ttl, ede(reply)) == (["93.184.215.14"], 30, (3, ""))
+        assert len(up.queries) <= 3
+        found = await resolver.lookup("public.example", families=(4,))
+        assert [str(address) for address in found.addresses] == ["93.184.215.14"]
+        before = judge.policy
+        judge.policy = a_policy(Rule(name="no", action=Verdict.DENY, domains=("public.example",)))
+        assert parse(await resolver.answer(WEB, ask("public.example"))).header.rcode == RCODE.NXDOMAIN
+        judge.policy = before
+        clock.now += 3600
+        assert parse(await resolver.answer(WEB, ask("public.example"))).header.rcode == RCODE.SERVFAIL
+
+
+async def test_expired_answers_help_out_when_upstreams_are_slow() -> None:
+    """A client does not wait for an upstream longer than it is patient, if there is an expired answer."""
+    clock, stuck = Clock(), asyncio.Event()
+
+    async def handle(query: Message, protocol: str) -> Reply:
+        if clock.now > 1000:
+            await stuck.wait()
+        return zone(ZONE, ttl=100)(query, protocol)
+
+    async with upstream(handle) as up:
+        timing = Timing(60.0, 60.0, stale=0.05)
+        resolver = Resolver(a_judge(up.endpoint, serve_stale=3600, timing=timing), clock)
+        await resolver.answer(WEB, ask("public.example"))
+        clock.now += 200
+        reply = await resolver.answer(WEB, ask("public.example"))
+        assert (addresses(reply), ede(reply)) == (["93.184.215.14"], (3, ""))
+        assert isinstance(resolver.answer_now(WEB, ask("public.example")), bytes)
+        stuck.set()
+        await resolver.close()
+
+
+async def test_no_expired_answer_unless_asked_for() -> None:
+    """Without `serve_stale`, a failure is a failure."""
+    clock = Clock()
+    async with upstream(failing_after(1)) as up:
+        resolver = Resolver(a_judge(up.endpoint), clock)
+        await resolver.answer(WEB, ask("public.example"))
+        clock.now += 200
+        assert parse(await resolver.answer(WEB, ask("public.example"))).header.rcode == RCODE.SERVFAIL
+
+
+async def test_hot_names_are_renewed_before_they_expire() -> None:
+    """A name in use is asked for in the last tenth of its time, without a client that waits for it."""
+    clock = Clock()
+    async with upstream(zone(ZONE, ttl=100)) as up:
+        resolver = Resolver(a_judge(up.endpoint, prefetch=True), clock)
+        for now in (0, 1, 2, 50, 89):
+            clock.now = 1000.0 + now
+            await resolver.answer(WEB, ask("public.example"))
+        assert len(up.queries) == 1
+        clock.now = 1095.0
+        for _ in range(5):
+            assert isinstance(resolver.answer_now(WEB, ask("public.example")), bytes)
+        async with asyncio.timeout(5):
+            while len(up.queries) < 2:  # noqa: ASYNC110 -- nothing sets an event there
+                await asyncio.sleep(0)
+        clock.now = 1101.0
+        assert addresses(await resolver.answer(WEB, ask("public.example"))) == ["93.184.215.14"]
+        assert len(up.queries) == 2
+
+
+async def test_a_local_alias_leads_on_upstream() -> None:
+    """A local CNAME to a name that is not local is completed with the upstream's answer, which is judged."""
+    records = {
+        "www.corp.example": (parse_data("cname", "public.example"),),
+        "bad.corp.example": (parse_data("cname", "rebind.example"),),
+        "lost.corp.example": (parse_data("cname", "printer.local"),),
+    }
+    async with upstream(zone(ZONE)) as up:
+        judge = a_judge(up.endpoint, records=records)
+        resolver = Resolver(judge)
+        for _ in range(2):
+            reply = await resolver.answer(WEB, ask("WWW.corp.example"))
+            assert addresses(reply) == ["93.184.215.14"]
+            assert [QTYPE[record.rtype] for record in parse(reply).rr] == ["CNAME", "A"]
+        assert parse(await resolver.answer(WEB, ask("bad.corp.example"))).header.rcode == RCODE.NXDOMAIN
+        assert judge.reasons == [Reason.DNS_REBINDING]
+        assert parse(await resolver.answer(WEB, ask("lost.corp.example"))).header.rcode == RCODE.NXDOMAIN
+        assert up.names == ["public.example", "rebind.example"]
+
+
+@pytest.mark.parametrize(
+    ("strip", "counts", "ad"), [(True, (1, 0), 0), (False, (2, 0), 1)], ids=["stripped", "left alone"]
+)
+async def test_ech_is_taken_out_with_its_signature(strip: bool, counts: tuple[int, int], ad: int) -> None:
+    """Keys for ECH go, and with them the signature over them and AD; left alone, all passes as it came."""
+    service = b"\0\1\0" + b"\0\1\0\3\2h2" + b"\0\5\0\4ech!"
+    signature = b"\0\x41\x0d\2" + bytes(14) + b"\7example\0" + b"sig"
+
+    def handle(query: Message, _: str) -> Reply:
+        data = bytearray(query.reply().pack())
+        end = data.index(b"\0\x41\0\1", 12) + 4
+        head = data[:end]
+        head[3] |= 0x20
+        head[6:12] = b"\0\2\0\0\0\0"
+        for rtype, rdata in ((65, service), (46, signature)):
+            head += b"\xc0\x0c" + rtype.to_bytes(2, "big") + b"\0\1\0\0\0\x3c" + len(rdata).to_bytes(2, "big") + rdata
+        return bytes(head)
+
+    async with upstream(handle) as up:
+        resolver = Resolver(a_judge(up.endpoint, strip_ech=strip, trust_ad=True))
+        for _ in range(2):
+            reply = await resolver.answer(WEB, ask("public.example", "HTTPS", do=True))
+            assert isinstance(reply, bytes)
+            assert (b"ech!" in reply, b"h2" in reply, b"sig" in reply) == (not strip, True, not strip)
+            assert (int.from_bytes(reply[6:8], "big"), (reply[3] >> 5) & 1) == (counts[0], ad)
+
+
+@pytest.mark.parametrize(
+    ("trust", "do", "ad_bit", "expected"),
+    [(True, True, 0, 1), (True, False, 1, 1), (True, False, 0, 0), (False, True, 1, 0)],
+    ids=["asked by DO", "asked by AD", "not asked", "not trusted"],
+)
+async def test_ad_is_passed_on_where_it_is_trusted(trust: bool, do: bool, ad_bit: int, expected: int) -> None:
+    """AD comes from a trusted upstream, to a client that asked for it, fresh and cached; DO and CD go upstream."""
+
+    def handle(query: Message, protocol: str) -> Reply:
+        reply: Any = zone(ZONE)(query, protocol)
+        reply.header.ad = 1
+        return reply
+
+    packet = bytearray(ask("public.example", do=do))
+    packet[3] |= ad_bit << 5 | 0x10
+    async with upstream(handle) as up:
+        resolver = Resolver(a_judge(up.endpoint, trust_ad=trust))
+        for _ in range(3):
+            header = parse(await resolver.answer(WEB, bytes(packet))).header
+            assert (header.ad, header.cd) == (expected, 1)
+        asked = up.queries[0][0]
+        assert (asked.header.cd, bool(asked.ar[0].edns_do)) == (1, do)
+
+
+async def test_cookies_are_answered() -> None:
+    """A client's cookie comes back with ours behind it, with answers, denials and answers that were cut."""
+    async with upstream(zone(ZONE)) as up:
+        resolver = Resolver(a_judge(up.endpoint))
+        for name in ("public.example", "public.example", "bad.example"):
+            reply = await resolver.answer(WEB, ask(name, options=[EDNSOption(10, b"12345678")]))
+            cookies = [option.data for option in parse(reply).ar[0].rdata if option.code == 10]
+            assert [(cookie[:8], len(cookie)) for cookie in cookies] == [(b"12345678", 24)]
+        malformed = await resolver.answer(WEB, ask("public.example", options=[EDNSOption(10, b"123")]))
+        assert parse(malformed).header.rcode == RCODE.FORMERR
+
+
+async def test_a_client_over_its_limit() -> None:
+    """Over UDP it is told to use TCP, then nothing; its record is one; TCP has a bucket of its own."""
+    clock = Clock()
+    records = {"gw.example": (ip_address("10.0.0.1"),)}
+    judge = a_judge(records=records, rate_limit=(0.001, 2))
+    resolver = Resolver(judge, clock)
+    packet = ask("gw.example")
+    for _ in range(2):
+        assert addresses(resolver.answer_now(WEB, packet)) == ["10.0.0.1"]
+    for _ in range(3):
+        assert parse(resolver.answer_now(WEB, packet)).header.tc == 1
+    clock.now += 2
+    assert resolver.answer_now(WEB, packet) is None
+    assert judge.reasons == [Reason.RATE_LIMIT]
+    assert addresses(resolver.answer_now(BATCH, packet)) == ["10.0.0.1"]
+    replies = [resolver.answer_now(WEB, packet, stream=True) for _ in range(3)]
+    assert [parse(reply).header.rcode for reply in replies] == [0, 0, RCODE.SERVFAIL]
+
+
+def test_an_ipv6_network_is_one_client() -> None:
+    """Addresses of one /64 share a bucket: a host may use them all."""
+    judge = a_judge(records={"gw.example": (ip_address("10.0.0.1"),)}, rate_limit=(0.001, 1))
+    resolver = Resolver(judge, Clock())
+    replies = [resolver.answer_now(f"2001:db8::{number}", ask("gw.example")) for number in (1, 2)]
+    assert [parse(reply).header.tc for reply in replies] == [0, 1]
+    assert parse(resolver.answer_now("2001:db8:0:1::1", ask("gw.example"))).header.tc == 0

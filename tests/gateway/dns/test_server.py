@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager, closing, suppress
 import pytest
 from dnslib import RCODE
 
-from gateway.dns.listeners import MAX_CONNECTIONS_PER_CLIENT, MAX_PIPELINED, ListenError, TcpListener, bind
+from gateway.dns.admission import MAX_CONNECTIONS_PER_CLIENT
+from gateway.dns.listeners import MAX_PIPELINED, ListenError, TcpListener, bind
 from gateway.dns.resolver import Resolver
 from gateway.dns.server import serve_resolver
 from gateway.dns.settings import Endpoint, parse_endpoint

@@ -4,7 +4,15 @@ from ipaddress import ip_address
 
 import pytest
 
-from gateway.dns.settings import make_settings, parse_endpoint, parse_resolv_conf, without_self
+from gateway.dns.records import parse_data
+from gateway.dns.settings import (
+    make_settings,
+    parse_endpoint,
+    parse_place,
+    parse_resolv_conf,
+    parse_upstream,
+    without_self,
+)
 from gateway.schema import DnsSection
 
 
@@ -21,6 +29,30 @@ from gateway.schema import DnsSection
 def test_endpoints(text: str, expected: str) -> None:
     """Endpoints are read in every form that the configuration accepts."""
     assert str(parse_endpoint(text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("udp://192.0.2.53", "udp://192.0.2.53:53"),
+        ("tls://9.9.9.9", "tls://9.9.9.9:853"),
+        ("tls://9.9.9.9:8853#dns.quad9.net", "tls://9.9.9.9:8853#dns.quad9.net"),
+        ("tls://[2620:fe::fe]#dns.quad9.net", "tls://[2620:fe::fe]:853#dns.quad9.net"),
+        ("https://1.1.1.1/dns-query#cloudflare-dns.com", "https://1.1.1.1:443/dns-query#cloudflare-dns.com"),
+        ("https://[2606:4700::1111]:8443/q", "https://[2606:4700::1111]:8443/q"),
+    ],
+)
+def test_upstreams(text: str, expected: str) -> None:
+    """Upstreams are read in every form that the configuration accepts, and come out the same again."""
+    assert str(parse_upstream(text)) == expected
+    assert parse_upstream(expected) == parse_upstream(text)
+
+
+@pytest.mark.parametrize("text", ["tls://dns.quad9.net", "tls://9.9.9.9/x", "https://1.1.1.1", "https://a.test/q"])
+def test_what_is_no_upstream(text: str) -> None:
+    """An encrypted upstream needs an address, and DNS over HTTPS a path."""
+    with pytest.raises(ValueError, match="expected"):
+        parse_upstream(text)
 
 
 @pytest.mark.parametrize("text", ["192.0.2.1", "tls://192.0.2.1", "udp://name:53", "udp://192.0.2.1:x", "udp://"])
@@ -74,8 +106,18 @@ def test_the_section_in_our_terms() -> None:
             "upstreams": ["system", "udp://192.0.2.1", "tcp://192.0.2.2:5353"],
             "strategy": "ordered",
             "forward": {"corp.example": ["udp://10.0.0.53"]},
-            "records": {"gw.corp.example": ["10.0.0.1"]},
-            "cache": {"entries": 5, "min_ttl": "1s", "max_ttl": "1h", "negative_ttl": "9s"},
+            "records": {"gw.corp.example": ["10.0.0.1", {"txt": "hi"}]},
+            "rate_limit": {"queries_per_second": 7, "burst": 9},
+            "strip": {"ech": False},
+            "trust_ad": True,
+            "cache": {
+                "entries": 5,
+                "min_ttl": "1s",
+                "max_ttl": "1h",
+                "negative_ttl": "9s",
+                "serve_stale": "2h",
+                "prefetch": False,
+            },
             "block": {"answer": {"sinkhole": ["192.0.2.9"]}, "ttl": "7s"},
         }
     )
@@ -85,6 +127,23 @@ def test_the_section_in_our_terms() -> None:
     assert [str(place) for place in settings.listen] == ["udp://127.0.0.1:5335", "tcp://127.0.0.1:5335"]
     assert (settings.strategy, settings.cache_entries, settings.limits) == ("ordered", 5, (1, 3600, 9))
     assert [str(server) for server in settings.forward["corp.example"]] == ["udp://10.0.0.53:53"]
-    assert settings.records == {"gw.corp.example": (ip_address("10.0.0.1"),)}
+    assert settings.records == {"gw.corp.example": (ip_address("10.0.0.1"), parse_data("txt", "hi"))}
+    assert (settings.rate_limit, settings.strip_ech, settings.trust_ad) == ((7, 9), False, True)
+    assert (settings.serve_stale, settings.prefetch) == (7200, False)
     assert (settings.block_answer, settings.block_ttl) == ((ip_address("192.0.2.9"),), 7)
     assert settings.record_allowed
+
+
+@pytest.mark.parametrize(
+    "text", ["udp://127.0.0.1:53", "tcp://[::1]:0", "tls://127.0.0.1:853", "https://[::]:443/dns-query"]
+)
+def test_places_to_listen(text: str) -> None:
+    """Every transport can be listened on."""
+    assert str(parse_place(text)) == text
+
+
+@pytest.mark.parametrize("text", ["tls://127.0.0.1", "tls://[::1]:1/q", "https://127.0.0.1:1", "https://x:1/q", "x"])
+def test_places_that_are_none(text: str) -> None:
+    """A place to listen has an address and a port, and DoH alone has a path."""
+    with pytest.raises(ValueError):
+        parse_place(text)

@@ -81,7 +81,11 @@ def _no_question(data: bytearray) -> None:
 
 async def ask(*endpoints: Endpoint, strategy: Any = "ordered", timing: Timing = PATIENT) -> str:
     """Ask a pool and return the address in the answer."""
-    response = await Pool(endpoints, strategy, timing).ask(QUESTION)
+    pool = Pool(endpoints, strategy, timing)
+    try:
+        response = await pool.ask(QUESTION)
+    finally:
+        await pool.close()
     return ".".join(str(octet) for octet in response.answers[0].rdata)
 
 
@@ -292,3 +296,74 @@ async def test_an_unreachable_network_is_a_network_failure() -> None:
     with pytest.raises(UpstreamError) as caught:
         await ask(parse_endpoint("udp://255.255.255.255:53"))
     assert caught.value.failure is Failure.NETWORK
+
+
+async def test_one_query_alone_finds_out_whether_a_rest_helped() -> None:
+    """When a rest is over, one query goes to the upstream; until it is answered, others go elsewhere."""
+    async with upstream(silent) as bad, upstream(honest) as fine:
+        pool = Pool([bad.endpoint, fine.endpoint], "ordered", Timing(0.2, 2.0))
+        pool.upstreams[0].failures = 3
+        await asyncio.gather(*(pool.ask(QUESTION) for _ in range(5)))
+        assert (len(bad.queries), len(fine.queries)) == (1, 5)
+
+
+async def test_parallel_leaves_those_alone_that_rest() -> None:
+    """In parallel, an upstream that rests is not asked while another is awake."""
+    async with upstream(honest) as resting, upstream(honest) as awake:
+        pool = Pool([resting.endpoint, awake.endpoint], "parallel", PATIENT)
+        pool.upstreams[0].rests_until = float("inf")
+        assert (await pool.ask(QUESTION)).answers
+        assert (len(resting.queries), len(awake.queries)) == (0, 1)
+
+
+async def test_parallel_tells_the_last_error() -> None:
+    """In parallel, one failure is not the end; when all have failed, the last error is told."""
+    async with upstream(rcode(RCODE.SERVFAIL)) as first, upstream(rcode(RCODE.REFUSED)) as second:
+        with pytest.raises(UpstreamError) as caught:
+            await ask(first.endpoint, second.endpoint, strategy="parallel")
+        assert caught.value.failure is Failure.RCODE
+        assert (len(first.queries), len(second.queries)) == (1, 1)
+
+
+async def test_one_that_refuses_everything_is_rested() -> None:
+    """A few errors may be about the names; one that never gives anything else is asked last."""
+    async with upstream(rcode(RCODE.REFUSED)) as lame, upstream(honest) as fine:
+        pool = Pool([lame.endpoint, fine.endpoint], "ordered", PATIENT)
+        for _ in range(20):
+            await pool.ask(QUESTION)
+        assert (len(lame.queries), len(fine.queries)) == (13, 20)
+
+
+async def test_to_refuse_quickly_is_not_to_be_fastest() -> None:
+    """An upstream that has only ever said no is not the first to be asked."""
+    async with upstream(rcode(RCODE.SERVFAIL)) as lame, upstream(honest) as fine:
+        pool = Pool([lame.endpoint, fine.endpoint], "fastest", PATIENT)
+        for _ in range(20):
+            await pool.ask(QUESTION)
+        assert len(lame.queries) < 10
+
+
+async def test_an_answer_that_breaks_the_reader_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even an exception that nobody thought of ends the query with an error."""
+
+    def broken(_: bytes) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("gateway.dns.upstream.read_response", broken)
+    async with upstream(honest) as up:
+        for endpoint in (up.endpoint, up.endpoint._replace(scheme="tcp")):
+            with pytest.raises(UpstreamError, match="RuntimeError"):
+                await ask(endpoint)
+
+
+async def test_three_questions_of_one_stay_in_flight_together() -> None:
+    """Queries do not wait for each other: all are on their way before the first is answered."""
+    everybody = asyncio.Barrier(3)
+
+    async def handle(query: Message, _: str) -> Reply:
+        await everybody.wait()
+        return good(query)
+
+    async with upstream(handle) as up:
+        pool = Pool([up.endpoint], "ordered", PATIENT)
+        assert len(await asyncio.gather(*(pool.ask(QUESTION) for _ in range(3)))) == 3

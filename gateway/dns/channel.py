@@ -1,0 +1,234 @@
+"""A connection to one upstream over TCP or TLS, kept open and shared by all queries (RFC 7766, RFC 7858).
+
+Several queries are on their way at once, and their answers may come in any order: each is known by an id that is
+random and unique on the connection. Whether an answer fits its question is for the caller to check.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import cast
+
+from gateway.dns.exchange import Failure, UpstreamError, random_id
+from gateway.dns.settings import Endpoint
+from gateway.dns.wire import HEADER
+
+MAX_PIPELINED = 256
+"""Unanswered queries on one connection, those included that nobody waits for any more."""
+IDLE = 10.0
+"""Seconds that a connection stays open without a query on its way."""
+CONNECT = 5.0
+"""Seconds for a connection to be made; whoever waits for it has a clock of its own, mostly shorter."""
+
+
+class Lost(Exception):
+    """The connection ended before the answer came; the text says how."""
+
+
+class Connection(asyncio.Protocol):
+    """One connection with the queries that wait for answers on it. What is spoken is for subclasses to say."""
+
+    def __init__(self, idle: float) -> None:
+        self._idle = idle
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._waiting: dict[int, asyncio.Future[bytes] | None] = {}
+        """By id; None for an answer that nobody waits for, so that the id is not used again meanwhile."""
+        self._closer: asyncio.TimerHandle | None = None
+        self._heard = 0
+        self.used = False
+        """Whether an answer has come over it."""
+        self.open = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are none by their class
+        self._rest()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what comes in."""
+        self._heard += 1
+        self.received(data)
+        if not self._waiting:
+            self._rest()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell all who wait."""
+        self.end(str(error) if error else "the connection was closed")
+
+    def end(self, why: str) -> None:
+        """Close at once."""
+        self.open = False
+        if self._closer is not None:
+            self._closer.cancel()
+        waiting, self._waiting = self._waiting, {}
+        for waiter in waiting.values():
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(Lost(why))
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def ask(self, packet: bytes) -> bytes:
+        """Send a query and return its answer, with the id of the query.
+
+        Raises:
+            Lost: the connection ended.
+            UpstreamError: too many are waiting, or the answer is of no use.
+        """
+        if not self.open or self._transport is None:
+            raise Lost("the connection was closed")
+        if len(self._waiting) >= MAX_PIPELINED:
+            raise UpstreamError(Failure.NONE_LEFT, "too many queries wait for answers on one connection")
+        ident, octets = self.encode(packet)
+        waiter: asyncio.Future[bytes] = self._loop.create_future()
+        self._waiting[ident] = waiter
+        if self._closer is not None:
+            self._closer.cancel()
+            self._closer = None
+        heard = self._heard
+        self._transport.write(octets)
+        try:
+            return packet[:2] + (await waiter)[2:]
+        except asyncio.CancelledError:
+            if self._heard == heard:
+                self.end("silence")  # nothing at all was heard meanwhile: the next query has a new connection
+            elif ident in self._waiting:
+                self.abandon(ident)
+            raise
+
+    def settle(self, ident: int, result: bytes | Exception) -> None:
+        """Give an answer to whoever waits for it."""
+        waiter = self._waiting.pop(ident, None)
+        if waiter is None or waiter.done():
+            return
+        if isinstance(result, Exception):
+            waiter.set_exception(result)
+        else:
+            self.used = True
+            waiter.set_result(result)
+
+    def abandon(self, ident: int) -> None:
+        """Nobody waits for an answer any more."""
+        self._waiting[ident] = None
+
+    def encode(self, packet: bytes) -> tuple[int, bytes]:
+        """Return a new id, and what is sent for a query."""
+        raise NotImplementedError
+
+    def received(self, data: bytes) -> None:
+        """Take in octets."""
+        raise NotImplementedError
+
+    def _rest(self) -> None:
+        if self._closer is None and self.open:
+            self._closer = self._loop.call_later(self._idle, self.end, "idle")
+
+
+class Messages(Connection):
+    """A connection that carries messages with a length before each."""
+
+    def __init__(self, idle: float) -> None:
+        super().__init__(idle)
+        self._buffer = bytearray()
+
+    def encode(self, packet: bytes) -> tuple[int, bytes]:
+        """Choose an id that nobody on this connection has."""
+        ident = random_id()
+        while ident in self._waiting:
+            ident = random_id()
+        return ident, len(packet).to_bytes(2, "big") + ident.to_bytes(2, "big") + packet[2:]
+
+    def received(self, data: bytes) -> None:
+        """Take messages out of what has come in."""
+        buffer = self._buffer
+        buffer += data
+        while len(buffer) >= 2 and len(buffer) >= (end := 2 + int.from_bytes(buffer[:2], "big")):
+            message = bytes(buffer[2:end])
+            del buffer[:end]
+            ident = int.from_bytes(message[:2], "big")
+            if len(message) < HEADER or ident not in self._waiting:
+                self.end("an answer to nothing that was asked")
+                return
+            self.settle(ident, message)
+
+
+class Channel:
+    """The way to one upstream over connections: made when needed, kept, and made again when lost."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        make: Callable[[float], Connection] = Messages,
+        tls: Callable[[], ssl.SSLContext] | None = None,
+        *,
+        idle: float = IDLE,
+    ) -> None:
+        self._endpoint = endpoint
+        self._make = make
+        self._tls = tls
+        self._idle = idle
+        self._current: Connection | None = None
+        self._making: asyncio.Task[Connection] | None = None
+
+    async def ask(self, packet: bytes) -> bytes:
+        """Return the reply to a query, with the id of the query. Waits for ever: the caller has the clock.
+
+        Raises:
+            UpstreamError: there is none.
+        """
+        why: Lost | None = None
+        for _ in range(3):
+            connection = await self._connected()
+            used = connection.used
+            try:
+                return await connection.ask(packet)
+            except Lost as lost:
+                why = lost
+                if not used:
+                    break
+                # An upstream may close an idle connection at any time (RFC 7766 section 6.2.4): once more, then.
+        raise UpstreamError(Failure.NETWORK, f"{self._endpoint}: no answer: {why}")
+
+    async def close(self) -> None:
+        """Close the connection; whoever waits for an answer gets an error."""
+        if self._making is not None:
+            self._making.cancel()
+            await asyncio.gather(self._making, return_exceptions=True)
+        if self._current is not None:
+            self._current.end("closed")
+
+    async def _connected(self) -> Connection:
+        if self._current is not None and self._current.open:
+            return self._current
+        if self._making is None:
+            # Not a child of the first who asks: others wait for it too, and that one may give up.
+            self._making = asyncio.get_running_loop().create_task(self._connect())
+            self._making.add_done_callback(self._made)
+        return await asyncio.shield(self._making)
+
+    def _made(self, task: asyncio.Task[Connection]) -> None:
+        self._making = None
+        if not task.cancelled() and task.exception() is None:
+            self._current = task.result()
+
+    async def _connect(self) -> Connection:
+        """Connect. With TLS, the certificate has to be for the name, or else for the address."""
+        endpoint = self._endpoint
+        name = endpoint.name or str(endpoint.address)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CONNECT):
+                _, connection = await loop.create_connection(
+                    lambda: self._make(self._idle),
+                    str(endpoint.address),
+                    endpoint.port,
+                    ssl=self._tls() if self._tls else None,
+                    server_hostname=name if self._tls else None,
+                )
+        except TimeoutError:
+            raise UpstreamError(Failure.TIMEOUT, f"{endpoint}: no connection in {CONNECT:.0f} s") from None
+        except ssl.SSLCertVerificationError as error:
+            raise UpstreamError(Failure.NETWORK, f"{endpoint}: certificate refused: {error.verify_message}") from None
+        except OSError as error:
+            raise UpstreamError(Failure.NETWORK, f"{endpoint}: {error.strerror or error}") from None
+        return connection

@@ -1,0 +1,91 @@
+"""Lines of DNS blocks, made from patterns: what is the same in all lines of a kind is encoded once.
+
+Pure: no I/O, no clock. `gateway.ledger.event` alone says what a line holds. A pattern is its encoded event with marks
+where lines of the kind differ; filling them in costs 3 us where building and encoding the whole event costs 20.
+"""
+
+from collections.abc import Hashable
+from json.encoder import encode_basestring_ascii as quoted
+
+from gateway.decision import Decision
+from gateway.ledger.event import Event, encode, event
+from gateway.ledger.text import timestamp, visible, without_userinfo
+from gateway.request import DnsQuery
+
+_LIMIT = 4096
+"""Patterns kept: clients times rules and lists, as far as they meet. Some 2 KB each."""
+_MARKS: Event = {
+    "@timestamp": "<1 time>",
+    "event.id": "<2 id>",
+    "dns.question.name": "<3 name>",
+    "gateway.detail": "<4 detail>",
+    "gateway.list.line": "<5 line>",
+    "gateway.list.entry": "<6 entry>",
+}
+"""What differs, in the order in which it stands in a line."""
+
+type _Pattern = tuple[str, ...]
+
+
+class Patterns:
+    """The patterns of one ledger's lines."""
+
+    def __init__(self, role: str) -> None:
+        self._role = role
+        self._kept: dict[Hashable, _Pattern] = {}
+
+    def line(
+        self, kind: Hashable, request: DnsQuery, decision: Decision, *, id: str, now: float, generation: int
+    ) -> bytes:
+        """Return the line of a decision, as `encode(event(...))` makes it.
+
+        Args:
+            kind: the client: everything of it that is recorded.
+        """
+        matched = decision.matched
+        key = (
+            kind,
+            request.qtype,
+            decision.rule,
+            decision.reason,
+            decision.technique,
+            decision.verdict,
+            decision.enforced,
+            decision.tls,
+            decision.reported,
+            generation,
+            not decision.detail,
+            None if matched is None else (matched.list, matched.version, matched.categories),
+        )
+        pattern = self._kept.get(key)
+        if pattern is None:
+            made = event(request, decision, id=id, now=now, role=self._role, generation=generation)
+            pattern = _pattern(made)
+            if not pattern:
+                return encode(made)
+            if len(self._kept) >= _LIMIT:
+                self._kept.clear()
+            self._kept[key] = pattern
+        values = [quoted(timestamp(now)), quoted(id), quoted(visible(request.name) or ".")]
+        if decision.detail:
+            values.append(quoted(visible(without_userinfo(decision.detail))))
+        if matched is not None:
+            values.append(str(matched.line))
+            values.append(quoted(visible(matched.entry)))
+        pieces = [*pattern]
+        pieces[1::2] = values
+        return "".join(pieces).encode("ascii")
+
+
+def _pattern(made: Event) -> _Pattern:
+    """Return an event's encoding, cut where lines differ: every second piece is a mark. Empty: it has their text."""
+    marks = {key: mark for key, mark in _MARKS.items() if key in made}
+    rest = encode({**made, **marks}).decode("ascii")
+    pieces: list[str] = []
+    for mark in marks.values():
+        text = quoted(str(mark))
+        if rest.count(text) != 1:
+            return ()
+        before, _, rest = rest.partition(text)
+        pieces += (before, text)
+    return (*pieces, rest)
