@@ -41,6 +41,7 @@ async def over_udp(endpoint: Endpoint, *packets: bytes) -> list[bytes]:
     family = socket.AF_INET if endpoint.address.version == 4 else socket.AF_INET6
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)  # all replies may be there before one is read
         sock.connect((str(endpoint.address), endpoint.port))
         for packet in packets:
             await loop.sock_sendall(sock, packet)
