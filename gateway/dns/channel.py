@@ -6,6 +6,7 @@ random and unique on the connection. Whether an answer fits its question is for 
 
 import asyncio
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import cast
 
@@ -25,7 +26,7 @@ class Lost(Exception):
     """The connection ended before the answer came; the text says how."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol, ABC):
     """One connection with the queries that wait for answers on it. What is spoken is for subclasses to say."""
 
     def __init__(self, idle: float) -> None:
@@ -111,13 +112,13 @@ class Connection(asyncio.Protocol):
         """Nobody waits for an answer any more."""
         self._waiting[ident] = None
 
+    @abstractmethod
     def encode(self, packet: bytes) -> tuple[int, bytes]:
         """Return a new id, and what is sent for a query."""
-        raise NotImplementedError
 
+    @abstractmethod
     def received(self, data: bytes) -> None:
         """Take in octets."""
-        raise NotImplementedError
 
     def _rest(self) -> None:
         if self._closer is None and self.open:

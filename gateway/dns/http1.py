@@ -21,6 +21,7 @@ from gateway.dns.doh import (
 )
 from gateway.dns.outbound import padded
 from gateway.dns.resolver import Resolver
+from gateway.dns.streams import close_stream
 
 _READ = 16 * 1024
 
@@ -58,21 +59,13 @@ class Http1Connection:
             self._writer.transport.abort()
             raise
         finally:
-            await self._close()
+            await close_stream(self._writer, self._idle)
 
     def stop(self) -> None:
         """Take no more requests."""
         self._ending = True
         if self._reading is not None:
             self._reading.reschedule(asyncio.get_running_loop().time())
-
-    async def _close(self) -> None:
-        self._writer.close()
-        try:
-            async with asyncio.timeout(self._idle):
-                await self._writer.wait_closed()
-        except (TimeoutError, OSError):
-            self._writer.transport.abort()
 
     async def _exchange(self) -> bool:
         """Serve one request; return whether another may follow."""

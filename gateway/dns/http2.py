@@ -38,6 +38,7 @@ from gateway.dns.doh import (
 )
 from gateway.dns.outbound import padded
 from gateway.dns.resolver import Miss, Resolver
+from gateway.dns.streams import close_stream
 
 MAX_STREAMS = 64
 MAX_NOISE = 200
@@ -157,7 +158,7 @@ class Http2Connection:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self._close()
+            await close_stream(self._writer, self._idle)
 
     def stop(self) -> None:
         """Take no more requests; `run` ends when those that came before are answered."""
@@ -172,14 +173,6 @@ class Http2Connection:
     def _look_again(self) -> None:
         if self._timer is not None:
             self._timer.reschedule(self._loop.time())
-
-    async def _close(self) -> None:
-        self._writer.close()
-        try:
-            async with asyncio.timeout(self._idle):
-                await self._writer.wait_closed()
-        except (TimeoutError, OSError):
-            self._writer.transport.abort()
 
     def _is_quiet(self) -> bool:
         return all(stream.refused for stream in self._streams.values())

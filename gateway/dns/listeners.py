@@ -16,7 +16,7 @@ from gateway.dns.admission import Admission
 from gateway.dns.outbound import padded
 from gateway.dns.resolver import Miss, Resolver
 from gateway.dns.settings import Endpoint
-from gateway.dns.streams import HANDSHAKE, StreamListener
+from gateway.dns.streams import HANDSHAKE, StreamListener, close_stream
 
 _LOG = logging.getLogger(__name__)
 
@@ -188,22 +188,13 @@ class _Connection:
             self._writer.transport.abort()
             raise
         finally:
-            await self._close()
+            await close_stream(self._writer, self._idle)
 
     def stop(self) -> None:
         """Read no more queries."""
         self._ending = True
         if self._reading is not None:
             self._reading.reschedule(asyncio.get_running_loop().time())
-
-    async def _close(self) -> None:
-        """Close once the client has taken what was written, but do not wait for long."""
-        self._writer.close()
-        try:
-            async with asyncio.timeout(self._idle):
-                await self._writer.wait_closed()
-        except (TimeoutError, OSError):
-            self._writer.transport.abort()
 
     async def _read(self) -> bytes | None:
         """Return the next message; None when there will be none."""

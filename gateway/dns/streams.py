@@ -138,3 +138,13 @@ class StreamListener:
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
+
+
+async def close_stream(writer: asyncio.StreamWriter, seconds: float) -> None:
+    """Close once the client has taken what was written, but do not wait for longer than that."""
+    writer.close()
+    try:
+        async with asyncio.timeout(seconds):
+            await writer.wait_closed()
+    except (TimeoutError, OSError):
+        writer.transport.abort()
