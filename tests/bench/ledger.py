@@ -3,7 +3,6 @@
 Run as `python tests/bench/ledger.py [folder]`; the folder decides which disk is measured.
 """
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -98,8 +97,5 @@ def _throughput(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        main(Path(sys.argv[1]))
-    else:
-        with tempfile.TemporaryDirectory() as temporary:
-            main(Path(temporary))
+    with tempfile.TemporaryDirectory() as temporary:
+        main(Path(temporary))
