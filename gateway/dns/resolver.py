@@ -1,19 +1,17 @@
 """The resolving core: from a question to an answer that this client may have.
 
-The order is the guarantee: the client's query is decided first, then local data, cache and upstreams are asked, then
-the answer is decided for this client, however it came about. Listeners use `answer_now` and `answer_later`; the proxy
-uses `lookup`, which shares records, forward zones, cache and upstreams but no DNS policy: it has its own stages.
+The order is the guarantee: the client's query is decided first, then the forwarder looks into local data, cache and
+upstreams, then the answer is decided for this client, however it came about. Listeners use `answer_now` and
+`answer_later`; the proxy uses `lookup`, which shares the forwarder but no DNS policy: it has its own stages.
 """
 
-import asyncio
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from gateway.addresses import IPAddress, parse_address, unmap
+from gateway.addresses import parse_address, unmap
 from gateway.decision import Decision, Reason
 from gateway.dns.answers import (
     EDE_INVALID,
@@ -27,29 +25,16 @@ from gateway.dns.answers import (
     over_limit,
     servfail,
 )
-from gateway.dns.bailiwick import Trust, select
-from gateway.dns.cache import RECHECK, Cache, Key
+from gateway.dns.cache import Key
 from gateway.dns.cookies import Cookies, cookie_in
 from gateway.dns.exchange import Failure, UpstreamError
+from gateway.dns.forwarder import Forwarder, Resolution
 from gateway.dns.hot import MAX_PACKET, HotAnswer, HotAnswers, HotBlock, hot_key
 from gateway.dns.judge import Judge, RuntimeJudge
-from gateway.dns.local import is_meta, local_answer, special_answer, zone_of
-from gateway.dns.message import (
-    STREAM_SIZE,
-    Answer,
-    encode_name,
-    head_of,
-    make_answer,
-    opt_of,
-    render,
-    soa_record,
-    udp_limit,
-    with_ttl,
-)
+from gateway.dns.local import is_meta
+from gateway.dns.message import STREAM_SIZE, Answer, head_of, opt_of, render, udp_limit
 from gateway.dns.ratelimit import Excess, RateLimit
-from gateway.dns.records import TTL, aliases
-from gateway.dns.upstream import Pool, Question
-from gateway.dns.wire import CD, HEADER, RD, Query, Rcode, Response, Type, WireError, name_text, read_query
+from gateway.dns.wire import CD, HEADER, RD, Query, Rcode, WireError, read_query
 from gateway.request import Client, DnsAnswer, DnsQuery, Flaw
 
 if TYPE_CHECKING:
@@ -57,38 +42,12 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-MAX_OUTSTANDING = 4096
-"""Different questions on their way to upstreams; each holds a socket."""
 MAX_PER_CLIENT = 512
 """Queries of one client that wait for an upstream."""
-MAX_PREFETCH = 256
-"""Queries on their way beyond which no answer is renewed before its time."""
-STALE_TTL = 30
-"""What an expired answer says, in seconds (RFC 8767 section 4)."""
 _CLIENTS_KEPT = 8192
 _BLOCKS_KEPT = 4096
-_FAILURE = 1.0
-"""Seconds that a failure of all upstreams is kept for a question, at first; doubled each time (RFC 9520)."""
-_LONGEST_FAILURE = 30.0
-_FAILURES_KEPT = 4096
 
 _EDE_OF: dict[Failure, int] = {Failure.NETWORK: EDE_NETWORK, Failure.MALFORMED: EDE_INVALID}
-
-
-class ResolutionError(Exception):
-    """A name has no address that could be used; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Resolution:
-    """What a name stands for."""
-
-    addresses: tuple[IPAddress, ...]
-    """IPv4 before IPv6, in the order of the answer."""
-    chain: tuple[str, ...] = ()
-    """Names met on the way (CNAME)."""
-    trusted: bool = False
-    """From the configuration or a forward zone: private addresses are expected."""
 
 
 class Miss(NamedTuple):
@@ -101,37 +60,11 @@ class Miss(NamedTuple):
     """EDNS options that the answer carries."""
 
 
-@dataclass(slots=True, eq=False)
-class _Wanted:
-    """A question on its way to upstreams, with all who wait for the answer."""
-
-    key: Key
-    cache: Cache
-    waiters: list[asyncio.Future[Answer]] = field(default_factory=list)
-    result: Answer | Exception | None = None
-
-
-class _Failed(NamedTuple):
-    error: UpstreamError
-    wait: float
-    until: float
-
-
 class _Known(NamedTuple):
     client: Client
     view: bytes
     limited: str
     """Whose rate limit counts: an IPv6 client may use all addresses of its network."""
-
-
-class _Found(NamedTuple):
-    """An answer at hand."""
-
-    answer: Answer
-    stored: float
-    fresh_until: float
-    """Until when it may be given without a look at the cache."""
-    stale: bool = False
 
 
 class Resolver:
@@ -145,7 +78,6 @@ class Resolver:
     def __init__(self, judge: Judge, clock: Callable[[], float] = time.monotonic) -> None:
         self._judge = judge
         self._clock = clock
-        self._outstanding: dict[Key, _Wanted] = {}
         self._per_client: Counter[bytes] = Counter()  # by packed address, which is hashed far quicker
         self._clients: dict[str, _Known] = {}
         self._views: dict[object, bytes] = {}
@@ -164,15 +96,9 @@ class Resolver:
         if getattr(self, "_settings", None) == settings:
             return
         self._settings = settings
-        self._cache = Cache(settings.cache_entries, stale=settings.serve_stale)
         self._limit = RateLimit(*settings.rate_limit) if settings.rate_limit else None
-        self._pool = Pool(settings.upstreams, settings.strategy, settings.timing)
-        self._forward = {
-            zone: Pool(servers, settings.strategy, settings.timing) for zone, servers in settings.forward.items()
-        }
         # Answers on their way come from the old upstreams: whoever waits for them gets them, nobody else does.
-        self._outstanding = {}
-        self._failures: dict[Key, _Failed] = {}
+        self._forwarder = Forwarder(settings, self._clock)
 
     # -- for listeners -----------------------------------------------------------------------------------------
 
@@ -215,7 +141,7 @@ class Resolver:
                 return self._refuse(miss, Flaw(Reason.RATE_LIMIT, "too many queries of this client are waiting"))
             self._per_client[source] += 1
             try:
-                answer, stale = await self._fetch_or_stale(_key_of(query))
+                answer, stale = await self._forwarder.fetch(_key_of(query))
             finally:
                 self._per_client[source] -= 1
                 if not self._per_client[source]:
@@ -297,7 +223,7 @@ class Resolver:
                 entry = HotBlock(self._generation, query.name, query.qtype, decision, block)
                 self._hot.put(hot_key(known.view, data, name_end), entry)
             return block.render(data[:2], query.question, ident, options)
-        found = self._at_hand(_key_of(query), now)
+        found = self._forwarder.at_hand(_key_of(query), now)
         if found is None:
             return Miss(client, query, stream, options)
         answer, stored, fresh_until, stale = found
@@ -310,28 +236,6 @@ class Resolver:
                 HotAnswer(self._generation, answer, stored, fresh_until, head_of(query, answer), opt_of(query)),
             )
         return reply
-
-    def _at_hand(self, key: Key, now: float) -> _Found | None:
-        """Return the answer from local data or the cache."""
-        local = local_answer(key.name, key.qtype, self._settings.records)
-        if local is not None:
-            return _Found(local, now, now + local.ttl)
-        entry = self._cache.get(key, now)
-        if entry is not None:
-            if not self._settings.prefetch:
-                return _Found(entry.answer, entry.stored, entry.expires)
-            if entry.wants_renewal(now) and len(self._outstanding) < MAX_PREFETCH:
-                entry.renewed = True
-                self._begin(key)
-            return _Found(entry.answer, entry.stored, entry.ageing)
-        if zone_of(key.name, self._forward) is None:
-            local = special_answer(key.name, key.qtype)
-            if local is not None:
-                return _Found(local, now, now + local.ttl)
-        stale = self._cache.get_stale(key, now)
-        if stale is not None and now < stale.recheck:
-            return _Found(with_ttl(stale.answer, STALE_TTL), now, now, stale=True)
-        return None
 
     def _finish(
         self, client: Client, query: Query, answer: Answer, age: int, limit: int, options: bytes = b""
@@ -419,151 +323,11 @@ class Resolver:
         """
         if self._judge.generation is not self._generation:
             self._adopt()
-        types = [Type.A if family == 4 else Type.AAAA for family in families]
-        found = await asyncio.gather(*(self._find(host, qtype) for qtype in types), return_exceptions=True)
-        answers: list[Answer] = []
-        failure: BaseException | None = None
-        for result in found:
-            if isinstance(result, Answer):
-                answers.append(result)
-            else:
-                failure = failure or result
-        addresses = tuple(dict.fromkeys(address for answer in answers for address in answer.addresses))
-        if addresses:
-            chain = tuple(dict.fromkeys(name for answer in answers for name in answer.chain))
-            return Resolution(addresses, chain, all(answer.trusted for answer in answers))
-        if failure is not None:
-            if not isinstance(failure, UpstreamError | ResolutionError):
-                raise failure
-            raise ResolutionError(str(failure)) from failure
-        if any(answer.rcode == Rcode.NXDOMAIN for answer in answers):
-            raise ResolutionError(f"{host} does not exist")
-        raise ResolutionError(f"{host} has no address")
-
-    async def _find(self, host: str, qtype: int) -> Answer:
-        key = Key(host, qtype, False, False)
-        found = self._at_hand(key, self._clock())
-        if found is not None:
-            return found.answer
-        # A local name leads on by a CNAME, or it would have been found.
-        if "." not in host and host not in self._settings.records and zone_of(host, self._forward) is None:
-            raise ResolutionError(f"{host} is a single label, and there is no search list")
-        answer, _ = await self._fetch_or_stale(key)
-        return answer
-
-    async def _fetch_or_stale(self, key: Key) -> tuple[Answer, bool]:
-        """Ask an upstream; if none answers, or not soon enough, an expired answer has to do (RFC 8767).
-
-        Raises:
-            UpstreamError: there is no usable answer, and no expired one.
-        """
-        stale = self._cache.get_stale(key, self._clock())
-        if stale is None:
-            return await self._fetch(key), False
-        try:
-            async with asyncio.timeout(self._settings.timing.stale):
-                return await self._fetch(key), False
-        except (TimeoutError, UpstreamError):
-            # Who has waited for it may go on to wait; who comes later is served at once for a while.
-            now = self._clock()
-            stale.recheck = now + RECHECK
-            return with_ttl(stale.answer, STALE_TTL), True
-
-    async def _fetch(self, key: Key) -> Answer:
-        """Ask an upstream, together with everybody else who has the same question.
-
-        Raises:
-            UpstreamError: there is no usable answer.
-        """
-        failed = self._failures.get(key)
-        if failed is not None and self._clock() < failed.until:
-            raise UpstreamError(failed.error.failure, f"{failed.error} (moments ago)")
-        wanted = self._begin(key)
-        if wanted.result is None:
-            waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-            wanted.waiters.append(waiter)
-            return await waiter
-        if isinstance(wanted.result, Answer):
-            return wanted.result
-        raise wanted.result
-
-    def _begin(self, key: Key) -> "_Wanted":
-        wanted = self._outstanding.get(key)
-        if wanted is None:
-            if len(self._outstanding) >= MAX_OUTSTANDING:
-                raise UpstreamError(Failure.NONE_LEFT, "too many queries are waiting for upstreams")
-            wanted = self._outstanding[key] = _Wanted(key, self._cache)
-            try:
-                self._ask(wanted)
-            except Exception as error:
-                self._deliver(wanted, error)
-        return wanted
-
-    def _ask(self, wanted: "_Wanted") -> None:
-        key, settings = wanted.key, self._settings
-        chain, end = aliases(key.name, key.qtype, settings.records)
-        zone = zone_of(end, self._forward)
-        if chain and zone is None and special_answer(end, key.qtype) is not None:
-            soa = soa_record(encode_name(end), TTL)
-            names = tuple(name_text(record.rdata) for record in chain)
-            answer = make_answer(chain[0].owner, chain, [soa], rcode=Rcode.NXDOMAIN, ttl=TTL, chain=names)
-            self._deliver(wanted, answer)
-            return
-        name = encode_name(end)
-        trust = Trust(zone is not None, settings.trust_ad, settings.strip_ech)
-
-        def done(result: Response | UpstreamError) -> None:
-            if not isinstance(result, Response):
-                self._deliver(wanted, result)
-                return
-            try:
-                answer = select(result, name, key.qtype, settings.limits, trust, aliases=chain)
-                wanted.cache.put(key, answer, self._clock())
-            except WireError as error:
-                self._deliver(wanted, UpstreamError(Failure.MALFORMED, f"the answer is malformed: {error}"))
-            except Exception as error:
-                self._deliver(wanted, error)
-            else:
-                self._deliver(wanted, answer)
-
-        question = Question(name, key.qtype, key.dnssec_ok, key.checking_disabled)
-        (self._pool if zone is None else zone).begin(question, done)
-
-    def _deliver(self, wanted: "_Wanted", result: Answer | Exception) -> None:
-        """Give the outcome to all who wait; some may have gone away."""
-        key = wanted.key
-        wanted.result = result
-        if self._outstanding.get(key) is wanted:
-            del self._outstanding[key]
-            if isinstance(result, Answer):
-                if self._failures:
-                    self._failures.pop(key, None)
-            elif isinstance(result, UpstreamError) and result.failure is not Failure.NONE_LEFT:
-                self._note_failure(key, result)
-        for waiter in wanted.waiters:
-            if waiter.done():
-                continue
-            if isinstance(result, Answer):
-                waiter.set_result(result)
-            else:
-                waiter.set_exception(result)
-
-    def _note_failure(self, key: Key, error: UpstreamError) -> None:
-        """Keep a failure for a while, longer each time, so that nobody's retries hammer the upstreams (RFC 9520)."""
-        before = self._failures.get(key)
-        wait = min(before.wait * 2, _LONGEST_FAILURE) if before else _FAILURE
-        if before is None and len(self._failures) >= _FAILURES_KEPT:
-            del self._failures[next(iter(self._failures))]
-        self._failures[key] = _Failed(error, wait, self._clock() + wait)
+        return await self._forwarder.lookup(host, families=families)
 
     async def close(self) -> None:
         """Give up what is on its way."""
-        for wanted in self._outstanding.values():
-            for waiter in wanted.waiters:
-                waiter.cancel()
-        self._outstanding.clear()
-        for pool in (self._pool, *self._forward.values()):
-            await pool.close()
+        await self._forwarder.close()
 
 
 def _stale_option(answer: Answer) -> bytes:

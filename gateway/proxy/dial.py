@@ -13,7 +13,7 @@ from ipaddress import ip_address
 
 from gateway.addresses import IPAddress
 from gateway.decision import Decision, Reason
-from gateway.dns.resolver import ResolutionError
+from gateway.dns.forwarder import ResolutionError
 from gateway.proxy.case import Case, Origin, Refusal
 from gateway.proxy.roles import Resolver
 from gateway.request import Dial

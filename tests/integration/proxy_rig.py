@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway.addresses import IPAddress
 from gateway.decision import Decision, Reason, Verdict
-from gateway.dns.resolver import Resolution, ResolutionError
+from gateway.dns.forwarder import Resolution, ResolutionError
 from gateway.ledger import Outcome
 from gateway.policy import Policy
 from gateway.proxy.server import Proxy

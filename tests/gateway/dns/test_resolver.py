@@ -8,9 +8,8 @@ import pytest
 from dnslib import QTYPE, RCODE, RR, A, EDNSOption
 
 from gateway.decision import Decision, Reason, Verdict
-from gateway.dns import resolver as resolver_module
 from gateway.dns.records import parse_data
-from gateway.dns.resolver import MAX_PER_CLIENT, Miss, ResolutionError, Resolver
+from gateway.dns.resolver import MAX_PER_CLIENT, Miss, Resolver
 from gateway.dns.settings import Endpoint, Timing
 from gateway.request import DnsAnswer, DnsQuery, Request
 from gateway.rule import Rule
@@ -263,47 +262,6 @@ async def test_allowed_queries_are_recorded_on_demand() -> None:
         assert len([1 for request, _ in judge.records if isinstance(request, DnsAnswer)]) == 3
 
 
-async def test_identical_questions_are_asked_once() -> None:
-    """Clients that wait for the same answer share one upstream query."""
-    go = asyncio.Event()
-
-    async def handle(query: Message, _: str) -> Reply:
-        await go.wait()
-        return query.reply()
-
-    async with upstream(handle) as up:
-        resolver = Resolver(a_judge(up.endpoint))
-        async with asyncio.TaskGroup() as group:
-            waiting = [group.create_task(resolver.answer(f"10.1.0.{n}", ask("same.example"))) for n in range(20)]
-            await up.asked.wait()
-            go.set()
-        assert {parse(task.result()).header.rcode for task in waiting} == {0}
-        assert len(up.queries) == 1
-
-
-async def test_a_client_that_goes_away_does_not_take_the_answer_with_it() -> None:
-    """Cancelling the first of two waiting clients leaves the other's answer on its way."""
-    go = asyncio.Event()
-
-    async def handle(query: Message, _: str) -> Reply:
-        await go.wait()
-        reply = query.reply()
-        reply.add_answer(RR(query.q.qname, QTYPE.A, rdata=A("93.184.215.14"), ttl=9))
-        return reply
-
-    async with upstream(handle) as up:
-        resolver = Resolver(a_judge(up.endpoint))
-        loop = asyncio.get_running_loop()
-        first = loop.create_task(resolver.answer(WEB, ask("same.example")))
-        await up.asked.wait()
-        second = loop.create_task(resolver.answer(BATCH, ask("same.example")))
-        await asyncio.sleep(0)
-        first.cancel()
-        go.set()
-        assert addresses(await second) == ["93.184.215.14"]
-        assert len(up.queries) == 1
-
-
 async def test_upstream_failure_is_told_and_recorded() -> None:
     """Without a usable upstream the answer is SERVFAIL with an extended error, and the ledger says why."""
     for handle, code in ((lambda query, _: b"\0" * 40, 22), (None, 22)):
@@ -421,18 +379,6 @@ async def test_mapped_and_scoped_client_addresses() -> None:
 # -- lookup: for the proxy -----------------------------------------------------------------------------------------
 
 
-async def test_lookup_returns_both_families_and_the_chain() -> None:
-    """The proxy gets every address of a name, IPv4 first, with the names on the way."""
-    async with upstream(zone(ZONE)) as up:
-        resolver = Resolver(a_judge(up.endpoint))
-        found = await resolver.lookup("alias.example")
-        assert [str(address) for address in found.addresses] == ["93.184.215.14", "2606:4700::1"]
-        assert (found.chain, found.trusted) == (("public.example",), False)
-        again = await resolver.lookup("alias.example", families=(6,))
-        assert [str(address) for address in again.addresses] == ["2606:4700::1"]
-        assert len(up.queries) == 2
-
-
 async def test_lookup_asks_no_dns_policy() -> None:
     """The proxy has its own stages: what DNS clients may not have is looked up for it, and judged at Dial."""
     async with upstream(zone(ZONE)) as up:
@@ -440,49 +386,6 @@ async def test_lookup_asks_no_dns_policy() -> None:
         found = await Resolver(judge).lookup("rebind.example")
         assert [str(address) for address in found.addresses] == ["127.0.0.1"]
         assert judge.asked == []
-
-
-async def test_lookup_survives_one_failing_family() -> None:
-    """An upstream that fails on AAAA does not hide the A records."""
-
-    def handle(query: Message, protocol: str) -> Reply:
-        if query.q.qtype == QTYPE.AAAA:
-            reply = query.reply()
-            reply.header.rcode = RCODE.SERVFAIL
-            return reply
-        return zone(ZONE)(query, protocol)
-
-    async with upstream(handle) as up:
-        found = await Resolver(a_judge(up.endpoint)).lookup("public.example")
-        assert [str(address) for address in found.addresses] == ["93.184.215.14"]
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("missing.example", "does not exist"),
-        ("printer", "single label"),
-        ("abc.onion", "does not exist"),
-    ],
-)
-async def test_lookup_says_why_not(name: str, text: str) -> None:
-    """A name without addresses raises ResolutionError with the cause."""
-    async with upstream(zone(ZONE)) as up:
-        with pytest.raises(ResolutionError, match=text):
-            await Resolver(a_judge(up.endpoint)).lookup(name)
-    with pytest.raises(ResolutionError, match="no upstream to ask"):
-        await Resolver(a_judge()).lookup("public.example")
-
-
-async def test_lookup_knows_local_names() -> None:
-    """Configured records, `localhost` and forward zones hold for the proxy as well, even single labels."""
-    async with upstream(zone({"host.corp.test": ["10.9.8.7"]})) as up:
-        records = {"gw": (ip_address("10.0.0.1"),)}
-        resolver = Resolver(a_judge(records=records, forward={"corp.test": (up.endpoint,)}))
-        assert [str(a) for a in (await resolver.lookup("gw")).addresses] == ["10.0.0.1"]
-        assert [str(a) for a in (await resolver.lookup("localhost")).addresses] == ["127.0.0.1", "::1"]
-        found = await resolver.lookup("host.corp.test")
-        assert (found.trusted, [str(a) for a in found.addresses]) == (True, ["10.9.8.7"])
 
 
 async def test_closing_gives_up_what_is_on_its_way() -> None:
@@ -506,60 +409,6 @@ async def test_closing_gives_up_what_is_on_its_way() -> None:
 def test_endpoints_print_as_they_are_written() -> None:
     """An endpoint's text is what the configuration says."""
     assert str(Endpoint("tcp", ip_address("::1"), 53)) == "tcp://[::1]:53"
-
-
-async def test_a_failure_is_kept_for_a_moment() -> None:
-    """After a failure the upstreams are left alone for that question, longer each time; an answer ends that."""
-    fails = True
-
-    def handle(query: Message, _: str) -> Reply:
-        reply = query.reply()
-        if fails:
-            reply.header.rcode = RCODE.SERVFAIL
-        else:
-            reply.add_answer(RR(query.q.qname, QTYPE.A, rdata=A("93.184.215.14"), ttl=60))
-        return reply
-
-    async with upstream(handle) as up:
-        clock = Clock()
-        resolver = Resolver(a_judge(up.endpoint), clock)
-
-        async def rcode(name: str) -> int:
-            return int(parse(await resolver.answer(WEB, ask(name))).header.rcode)
-
-        for wait in (1, 2, 4, 8, 16, 30, 30):
-            asked = len(up.queries)
-            assert [await rcode("public.example") for _ in range(3)] == [RCODE.SERVFAIL] * 3
-            assert len(up.queries) == asked + 1
-            clock.now += wait - 0.1
-            assert await rcode("public.example") == RCODE.SERVFAIL
-            assert len(up.queries) == asked + 1
-            clock.now += 0.2
-        fails = False
-        assert await rcode("other.example") == RCODE.NOERROR
-        assert await rcode("public.example") == RCODE.NOERROR
-        fails = True
-        clock.now += 61
-        assert await rcode("public.example") == RCODE.SERVFAIL
-        clock.now += 1.1
-        fails = False
-        assert await rcode("public.example") == RCODE.NOERROR
-
-
-async def test_failures_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Failures of ever new names push out the oldest, and no more are kept than were meant to be."""
-    monkeypatch.setattr(resolver_module, "_FAILURES_KEPT", 2)
-
-    def handle(query: Message, _: str) -> Reply:
-        reply = query.reply()
-        reply.header.rcode = RCODE.REFUSED
-        return reply
-
-    async with upstream(handle) as up:
-        resolver = Resolver(a_judge(up.endpoint), Clock())
-        for name in ("a.example", "b.example", "c.example", "c.example", "b.example", "a.example"):
-            await resolver.answer(WEB, ask(name))
-        assert up.names == ["a.example", "b.example", "c.example", "a.example"]
 
 
 # -- expired, renewed, rewritten, limited --------------------------------------------------------------------------
@@ -601,57 +450,6 @@ async def test_expired_answers_help_out_when_upstreams_fail() -> None:
         judge.policy = before
         clock.now += 3600
         assert parse(await resolver.answer(WEB, ask("public.example"))).header.rcode == RCODE.SERVFAIL
-
-
-async def test_expired_answers_help_out_when_upstreams_are_slow() -> None:
-    """A client does not wait for an upstream longer than it is patient, if there is an expired answer."""
-    clock, stuck = Clock(), asyncio.Event()
-
-    async def handle(query: Message, protocol: str) -> Reply:
-        if clock.now > 1000:
-            await stuck.wait()
-        return zone(ZONE, ttl=100)(query, protocol)
-
-    async with upstream(handle) as up:
-        timing = Timing(60.0, 60.0, stale=0.05)
-        resolver = Resolver(a_judge(up.endpoint, serve_stale=3600, timing=timing), clock)
-        await resolver.answer(WEB, ask("public.example"))
-        clock.now += 200
-        reply = await resolver.answer(WEB, ask("public.example"))
-        assert (addresses(reply), ede(reply)) == (["93.184.215.14"], (3, ""))
-        assert isinstance(resolver.answer_now(WEB, ask("public.example")), bytes)
-        stuck.set()
-        await resolver.close()
-
-
-async def test_no_expired_answer_unless_asked_for() -> None:
-    """Without `serve_stale`, a failure is a failure."""
-    clock = Clock()
-    async with upstream(failing_after(1)) as up:
-        resolver = Resolver(a_judge(up.endpoint), clock)
-        await resolver.answer(WEB, ask("public.example"))
-        clock.now += 200
-        assert parse(await resolver.answer(WEB, ask("public.example"))).header.rcode == RCODE.SERVFAIL
-
-
-async def test_hot_names_are_renewed_before_they_expire() -> None:
-    """A name in use is asked for in the last tenth of its time, without a client that waits for it."""
-    clock = Clock()
-    async with upstream(zone(ZONE, ttl=100)) as up:
-        resolver = Resolver(a_judge(up.endpoint, prefetch=True), clock)
-        for now in (0, 1, 2, 50, 89):
-            clock.now = 1000.0 + now
-            await resolver.answer(WEB, ask("public.example"))
-        assert len(up.queries) == 1
-        clock.now = 1095.0
-        for _ in range(5):
-            assert isinstance(resolver.answer_now(WEB, ask("public.example")), bytes)
-        async with asyncio.timeout(5):
-            while len(up.queries) < 2:  # noqa: ASYNC110 -- nothing sets an event there
-                await asyncio.sleep(0)
-        clock.now = 1101.0
-        assert addresses(await resolver.answer(WEB, ask("public.example"))) == ["93.184.215.14"]
-        assert len(up.queries) == 2
 
 
 async def test_a_local_alias_leads_on_upstream() -> None:

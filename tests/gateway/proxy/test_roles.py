@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.dns.resolver import ResolutionError
+from gateway.dns.forwarder import ResolutionError
 from gateway.dns.resolver import Resolver as DnsResolver
 from gateway.ledger import Ledger
 from gateway.proxy import roles

@@ -1,0 +1,263 @@
+"""From a question to an answer that an upstream or the configuration gives, whoever asks.
+
+Local records and special names, the cache, forward zones and upstreams, in that order; questions asked by many are
+asked once, failures are kept for a moment, expired answers help out, and hot ones are renewed early. It knows no
+policy and no client: `gateway.dns.resolver` decides before and after, the proxy has stages of its own.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from gateway.addresses import IPAddress
+from gateway.dns.bailiwick import Trust, select
+from gateway.dns.cache import RECHECK, Cache, Key
+from gateway.dns.exchange import Failure, UpstreamError
+from gateway.dns.local import local_answer, special_answer, zone_of
+from gateway.dns.message import Answer, encode_name, make_answer, soa_record, with_ttl
+from gateway.dns.records import TTL, aliases
+from gateway.dns.settings import Settings
+from gateway.dns.upstream import Pool, Question
+from gateway.dns.wire import Rcode, Response, Type, WireError, name_text
+
+MAX_OUTSTANDING = 4096
+"""Different questions on their way to upstreams; each holds a socket."""
+MAX_PREFETCH = 256
+"""Queries on their way beyond which no answer is renewed before its time."""
+STALE_TTL = 30
+"""What an expired answer says, in seconds (RFC 8767 section 4)."""
+_FAILURE = 1.0
+"""Seconds that a failure of all upstreams is kept for a question, at first; doubled each time (RFC 9520)."""
+_LONGEST_FAILURE = 30.0
+_FAILURES_KEPT = 4096
+
+
+class ResolutionError(Exception):
+    """A name has no address that could be used; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What a name stands for."""
+
+    addresses: tuple[IPAddress, ...]
+    """IPv4 before IPv6, in the order of the answer."""
+    chain: tuple[str, ...] = ()
+    """Names met on the way (CNAME)."""
+    trusted: bool = False
+    """From the configuration or a forward zone: private addresses are expected."""
+
+
+class Found(NamedTuple):
+    """An answer at hand."""
+
+    answer: Answer
+    stored: float
+    fresh_until: float
+    """Until when it may be given without a look at the cache."""
+    stale: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Wanted:
+    """A question on its way to upstreams, with all who wait for the answer."""
+
+    key: Key
+    waiters: list[asyncio.Future[Answer]] = field(default_factory=list)
+    result: Answer | Exception | None = None
+
+
+class _Failed(NamedTuple):
+    error: UpstreamError
+    wait: float
+    until: float
+
+
+class Forwarder:
+    """Finds answers for one configuration of the resolver. Another configuration is another forwarder."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._cache = Cache(settings.cache_entries, stale=settings.serve_stale)
+        self._pool = Pool(settings.upstreams, settings.strategy, settings.timing)
+        self._forward = {
+            zone: Pool(servers, settings.strategy, settings.timing) for zone, servers in settings.forward.items()
+        }
+        self._outstanding: dict[Key, _Wanted] = {}
+        self._failures: dict[Key, _Failed] = {}
+
+    def at_hand(self, key: Key, now: float) -> Found | None:
+        """Return the answer from local data or the cache."""
+        local = local_answer(key.name, key.qtype, self._settings.records)
+        if local is not None:
+            return Found(local, now, now + local.ttl)
+        entry = self._cache.get(key, now)
+        if entry is not None:
+            if not self._settings.prefetch:
+                return Found(entry.answer, entry.stored, entry.expires)
+            if entry.wants_renewal(now) and len(self._outstanding) < MAX_PREFETCH:
+                entry.renewed = True
+                self._begin(key)
+            return Found(entry.answer, entry.stored, entry.ageing)
+        if zone_of(key.name, self._forward) is None:
+            local = special_answer(key.name, key.qtype)
+            if local is not None:
+                return Found(local, now, now + local.ttl)
+        stale = self._cache.get_stale(key, now)
+        if stale is not None and now < stale.recheck:
+            return Found(with_ttl(stale.answer, STALE_TTL), now, now, stale=True)
+        return None
+
+    async def lookup(self, host: str, *, families: Iterable[int] = (4, 6)) -> Resolution:
+        """Return the addresses of a name in normal form, for a caller that the policy has already let through.
+
+        Raises:
+            ResolutionError: there is none, or it could not be found out.
+        """
+        types = [Type.A if family == 4 else Type.AAAA for family in families]
+        found = await asyncio.gather(*(self._find(host, qtype) for qtype in types), return_exceptions=True)
+        answers: list[Answer] = []
+        failure: BaseException | None = None
+        for result in found:
+            if isinstance(result, Answer):
+                answers.append(result)
+            else:
+                failure = failure or result
+        addresses = tuple(dict.fromkeys(address for answer in answers for address in answer.addresses))
+        if addresses:
+            chain = tuple(dict.fromkeys(name for answer in answers for name in answer.chain))
+            return Resolution(addresses, chain, all(answer.trusted for answer in answers))
+        if failure is not None:
+            if not isinstance(failure, UpstreamError | ResolutionError):
+                raise failure
+            raise ResolutionError(str(failure)) from failure
+        if any(answer.rcode == Rcode.NXDOMAIN for answer in answers):
+            raise ResolutionError(f"{host} does not exist")
+        raise ResolutionError(f"{host} has no address")
+
+    async def _find(self, host: str, qtype: int) -> Answer:
+        key = Key(host, qtype, False, False)
+        found = self.at_hand(key, self._clock())
+        if found is not None:
+            return found.answer
+        # A local name leads on by a CNAME, or it would have been found.
+        if "." not in host and host not in self._settings.records and zone_of(host, self._forward) is None:
+            raise ResolutionError(f"{host} is a single label, and there is no search list")
+        answer, _ = await self.fetch(key)
+        return answer
+
+    async def fetch(self, key: Key) -> tuple[Answer, bool]:
+        """Ask an upstream; if none answers, or not soon enough, an expired answer has to do (RFC 8767).
+
+        Raises:
+            UpstreamError: there is no usable answer, and no expired one.
+        """
+        stale = self._cache.get_stale(key, self._clock())
+        if stale is None:
+            return await self._ask_together(key), False
+        try:
+            async with asyncio.timeout(self._settings.timing.stale):
+                return await self._ask_together(key), False
+        except (TimeoutError, UpstreamError):
+            # Who has waited for it may go on to wait; who comes later is served at once for a while.
+            now = self._clock()
+            stale.recheck = now + RECHECK
+            return with_ttl(stale.answer, STALE_TTL), True
+
+    async def _ask_together(self, key: Key) -> Answer:
+        """Ask an upstream, together with everybody else who has the same question.
+
+        Raises:
+            UpstreamError: there is no usable answer.
+        """
+        failed = self._failures.get(key)
+        if failed is not None and self._clock() < failed.until:
+            raise UpstreamError(failed.error.failure, f"{failed.error} (moments ago)")
+        wanted = self._begin(key)
+        if wanted.result is None:
+            waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+            wanted.waiters.append(waiter)
+            return await waiter
+        if isinstance(wanted.result, Answer):
+            return wanted.result
+        raise wanted.result
+
+    def _begin(self, key: Key) -> _Wanted:
+        wanted = self._outstanding.get(key)
+        if wanted is None:
+            if len(self._outstanding) >= MAX_OUTSTANDING:
+                raise UpstreamError(Failure.NONE_LEFT, "too many queries are waiting for upstreams")
+            wanted = self._outstanding[key] = _Wanted(key)
+            try:
+                self._ask(wanted)
+            except Exception as error:
+                self._deliver(wanted, error)
+        return wanted
+
+    def _ask(self, wanted: _Wanted) -> None:
+        key, settings = wanted.key, self._settings
+        chain, end = aliases(key.name, key.qtype, settings.records)
+        zone = zone_of(end, self._forward)
+        if chain and zone is None and special_answer(end, key.qtype) is not None:
+            soa = soa_record(encode_name(end), TTL)
+            names = tuple(name_text(record.rdata) for record in chain)
+            answer = make_answer(chain[0].owner, chain, [soa], rcode=Rcode.NXDOMAIN, ttl=TTL, chain=names)
+            self._deliver(wanted, answer)
+            return
+        name = encode_name(end)
+        trust = Trust(zone is not None, settings.trust_ad, settings.strip_ech)
+
+        def done(result: Response | UpstreamError) -> None:
+            if not isinstance(result, Response):
+                self._deliver(wanted, result)
+                return
+            try:
+                answer = select(result, name, key.qtype, settings.limits, trust, aliases=chain)
+                self._cache.put(key, answer, self._clock())
+            except WireError as error:
+                self._deliver(wanted, UpstreamError(Failure.MALFORMED, f"the answer is malformed: {error}"))
+            except Exception as error:
+                self._deliver(wanted, error)
+            else:
+                self._deliver(wanted, answer)
+
+        question = Question(name, key.qtype, key.dnssec_ok, key.checking_disabled)
+        (self._pool if zone is None else zone).begin(question, done)
+
+    def _deliver(self, wanted: _Wanted, result: Answer | Exception) -> None:
+        """Give the outcome to all who wait; some may have gone away."""
+        key = wanted.key
+        wanted.result = result
+        if self._outstanding.get(key) is wanted:
+            del self._outstanding[key]
+            if isinstance(result, Answer):
+                if self._failures:
+                    self._failures.pop(key, None)
+            elif isinstance(result, UpstreamError) and result.failure is not Failure.NONE_LEFT:
+                self._note_failure(key, result)
+        for waiter in wanted.waiters:
+            if waiter.done():
+                continue
+            if isinstance(result, Answer):
+                waiter.set_result(result)
+            else:
+                waiter.set_exception(result)
+
+    def _note_failure(self, key: Key, error: UpstreamError) -> None:
+        """Keep a failure for a while, longer each time, so that nobody's retries hammer the upstreams (RFC 9520)."""
+        before = self._failures.get(key)
+        wait = min(before.wait * 2, _LONGEST_FAILURE) if before else _FAILURE
+        if before is None and len(self._failures) >= _FAILURES_KEPT:
+            del self._failures[next(iter(self._failures))]
+        self._failures[key] = _Failed(error, wait, self._clock() + wait)
+
+    async def close(self) -> None:
+        """Give up what is on its way."""
+        for wanted in self._outstanding.values():
+            for waiter in wanted.waiters:
+                waiter.cancel()
+        self._outstanding.clear()
+        for pool in (self._pool, *self._forward.values()):
+            await pool.close()
