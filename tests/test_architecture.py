@@ -94,6 +94,8 @@ LAYER_OF = {
     "ledger": "feeds ledger",
     # Both know the shape of the files that they read, and each other's: one layer.
     "document": "feeds ledger",
+    "section": "config",
+    "dnssection": "config",
     "schema": "config",
     "config": "config",
     "runtime": "runtime",

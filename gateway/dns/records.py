@@ -1,6 +1,6 @@
 """Records that the configuration gives: from their texts to what is sent.
 
-Pure: no I/O, no clock. `gateway.schema` has checked the texts already.
+Pure: no I/O, no clock. `gateway.dnssection` has checked the texts already.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

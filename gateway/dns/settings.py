@@ -11,7 +11,7 @@ from gateway.addresses import IPAddress, parse_address
 from gateway.dns.answers import BlockAnswer
 from gateway.dns.bailiwick import Limits
 from gateway.dns.records import LocalData, parse_data
-from gateway.schema import DnsSection, RecordSection
+from gateway.dnssection import DnsSection, RecordSection
 
 MAX_SYSTEM = 3
 """Name servers read from resolv.conf: as many as the C library reads (resolv.h, MAXNS)."""

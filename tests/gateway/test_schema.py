@@ -7,11 +7,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from gateway.schema import (
-    BlockSection,
-    CacheSection,
     ClientSection,
     DestinationSection,
-    DnsSection,
     HttpSection,
     PolicyFile,
     PolicySection,
@@ -53,25 +50,8 @@ ACCEPTED: list[tuple[type[BaseModel], dict[str, Any], Any]] = [
     (DestinationSection, {"ports": [443, "8443", "8000-8100"]}, ((443, 443), (8443, 8443), (8000, 8100))),
     (RuleSection, {"name": "r", "action": "deny", "qtypes": ["TXT", "aaaa", 65, "TYPE65280"]}, (16, 28, 65, 65280)),
     (HttpSection, {"max_body": "10MiB"}, 10 * 1024 * 1024),
-    (CacheSection, {"negative_ttl": "5m"}, 300),
     (ProxySection, {"listen": ["[::1]:3128", "0.0.0.0:0"]}, ("[::1]:3128", "0.0.0.0:0")),
     (ProxySection, {"workers": 4}, 4),
-    (
-        DnsSection,
-        {"upstreams": ["system", "udp://192.0.2.53", "tcp://192.0.2.53:5353", "udp://[2001:db8::1]:53"]},
-        ("system", "udp://192.0.2.53", "tcp://192.0.2.53:5353", "udp://[2001:db8::1]:53"),
-    ),
-    (
-        DnsSection,
-        {
-            "upstreams": [
-                "tls://9.9.9.9#dns.quad9.net",
-                "tls://[2620:fe::fe]:853",
-                "https://1.1.1.1/dns-query#one.one",
-            ]
-        },
-        ("tls://9.9.9.9#dns.quad9.net", "tls://[2620:fe::fe]:853", "https://1.1.1.1/dns-query#one.one"),
-    ),
     (TunnellingSection, {"action": False}, "off"),
 ]
 
@@ -139,30 +119,9 @@ REFUSED: list[tuple[str, type[BaseModel], dict[str, Any], str]] = [
     ("a method in lower case", HttpSection, {"methods": ["get"]}, "should match pattern"),
     ("a path without a slash", HttpSection, {"paths": ["repos/**"]}, "should match pattern"),
     ("a size without a unit that makes sense", HttpSection, {"max_body": "10 apples"}, "expected a size"),
-    ("a duration without a unit", CacheSection, {"max_ttl": 60}, "needs a unit"),
     ("a listener without a port", ProxySection, {"listen": ["127.0.0.1"]}, "is no place to listen"),
     ("a listener by name", ProxySection, {"listen": ["localhost:3128"]}, "is no place to listen"),
-    ("a DoH listener without a path", DnsSection, {"listen": ["https://127.0.0.1:443"]}, "needs a path, as in"),
-    ("a DoH listener with a query", DnsSection, {"listen": ["https://127.0.0.1:443/?a"]}, "needs a path, as in"),
-    ("a DoT listener with a path", DnsSection, {"listen": ["tls://127.0.0.1:853/q"]}, "is no place to listen"),
-    ("a DoT listener by name", DnsSection, {"listen": ["tls://localhost:853"]}, "is no place to listen"),
-    ("a certificate without key", DnsSection, {"certificate": {"cert": "a"}}, "Field required"),
-    ("a listener without a scheme", DnsSection, {"listen": ["127.0.0.1:53"]}, "is no listener"),
-    ("an upstream by name", DnsSection, {"upstreams": ["udp://dns.test"]}, "is no place to listen|is no upstream"),
-    ("a TLS upstream by name", DnsSection, {"upstreams": ["tls://dns.test"]}, "write its address, and its name"),
-    ("a DoH upstream by name", DnsSection, {"upstreams": ["https://dns.test/q"]}, "write its address, and its name"),
-    ("a DoH upstream without a path", DnsSection, {"upstreams": ["https://1.1.1.1"]}, "https:// alone has a path"),
-    ("an upstream with a name that is none", DnsSection, {"upstreams": ["tls://1.1.1.1#a b"]}, "has a character"),
-    ("no upstreams", DnsSection, {"upstreams": []}, "at least 1 item"),
     ("no workers", ProxySection, {"workers": 0}, "expected 'auto' or a number"),
-    ("an alias in a circle", DnsSection, {"records": {"a": [{"cname": "b"}], "b": [{"cname": "a"}]}}, "in a circle"),
-    ("an alias beside others", DnsSection, {"records": {"a": [{"cname": "b"}, "10.0.0.1"]}}, "stands alone"),
-    ("a record of two kinds", DnsSection, {"records": {"a": [{"txt": "b", "ptr": "c"}]}}, "expected one of cname"),
-    ("a service without a port", DnsSection, {"records": {"a": [{"srv": "1 2 b"}]}}, "priority weight port target"),
-    ("a record of no kind", DnsSection, {"records": {"a": ["b"]}}, "expected an address or one of {cname"),
-    ("a rate of nothing", DnsSection, {"rate_limit": {"queries_per_second": 0}}, "greater than 0"),
-    ("an unknown answer", BlockSection, {"answer": "nx"}, "expected one of nxdomain"),
-    ("an empty sinkhole", BlockSection, {"answer": {"sinkhole": []}}, "sinkhole"),
     ("an unknown mode", PolicySection, {"mode": "permissive"}, "'enforce' or 'report'"),
 ]
 

@@ -13,7 +13,7 @@ from gateway.dns.settings import (
     parse_upstream,
     without_self,
 )
-from gateway.schema import DnsSection
+from gateway.dnssection import DnsSection
 
 
 @pytest.mark.parametrize(

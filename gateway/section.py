@@ -1,0 +1,69 @@
+"""What the sections of the policy file are made of: their base, and the values that several of them have."""
+
+from ipaddress import IPv4Address, IPv6Address
+from typing import Annotated, Any, Literal, NoReturn
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator
+
+from gateway.addresses import parse_address
+from gateway.names import normalize
+
+
+class Section(BaseModel):
+    """A mapping in the file: unknown keys are errors, and nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Conditions(Section):
+    """A mapping of conditions. One left out means any; an empty list was meant to name some, so it is refused.
+
+    A template that lost its values must not turn `domains: []` into a rule for every domain.
+    """
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _names_something(cls, value: Any) -> Any:
+        if value == []:
+            raise ValueError("is empty, which would mean any: name something, or leave the key out")
+        return value
+
+
+def _refuse(_: object) -> NoReturn:
+    raise ValueError("not supported yet: leave this key out")
+
+
+type Unbuilt = Annotated[
+    None, BeforeValidator(_refuse), WithJsonSchema({"not": {}, "description": "Not supported yet."})
+]
+
+
+def check_listener(value: str) -> str:
+    """Return `address:port` as it is, if it is that.
+
+    Raises:
+        ValueError: it is not.
+    """
+    host, colon, port = value.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535 or parse_address(host.strip("[]")) is None:
+        raise ValueError(f"{value!r} is no place to listen: give address:port, as in 127.0.0.1:3128 or [::1]:3128")
+    return value
+
+
+def _workers(value: Any) -> Any:
+    if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 256):
+        raise ValueError(f"expected 'auto' or a number from 1 to 256, not {value!r}")
+    return value
+
+
+def _file_name(value: str) -> str:
+    if not value:
+        raise ValueError("empty path")
+    return value
+
+
+type Address = IPv4Address | IPv6Address
+type FileName = Annotated[str, AfterValidator(_file_name)]
+type Name = Annotated[str, AfterValidator(normalize)]
+type Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+type Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
