@@ -9,6 +9,7 @@ import contextlib
 import errno
 import logging
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -26,6 +27,8 @@ DRAIN_SECONDS = 30.0
 """How long workers may take to finish what they have begun."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0  # between restarts of a worker that keeps dying
 _HEALTHY_SECONDS = 60.0  # a worker that lived this long starts again without a pause
+SECRET = 32
+"""Octets of the secret that workers are told."""
 EXIT_CONFIG = 2
 """Exit code of a process that could not start because of its configuration or its ports."""
 
@@ -106,6 +109,8 @@ class Supervisor:
     _reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
     _reloads: set[asyncio.Task[None]] = field(default_factory=set)
     _workers: dict[tuple[str, int], asyncio.subprocess.Process] = field(default_factory=dict)
+    _secret: bytes = field(default_factory=lambda: secrets.token_bytes(SECRET), repr=False)
+    """What the workers of this run have in common and nobody else knows: DNS cookies are made with it."""
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT. Returns the exit code."""
@@ -170,13 +175,17 @@ class Supervisor:
     async def _spawn(self, role: str, index: int) -> tuple[asyncio.subprocess.Process, asyncio.Future[bool]]:
         """Start one worker. Its standard input is a lifeline: when this process is gone, the worker sees its end."""
         read_end, write_end = os.pipe()
+        told, tell = os.pipe()
+        os.write(tell, self._secret)
+        os.close(tell)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "gateway.worker", "--config", str(self.config.path)),
-            *("--role", role, "--index", str(index), "--ready-fd", str(write_end)),
+            *("--role", role, "--index", str(index), "--ready-fd", str(write_end), "--secret-fd", str(told)),
             stdin=asyncio.subprocess.PIPE,
-            pass_fds=(write_end,),
+            pass_fds=(write_end, told),
         )
         os.close(write_end)
+        os.close(told)
         return process, _readable(read_end)
 
     def _begin_reload(self) -> None:

@@ -20,7 +20,7 @@ import uvloop
 from gateway.document import ConfigError
 from gateway.ledger import Ledger
 from gateway.runtime import Runtime, load_state, snapshot_stamp
-from gateway.service import EXIT_CONFIG
+from gateway.service import EXIT_CONFIG, SECRET
 
 _LOG = logging.getLogger(__name__)
 _SNAPSHOT_CHECK_SECONDS = 2.0
@@ -34,6 +34,8 @@ class Worker:
     index: int
     runtime: Runtime
     ready: Callable[[], None]
+    secret: bytes = field(default=b"", repr=False)
+    """As all workers of the service have it; empty without a supervisor that tells it."""
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     _reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
     _reloads: set[asyncio.Task[None]] = field(default_factory=set)
@@ -55,7 +57,7 @@ class Worker:
     async def _serve_dns(self) -> None:
         from gateway.dns.server import serve
 
-        await serve(self.runtime, stop=self.stop, ready=self.ready)
+        await serve(self.runtime, stop=self.stop, ready=self.ready, secret=self.secret)
 
     async def _serve_proxy(self) -> None:
         from gateway.dns.resolver import Resolver
@@ -103,10 +105,16 @@ def main() -> int:
     parser.add_argument("--role", choices=("dns", "proxy"), required=True)
     parser.add_argument("--index", type=int, required=True)
     parser.add_argument("--ready-fd", type=int, required=True)
+    parser.add_argument("--secret-fd", type=int)
     options = parser.parse_args()
     logging.basicConfig(
         format=f"%(asctime)s %(levelname)s {options.role}-{options.index}: %(message)s", level=logging.INFO
     )
+
+    secret = b""
+    if options.secret_fd is not None:
+        secret = os.read(options.secret_fd, SECRET)
+        os.close(options.secret_fd)
 
     def ready() -> None:
         os.write(options.ready_fd, b"1")
@@ -127,7 +135,7 @@ def main() -> int:
         keep=settings.keep,
         allowed_dns=settings.allowed_dns,
     )
-    worker = Worker(options.role, options.index, Runtime(state, ledger), ready)
+    worker = Worker(options.role, options.index, Runtime(state, ledger), ready, secret)
     code = 0
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

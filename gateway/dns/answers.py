@@ -133,23 +133,31 @@ def _text(decision: Decision) -> bytes:
     return " ".join(word for word in words if word).encode()
 
 
-def flawed(data: bytes, error: WireError) -> bytes | None:
-    """Return the reply to a message that cannot be answered as asked; None to stay silent."""
+def why(decision: Decision, record_id: str) -> bytes:
+    """Return the extended error of a decision, for replies that are no block answers."""
+    tail = f" id={record_id}".encode() if record_id else b""
+    return ede_option(_EDE_CODES.get(decision.reason, EDE_BLOCKED), _text(decision)[:MAX_TEXT] + tail)
+
+
+def flawed(data: bytes, error: WireError, options: bytes = b"") -> bytes | None:
+    """Return the reply to a message that cannot be answered as asked; None to stay silent. `options` are EDNS options
+    for a client that sent EDNS.
+    """
     if error.rcode is None:
         return None
     query = error.query
     if query is None:
         flags = int.from_bytes(data[2:4], "big") & (OPCODE | RD)
-        opt = _opt_for(data)
+        opt = _opt_for(data, options)
         return data[:2] + pack_header(0, QR | RA | flags | error.rcode & 0xF, 0, 0, 0, 1 if opt else 0)[2:] + opt
     flags = QR | RA | query.flags & (RD | CD) | error.rcode & 0xF
     if query.edns is None:
         return pack_header(query.id, flags, 1, 0, 0, 0) + query.question
-    opt = encode_opt(dnssec_ok=query.edns.dnssec_ok, extended=error.rcode)
+    opt = encode_opt(dnssec_ok=query.edns.dnssec_ok, extended=error.rcode, options=options)
     return pack_header(query.id, flags, 1, 0, 0, 1) + query.question + opt
 
 
-def _opt_for(data: bytes) -> bytes:
+def _opt_for(data: bytes, options: bytes = b"") -> bytes:
     """Return the OPT record for the reply to a message that could not be read: it had one if that is what follows the
     question (RFC 6891 section 7).
     """
@@ -158,7 +166,7 @@ def _opt_for(data: bytes) -> bytes:
         return b""
     if data[at] or int.from_bytes(data[at + 1 : at + 3], "big") != Type.OPT:
         return b""
-    return encode_opt(dnssec_ok=bool(int.from_bytes(data[at + 7 : at + 9], "big") & EDNS_DO))
+    return encode_opt(dnssec_ok=bool(int.from_bytes(data[at + 7 : at + 9], "big") & EDNS_DO), options=options)
 
 
 def over_limit(data: bytes) -> bytes | None:

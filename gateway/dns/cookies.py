@@ -2,16 +2,15 @@
 
 The server cookie has the layout of RFC 9018: version, three reserved octets, time, hash. The hash is BLAKE2s with a
 key, cut to 8 octets, where RFC 9018 has SipHash-2-4, which Python does not offer; the version is one for private use,
-so that nobody mistakes one for the other. The secret is made anew in each process and each day, so a cookie of
-another worker, or of the secret before the last, counts as none. That is harmless: a query without a valid cookie is
-answered all the same, with a new one.
+so that nobody mistakes one for the other. Workers that share a port share a secret, or a cookie would be worth
+nothing at the next packet; each day has a key of its own, made from the secret, and a cookie says by its time which.
+The time is the system's monotonic clock, which all processes of a machine see alike. A query without a valid cookie
+is answered all the same, with a new one; a cookie helps a client over its rate limit (`Resolver`).
 """
 
 import hashlib
 import hmac
-import secrets
 import struct
-from collections.abc import Callable
 
 from gateway.addresses import IPAddress
 from gateway.dns.wire import Query, Rcode, WireError
@@ -28,22 +27,20 @@ _pair = struct.Struct("!HH").unpack_from
 
 
 class Cookies:
-    """Makes and checks the cookies of one process."""
+    """Makes and checks the cookies of all processes that have the same secret."""
 
-    def __init__(self, now: float, random: Callable[[int], bytes] = secrets.token_bytes) -> None:
-        self._random = random
-        self._secrets = (random(32), random(32))
-        self._made = now
+    def __init__(self, secret: bytes) -> None:
+        """Take the secret: 32 octets that nobody can guess."""
+        self._secret = secret
+        self._keys: dict[int, bytes] = {}
 
     def reply(self, sent: bytes, address: IPAddress, now: float) -> bytes:
         """Return the option to answer a COOKIE option with."""
-        if not 0 <= now - self._made < _ROTATION:
-            self._secrets, self._made = (self._random(32), self._secrets[0]), now
         mine, server = sent[:_CLIENT], sent[_CLIENT:]
         age = self._age(mine, server, address, now)
         if age is None or age > _RENEW:
             head = _VERSION + (int(now) & 0xFFFFFFFF).to_bytes(4, "big")
-            server = head + _hash(self._secrets[0], mine, head, address)
+            server = head + self._hash(int(now), mine, head, address)
         return struct.pack("!HH", OPTION, _CLIENT + _SERVER) + mine + server
 
     def is_valid(self, sent: bytes, address: IPAddress, now: float) -> bool:
@@ -58,14 +55,18 @@ class Cookies:
         age = (int(now) - int.from_bytes(server[4:8], "big") + (1 << 31)) % (1 << 32) - (1 << 31)
         if not -_FUTURE <= age <= _PAST:
             return None
-        for secret in self._secrets:
-            if hmac.compare_digest(server[8:], _hash(secret, mine, server[:8], address)):
-                return age
-        return None
+        good = self._hash(int(now) - age, mine, server[:8], address)
+        return age if hmac.compare_digest(server[8:], good) else None
 
-
-def _hash(secret: bytes, mine: bytes, head: bytes, address: IPAddress) -> bytes:
-    return hashlib.blake2s(mine + head + address.packed, digest_size=8, key=secret).digest()
+    def _hash(self, made: int, mine: bytes, head: bytes, address: IPAddress) -> bytes:
+        day = made // _ROTATION
+        key = self._keys.get(day)
+        if key is None:
+            if len(self._keys) > 2:  # days beside today's come only from cookies within their hour
+                self._keys.clear()
+            key = hashlib.blake2s(day.to_bytes(8, "big", signed=True), key=self._secret).digest()
+            self._keys[day] = key
+        return hashlib.blake2s(mine + head + address.packed, digest_size=8, key=key).digest()
 
 
 def cookie_in(data: bytes, query: Query) -> bytes:

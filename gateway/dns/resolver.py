@@ -6,6 +6,7 @@ upstreams, then the answer is decided for this client, however it came about. Li
 """
 
 import logging
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
@@ -24,6 +25,7 @@ from gateway.dns.answers import (
     flawed,
     over_limit,
     servfail,
+    why,
 )
 from gateway.dns.cache import Key
 from gateway.dns.cookies import Cookies, cookie_in
@@ -44,6 +46,8 @@ _LOG = logging.getLogger(__name__)
 
 MAX_PER_CLIENT = 512
 """Queries of one client that wait for an upstream."""
+MAX_WAITING = 8192
+"""Queries of all clients that wait for an upstream: whoever forges senders is as many clients as it likes."""
 _CLIENTS_KEPT = 8192
 _BLOCKS_KEPT = 4096
 
@@ -71,11 +75,14 @@ class Resolver:
     """Answers clients of the resolver, and resolves names for the proxy."""
 
     @classmethod
-    def from_runtime(cls, runtime: "Runtime") -> "Resolver":
-        """Return a resolving core for a process. It follows the runtime from state to state by itself."""
-        return cls(RuntimeJudge(runtime))
+    def from_runtime(cls, runtime: "Runtime", secret: bytes = b"") -> "Resolver":
+        """Return a resolving core for a process. It follows the runtime from state to state by itself.
 
-    def __init__(self, judge: Judge, clock: Callable[[], float] = time.monotonic) -> None:
+        `secret` is for cookies: the same for all processes that share a port. Without it, the process has its own.
+        """
+        return cls(RuntimeJudge(runtime), secret=secret)
+
+    def __init__(self, judge: Judge, clock: Callable[[], float] = time.monotonic, *, secret: bytes = b"") -> None:
         self._judge = judge
         self._clock = clock
         self._per_client: Counter[bytes] = Counter()  # by packed address, which is hashed far quicker
@@ -83,7 +90,9 @@ class Resolver:
         self._views: dict[object, bytes] = {}
         self._blocks: dict[Hashable, Block] = {}
         self._hot = HotAnswers()
-        self._cookies = Cookies(clock())
+        self._cookies = Cookies(secret or secrets.token_bytes(32))
+        self._waiting = 0
+        self._excesses: dict[str, tuple[Decision, str]] = {}
         self._adopt()
 
     def _adopt(self) -> None:
@@ -92,6 +101,7 @@ class Resolver:
         self._clients.clear()
         self._views.clear()
         self._blocks.clear()
+        self._excesses.clear()
         settings = self._judge.settings
         if getattr(self, "_settings", None) == settings:
             return
@@ -114,7 +124,7 @@ class Resolver:
             if self._limit is not None:
                 excess = self._limit.check("tcp " + known.limited if stream else known.limited, self._clock())
                 if excess is not None:
-                    return self._over_limit(known.client, data, excess, stream=stream)
+                    return self._over_limit(known, data, excess, stream=stream)
             name_end = data.find(0, HEADER)
             if not stream and name_end > 0 and len(data) <= MAX_PACKET:
                 found = self._hot.get(hot_key(known.view, data, name_end))
@@ -136,13 +146,17 @@ class Resolver:
         """Answer a query that `answer_now` could not. Never raises, unless cancelled."""
         client, query = miss.client, miss.query
         try:
-            source = client.address.packed
+            source = client.address.packed[: 4 if client.address.version == 4 else 8]  # as for the rate limit
             if self._per_client[source] >= MAX_PER_CLIENT:
                 return self._refuse(miss, Flaw(Reason.RATE_LIMIT, "too many queries of this client are waiting"))
+            if self._waiting >= MAX_WAITING:
+                return self._refuse(miss, Flaw(Reason.RATE_LIMIT, "too many queries are waiting"))
+            self._waiting += 1
             self._per_client[source] += 1
             try:
                 answer, stale = await self._forwarder.fetch(_key_of(query))
             finally:
+                self._waiting -= 1
                 self._per_client[source] -= 1
                 if not self._per_client[source]:
                     del self._per_client[source]
@@ -178,18 +192,52 @@ class Resolver:
         known = self._clients[peer] = _Known(client, self._views[view], limited)
         return known
 
-    def _over_limit(self, client: Client, data: bytes, excess: Excess, *, stream: bool) -> bytes | None:
-        """Turn a query away unread. The first of a window is recorded."""
-        if excess is Excess.FIRST:
-            rate, burst = self._settings.rate_limit or (0, 0)
-            flaw = Flaw(Reason.RATE_LIMIT, f"more than {rate:g} queries a second, and {burst} at once")
-            self._judge.judge(DnsQuery(client=client, name="", qtype=0, flaw=flaw))
-        if not stream:
-            return over_limit(data) if excess is not Excess.SILENCE else None
+    def _over_limit(self, known: _Known, data: bytes, excess: Excess, *, stream: bool) -> bytes | Miss | None:
+        """Turn a query away. The first of a window is recorded, and the others refer to that record.
+
+        Over UDP the sender may be forged, so that others can use up a client's bucket. A good cookie proves that it
+        is not, as TCP does, and counts in the same bucket as TCP. A cookie that is not good is answered BADCOOKIE
+        with one that is (RFC 7873 sections 5.2.3, 5.2.4), who knows no cookies is told to come over TCP; after a
+        moment neither is told anything.
+        """
+        query = None
         try:
-            return servfail(read_query(data))
+            if stream or b"\0\x0a\0" in data:  # not read unless there may be a cookie in it
+                query = read_query(data)
+            cookie = cookie_in(data, query) if query is not None else b""
         except WireError as error:
-            return flawed(data, error)
+            if stream:
+                return flawed(data, error)
+            cookie = b""
+        address, now = known.client.address, self._clock()
+        options = self._cookies.reply(cookie, address, now) if cookie else b""
+        if stream and query is not None:
+            decision, ident = self._note_excess(known, "tcp " + known.limited, excess)
+            return self._block(query, decision).render(data[:2], query.question, ident, options)
+        if excess is Excess.FIRST:
+            self._note_excess(known, known.limited, excess)
+        if cookie and self._limit is not None and self._cookies.is_valid(cookie, address, now):
+            proven = self._limit.check("tcp " + known.limited, now)
+            if proven is None:
+                return self._answer(known, data, data.find(0, HEADER), stream)
+            if proven is Excess.FIRST:
+                self._note_excess(known, "tcp " + known.limited, proven)
+        elif cookie and excess is not Excess.SILENCE:
+            return flawed(data, WireError("no good cookie", Rcode.BADCOOKIE, query), options)
+        return over_limit(data) if excess is not Excess.SILENCE else None
+
+    def _note_excess(self, known: _Known, bucket: str, excess: Excess) -> tuple[Decision, str]:
+        """Record that a bucket is empty, once in a window. Returns the decision and its id."""
+        noted = self._excesses.get(bucket)
+        if excess is not Excess.FIRST and noted is not None:
+            return noted
+        rate, burst = self._settings.rate_limit or (0, 0)
+        flaw = Flaw(Reason.RATE_LIMIT, f"more than {rate:g} queries a second, and {burst} at once")
+        noted = self._judge.judge(DnsQuery(client=known.client, name="", qtype=0, flaw=flaw))
+        if len(self._excesses) >= _CLIENTS_KEPT:
+            self._excesses.clear()
+        self._excesses[bucket] = noted
+        return noted
 
     def _answer(self, known: _Known, data: bytes, name_end: int, stream: bool) -> bytes | Miss | None:
         client = known.client
@@ -291,11 +339,21 @@ class Resolver:
             return servfail(query)
 
     def _flawed(self, client: Client, data: bytes, error: WireError) -> bytes | None:
+        options = b""
         if error.rcode is not None and error.rcode != Rcode.BADVERS:  # that one is a negotiation
             reason = Reason.MALFORMED if error.rcode == Rcode.FORMERR else Reason.PROTOCOL
             name, qtype = (error.query.name, error.query.qtype) if error.query else ("", 0)
-            self._judge.judge(DnsQuery(client=client, name=name, qtype=qtype, flaw=Flaw(reason, str(error))))
-        return flawed(data, error)
+            request = DnsQuery(client=client, name=name, qtype=qtype, flaw=Flaw(reason, str(error)))
+            options = why(*self._judge.judge(request))
+        return flawed(data, error, options + self._cookie_back(client, data, error.query))
+
+    def _cookie_back(self, client: Client, data: bytes, query: Query | None) -> bytes:
+        """Return the option that answers a cookie, if there is one (RFC 7873 section 5.2: whatever the rcode)."""
+        try:
+            cookie = cookie_in(data, query) if query is not None else b""
+        except WireError:
+            return b""
+        return self._cookies.reply(cookie, client.address, self._clock()) if cookie else b""
 
     def _broken(self, peer: str, data: bytes, error: Exception) -> bytes | None:
         """Fail closed: whatever went wrong, the answer is no."""
@@ -306,7 +364,8 @@ class Resolver:
             if address is None:
                 return servfail(query)
             flaw = Flaw(Reason.INTERNAL_ERROR, type(error).__name__)
-            return self._refuse(Miss(Client(address=unmap(address)), query, True), flaw)
+            client = Client(address=unmap(address))
+            return self._refuse(Miss(client, query, True, self._cookie_back(client, data, query)), flaw)
         except WireError as flaw_found:
             return flawed(data, flaw_found)
         except Exception:

@@ -27,16 +27,22 @@ _LOOK = 0.5  # seconds between looks at whether another configuration is in forc
 
 
 async def serve(
-    runtime: "Runtime", *, stop: asyncio.Event, ready: Callable[[], object], resolver: Resolver | None = None
+    runtime: "Runtime",
+    *,
+    stop: asyncio.Event,
+    ready: Callable[[], object],
+    resolver: Resolver | None = None,
+    secret: bytes = b"",
 ) -> None:
     """Serve `dns.listen` until `stop` is set; `ready` is called once every address is. Ports are shared with the
-    other workers of the gateway (SO_REUSEPORT). Pass the `resolver` that the process already has, if any.
+    other workers of the gateway (SO_REUSEPORT), and so is the `secret` for cookies. Pass the `resolver` that the
+    process already has, if any.
 
     Raises:
         ListenError: an address cannot be listened on; nothing is served then.
     """
     listen = RuntimeJudge(runtime).settings.listen
-    core = resolver or Resolver.from_runtime(runtime)
+    core = resolver or Resolver.from_runtime(runtime, secret)
     files = runtime.state.config.dns_certificate
     following = None
     try:

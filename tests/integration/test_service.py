@@ -155,3 +155,12 @@ def test_changes_of_policy_are_in_the_ledger(serving: Internet) -> None:
         return [event["event.action"] for event in serving.ledger() if event.get("event.action") == "policy-loaded"]
 
     wait_until(lambda: len(changes()) == 3, "a line of each of the three workers")
+
+
+def test_workers_know_each_others_cookies(serving: Internet) -> None:
+    """A DNS cookie is good at every worker: from whichever port a client asks, it gets the same one back."""
+    ask = ["dig", "@127.0.0.1", "-p", "5335", "+time=1", "+tries=3", "bad.example.com"]
+    first = serving.run(*ask, "+cookie=0123456789abcdef").stdout.partition("COOKIE: ")[2].split()[0]
+    assert len(first) == 48
+    answers = [serving.run(*ask, f"+cookie={first}").stdout.partition("COOKIE: ")[2].split()[0] for _ in range(16)]
+    assert set(answers) == {first}

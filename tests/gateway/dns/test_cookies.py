@@ -1,8 +1,6 @@
 """Tests for gateway.dns.cookies."""
 
-from collections.abc import Callable
 from ipaddress import ip_address
-from itertools import count
 
 import pytest
 from dnslib import EDNSOption
@@ -17,15 +15,9 @@ HERE, ELSEWHERE = ip_address("10.1.0.7"), ip_address("10.1.0.8")
 MINE = b"12345678"
 
 
-def counting() -> Callable[[int], bytes]:
-    """Return a source of secrets that are different, and the same in each run."""
-    numbers = count()
-    return lambda size: next(numbers).to_bytes(size, "big")
-
-
-def cookies() -> Cookies:
-    """Return cookies made at 1000."""
-    return Cookies(1000.0, counting())
+def cookies(secret: bytes = b"s" * 32) -> Cookies:
+    """Return cookies of a process."""
+    return Cookies(secret)
 
 
 def sent_back(option: bytes) -> bytes:
@@ -57,15 +49,23 @@ def test_cookies_grow_old(age: int, valid: bool, kept: bool) -> None:
     assert (sent_back(jar.reply(cookie, HERE, 1000.0 + age)) == cookie) is kept
 
 
-def test_the_secret_is_replaced() -> None:
-    """A cookie outlives one change of the secret, and not a second one."""
-    jar = cookies()
-    last = 1000.0 + 86399
-    cookie = sent_back(jar.reply(MINE, HERE, last))
-    jar.reply(MINE, HERE, last + 1)
-    assert jar.is_valid(cookie, HERE, last + 1)
-    jar.reply(MINE, HERE, last + 86401)
-    assert not jar.is_valid(cookie, HERE, last + 2)
+def test_processes_with_one_secret_know_each_others_cookies() -> None:
+    """A cookie of one worker is good at another of the same service, and at nobody else's."""
+    cookie = sent_back(cookies().reply(MINE, HERE, 1000.0))
+    assert cookies().is_valid(cookie, HERE, 1010.0)
+    assert not cookies(b"t" * 32).is_valid(cookie, HERE, 1010.0)
+
+
+def test_the_key_changes_every_day() -> None:
+    """A cookie outlives the change of the key, and the same question gets another hash under another key."""
+    jar, day = cookies(), 86400.0
+    cookie = sent_back(jar.reply(MINE, HERE, day - 1))
+    for now in (day - 1, day, day + 1800):
+        assert jar.is_valid(cookie, HERE, now)
+    tomorrow = cookie[:12] + int(day).to_bytes(4, "big") + cookie[16:]
+    assert not jar.is_valid(tomorrow, HERE, day)
+    for today in range(20):
+        assert jar.is_valid(sent_back(jar.reply(MINE, HERE, today * day)), HERE, today * day)
 
 
 @given(st.binary(min_size=16, max_size=32))

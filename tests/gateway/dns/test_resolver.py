@@ -8,6 +8,7 @@ import pytest
 from dnslib import QTYPE, RCODE, RR, A, EDNSOption
 
 from gateway.decision import Decision, Reason, Verdict
+from gateway.dns import resolver as resolver_module
 from gateway.dns.records import parse_data
 from gateway.dns.resolver import MAX_PER_CLIENT, Miss, Resolver
 from gateway.dns.settings import Endpoint, Timing
@@ -533,6 +534,60 @@ async def test_cookies_are_answered() -> None:
             assert [(cookie[:8], len(cookie)) for cookie in cookies] == [(b"12345678", 24)]
         malformed = await resolver.answer(WEB, ask("public.example", options=[EDNSOption(10, b"123")]))
         assert parse(malformed).header.rcode == RCODE.FORMERR
+        assert cookie_of(malformed) == b""
+
+
+def cookie_of(reply: object) -> bytes:
+    """Return the cookie in an answer; nothing if there is none."""
+    options = [option for record in parse(reply).ar if record.rtype == QTYPE.OPT for option in record.rdata]
+    return next((bytes(option.data) for option in options if option.code == 10), b"")
+
+
+def with_cookie(name: str, cookie: bytes = b"12345678", qtype: str = "A") -> bytes:
+    """Return a query with a cookie."""
+    return ask(name, qtype, options=[EDNSOption(10, cookie)])
+
+
+@pytest.mark.parametrize(
+    ("name", "patch", "rcode"),
+    [
+        ("refused", lambda d: d.replace(b"\0\1\0\1\0\0\x29", b"\0\xfc\0\1\0\0\x29"), RCODE.REFUSED),
+        ("another class", lambda d: d.replace(b"\0\1\0\1\0\0\x29", b"\0\1\0\3\0\0\x29"), RCODE.REFUSED),
+        ("EDNS version", lambda d: d.replace(b"\x29\x04\xd0\0\0", b"\x29\x04\xd0\0\1"), 0),
+        ("no upstream", bytes, RCODE.SERVFAIL),
+    ],
+)
+async def test_errors_carry_the_cookie(name: str, patch: Any, rcode: int) -> None:
+    """A reply has the client's cookie and ours, whatever its rcode (RFC 7873 section 5.2)."""
+    packet = patch(with_cookie("public.example"))
+    assert name == "no upstream" or packet != with_cookie("public.example")
+    reply = await Resolver(a_judge()).answer(WEB, packet)
+    assert parse(reply).header.rcode == rcode
+    assert (cookie_of(reply)[:8], len(cookie_of(reply))) == (b"12345678", 24)
+
+
+async def test_an_internal_error_carries_the_cookie(caplog: pytest.LogCaptureFixture) -> None:
+    """Even what breaks before the decision is answered with the cookie."""
+    plain = a_judge()
+    reply = await Resolver(Exploding(plain.policy, plain.settings)).answer(WEB, with_cookie("public.example"))
+    assert (parse(reply).header.rcode, len(cookie_of(reply))) == (RCODE.SERVFAIL, 24)
+    assert "boom" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("patch", "expected"),
+    [
+        pytest.param(lambda d: d.replace(b"\0\1\0\1\0\0\x29", b"\0\xfc\0\1\0\0\x29"), "protocol", id="AXFR"),
+        pytest.param(lambda d: d[:-11] + d[-11:-1] + b"\x04\0\x0a\0", "malformed", id="options cut short"),
+        pytest.param(lambda d: d[:2] + b"\x28\0" + d[4:], "protocol", id="opcode UPDATE"),
+    ],
+)
+async def test_what_is_refused_says_why(patch: Any, expected: str) -> None:
+    """A reply to an unfit query tells the reason and the id of its record, as a denial does."""
+    judge = a_judge()
+    reply = Resolver(judge).answer_now(WEB, patch(ask("public.example")))
+    assert ede(reply) == (0, f"{expected} id=r1")
+    assert [reason.value for reason in judge.reasons] == [expected]
 
 
 async def test_a_client_over_its_limit() -> None:
@@ -550,8 +605,67 @@ async def test_a_client_over_its_limit() -> None:
     assert resolver.answer_now(WEB, packet) is None
     assert judge.reasons == [Reason.RATE_LIMIT]
     assert addresses(resolver.answer_now(BATCH, packet)) == ["10.0.0.1"]
-    replies = [resolver.answer_now(WEB, packet, stream=True) for _ in range(3)]
-    assert [parse(reply).header.rcode for reply in replies] == [0, 0, RCODE.SERVFAIL]
+    replies = [resolver.answer_now(WEB, packet, stream=True) for _ in range(4)]
+    assert [parse(reply).header.rcode for reply in replies] == [0, 0, RCODE.SERVFAIL, RCODE.SERVFAIL]
+    assert [ede(reply) for reply in replies[2:]] == [(18, "rate-limit id=r2")] * 2
+    assert judge.reasons == [Reason.RATE_LIMIT] * 2
+
+
+def test_a_good_cookie_helps_whose_address_is_forged_by_others() -> None:
+    """Over its limit over UDP, a client with a good cookie is served as if it came by TCP, and no longer than that;
+    one with another cookie is told a good one (BADCOOKIE), while clients are told anything.
+    """
+    clock = Clock()
+    judge = a_judge(records={"gw.example": (ip_address("10.0.0.1"),)}, rate_limit=(0.001, 2))
+    resolver = Resolver(judge, clock)
+    for _ in range(2):
+        assert addresses(resolver.answer_now(WEB, ask("gw.example"))) == ["10.0.0.1"]
+    told = resolver.answer_now(WEB, with_cookie("gw.example"))
+    assert isinstance(told, bytes)
+    assert (told[3] & 0xF, parse(told).ar[0].ttl >> 24, addresses(told)) == (23 & 0xF, 1, [])
+    clock.now += 5
+    good, forged = cookie_of(told), b"12345678" + bytes(16)
+    assert resolver.answer_now(WEB, with_cookie("gw.example", forged)) is None
+    assert resolver.answer_now(BATCH, with_cookie("gw.example", good)) is not None
+    for _ in range(2):
+        assert addresses(resolver.answer_now(WEB, with_cookie("gw.example", good))) == ["10.0.0.1"]
+    assert resolver.answer_now(WEB, with_cookie("gw.example", good)) is None
+    assert parse(resolver.answer_now(WEB, ask("gw.example"), stream=True)).header.rcode == RCODE.SERVFAIL
+    assert judge.reasons == [Reason.RATE_LIMIT] * 2
+
+
+def test_a_cookie_of_another_worker_is_good() -> None:
+    """Workers that were told one secret know each other's cookies; without one, each has its own."""
+    for secret, served in ((b"s" * 32, True), (b"", False)):
+        settings: dict[str, Any] = {"records": {"gw.example": (ip_address("10.0.0.1"),)}, "rate_limit": (0.001, 1)}
+        one, other = (Resolver(a_judge(**settings), Clock(), secret=secret) for _ in range(2))
+        cookie = cookie_of(one.answer_now(WEB, with_cookie("gw.example")))
+        other.answer_now(WEB, ask("gw.example"))
+        assert bool(addresses(other.answer_now(WEB, with_cookie("gw.example", cookie)))) is served
+
+
+async def test_all_clients_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many clients there are, only so many queries wait; and addresses of one /64 are one client."""
+    monkeypatch.setattr(resolver_module, "MAX_WAITING", 3)
+    monkeypatch.setattr(resolver_module, "MAX_PER_CLIENT", 2)
+    go = asyncio.Event()
+
+    async def handle(query: Message, _: str) -> Reply:
+        await go.wait()
+        return query.reply()
+
+    async with upstream(handle) as up:
+        judge = a_judge(up.endpoint)
+        resolver = Resolver(judge)
+        loop = asyncio.get_running_loop()
+        peers = ("2001:db8::1", "2001:db8::2", "2001:db8::3", "10.1.0.1", "10.1.0.2")
+        tasks = [loop.create_task(resolver.answer(peer, ask("same.example"))) for peer in peers]
+        await up.asked.wait()
+        go.set()
+        codes = [parse(await task).header.rcode for task in tasks]
+        assert codes == [0, 0, RCODE.SERVFAIL, 0, RCODE.SERVFAIL]
+        assert judge.reasons == [Reason.RATE_LIMIT] * 2
+        assert parse(await resolver.answer("10.1.0.3", ask("same.example"))).header.rcode == 0
 
 
 def test_an_ipv6_network_is_one_client() -> None:
