@@ -16,6 +16,7 @@ from gateway.dns.listeners import IDLE, ListenError, TcpListener, UdpListener, b
 from gateway.dns.resolver import Resolver
 from gateway.dns.settings import Endpoint
 from gateway.dns.streams import Connection, StreamListener
+from gateway.dns.wildcard import WildcardListener, is_wildcard
 
 if TYPE_CHECKING:
     from gateway.runtime import Runtime
@@ -98,7 +99,8 @@ async def serve_resolver(
         admission = Admission()
         for endpoint, sock in zip(listen, sockets, strict=True):
             if endpoint.scheme == "udp":
-                stack.push_async_callback(UdpListener(sock, resolver).close, grace)
+                kind = WildcardListener if is_wildcard(sock) else UdpListener
+                stack.push_async_callback(kind(sock, resolver).close, grace)
             else:
                 listener = _stream_listener(endpoint, resolver, admission, certificate, idle)
                 await listener.start(sock)

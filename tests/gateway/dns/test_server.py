@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
+from ipaddress import ip_address
 
 import pytest
 from dnslib import RCODE
@@ -289,3 +290,12 @@ async def test_errors_of_earlier_answers_do_not_stop_the_listener() -> None:
                 sock.sendto(ask("bad.example"), ("127.0.0.1", places[0].port))
         (reply,) = await over_udp(places[0], ask("bad.example"))
         assert parse(reply).header.rcode == RCODE.NXDOMAIN
+
+
+async def test_every_address_of_the_host_answers_for_itself() -> None:
+    """Listening on 0.0.0.0, an answer comes from the address that was asked, or a client would not hear it."""
+    records = {"gw.example": (ip_address("10.0.0.1"),)}
+    async with serving(Resolver(a_judge(records=records)), ["udp://0.0.0.0:0"]) as (place,):
+        for address in ("127.0.0.1", "127.0.0.9"):
+            (reply,) = await over_udp(place._replace(address=ip_address(address)), ask("gw.example"))
+            assert addresses(reply) == ["10.0.0.1"]
