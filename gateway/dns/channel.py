@@ -190,6 +190,11 @@ class Channel:
                 # An upstream may close an idle connection at any time (RFC 7766 section 6.2.4): once more, then.
         raise UpstreamError(Failure.NETWORK, f"{self._endpoint}: no answer: {why}")
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection."""
+        return self._current is not None and self._current.open
+
     async def close(self) -> None:
         """Close the connection; whoever waits for an answer gets an error."""
         if self._making is not None:

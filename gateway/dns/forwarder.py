@@ -87,6 +87,8 @@ class Forwarder:
         }
         self._outstanding: dict[Key, _Wanted] = {}
         self._failures: dict[Key, _Failed] = {}
+        self._retired = False
+        self._closing: set[asyncio.Task[None]] = set()
 
     def at_hand(self, key: Key, now: float) -> Found | None:
         """Return the answer from local data or the cache."""
@@ -100,7 +102,8 @@ class Forwarder:
             if entry.wants_renewal(now) and len(self._outstanding) < MAX_PREFETCH:
                 entry.renewed = True
                 self._begin(key)
-            return Found(entry.answer, entry.stored, entry.ageing)
+            # While a new answer is on its way, the old one is not kept elsewhere: that would outlive its successor.
+            return Found(entry.answer, entry.stored, now if key in self._outstanding else entry.ageing)
         if zone_of(key.name, self._forward) is None:
             local = special_answer(key.name, key.qtype)
             if local is not None:
@@ -244,6 +247,8 @@ class Forwarder:
                 waiter.set_result(result)
             else:
                 waiter.set_exception(result)
+        if self._retired and not self._outstanding:
+            self._close_pools()
 
     def _note_failure(self, key: Key, error: UpstreamError) -> None:
         """Keep a failure for a while, longer each time, so that nobody's retries hammer the upstreams (RFC 9520)."""
@@ -253,11 +258,41 @@ class Forwarder:
             del self._failures[next(iter(self._failures))]
         self._failures[key] = _Failed(error, wait, self._clock() + wait)
 
+    def retire(self) -> None:
+        """Close the connections to upstreams once nobody waits for an answer any more; later callers are served."""
+        self._retired = True
+        if not self._outstanding:
+            self._close_pools()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody waits, or connections are being closed."""
+        return bool(self._outstanding or self._closing)
+
+    @property
+    def connections(self) -> int:
+        """Connections to upstreams that are open, and queries on their way in datagrams."""
+        return sum(pool.connections for pool in self._pools())
+
+    def _pools(self) -> tuple[Pool, ...]:
+        return (self._pool, *self._forward.values())
+
+    def _close_pools(self) -> None:
+        async def close() -> None:
+            for pool in self._pools():
+                await pool.close()
+
+        # The last answer may have come by one of the tasks that are ended there.
+        task = asyncio.get_running_loop().create_task(close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
     async def close(self) -> None:
         """Give up what is on its way."""
+        await asyncio.gather(*self._closing)
         for wanted in self._outstanding.values():
             for waiter in wanted.waiters:
                 waiter.cancel()
         self._outstanding.clear()
-        for pool in (self._pool, *self._forward.values()):
+        for pool in self._pools():
             await pool.close()

@@ -36,6 +36,7 @@ from gateway.dns.judge import Judge, RuntimeJudge
 from gateway.dns.local import is_meta
 from gateway.dns.message import STREAM_SIZE, Answer, head_of, opt_of, render, udp_limit
 from gateway.dns.ratelimit import Excess, RateLimit
+from gateway.dns.settings import Settings
 from gateway.dns.wire import CD, HEADER, RD, Query, Rcode, WireError, read_query
 from gateway.request import Client, DnsAnswer, DnsQuery, Flaw
 
@@ -93,7 +94,14 @@ class Resolver:
         self._cookies = Cookies(secret or secrets.token_bytes(32))
         self._waiting = 0
         self._excesses: dict[str, tuple[Decision, str]] = {}
+        self._retired: list[Forwarder] = []
+        self._use(judge.settings)
         self._adopt()
+
+    def _use(self, settings: Settings) -> None:
+        self._settings = settings
+        self._limit = RateLimit(*settings.rate_limit) if settings.rate_limit else None
+        self._forwarder = Forwarder(settings, self._clock)
 
     def _adopt(self) -> None:
         """Take over a new generation. The cache stays, unless the resolver's own configuration has changed."""
@@ -103,12 +111,13 @@ class Resolver:
         self._blocks.clear()
         self._excesses.clear()
         settings = self._judge.settings
-        if getattr(self, "_settings", None) == settings:
+        if settings == self._settings:
             return
-        self._settings = settings
-        self._limit = RateLimit(*settings.rate_limit) if settings.rate_limit else None
         # Answers on their way come from the old upstreams: whoever waits for them gets them, nobody else does.
-        self._forwarder = Forwarder(settings, self._clock)
+        before = self._forwarder
+        self._use(settings)
+        before.retire()
+        self._retired = [one for one in (*self._retired, before) if one.is_busy]
 
     # -- for listeners -----------------------------------------------------------------------------------------
 
@@ -386,7 +395,8 @@ class Resolver:
 
     async def close(self) -> None:
         """Give up what is on its way."""
-        await self._forwarder.close()
+        for forwarder in (self._forwarder, *self._retired):
+            await forwarder.close()
 
 
 def _stale_option(answer: Answer) -> bytes:

@@ -388,8 +388,13 @@ class Pool:
         resting.sort(key=lambda upstream: upstream.rests_until)
         return awake + resting
 
+    @property
+    def connections(self) -> int:
+        """Connections that are open, and queries on their way in datagrams."""
+        return len(self._datagrams) + sum(upstream.channel.is_open for upstream in self.upstreams)
+
     async def close(self) -> None:
-        """Give up what is on its way; nobody is called."""
+        """Give up what is on its way; nobody is called. Whoever asks after that is served all the same."""
         self._datagrams.close()
         for upstream in self.upstreams:
             await upstream.close()

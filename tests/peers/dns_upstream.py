@@ -56,6 +56,11 @@ class Upstream:
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     @property
+    def connected(self) -> int:
+        """Connections that are open now."""
+        return len(self._writers)
+
+    @property
     def names(self) -> list[str]:
         """Every name asked for, lower case, without the final dot."""
         return [str(query.q.qname).rstrip(".").lower() for query, _ in self.queries]

@@ -291,3 +291,73 @@ async def test_hot_names_are_renewed_before_they_expire() -> None:
         answer, stale = await find(forwarder, PUBLIC, clock)
         assert (texts(answer), stale) == (["93.184.215.14"], False)
         assert len(up.queries) == 2
+
+
+async def test_a_renewed_answer_takes_over_at_once() -> None:
+    """While an answer is renewed the old one may be given and not kept elsewhere; then there is only the new one. If
+    the renewal fails, the old one counts to its end.
+    """
+    clock, addresses, go = Clock(), ["93.184.215.14"], asyncio.Event()
+
+    async def handle(query: Message, protocol: str) -> Reply:
+        if len(up.queries) == 2:
+            await go.wait()
+        return zone({"public.example": addresses}, ttl=100)(query, protocol) if addresses else b"?"
+
+    async with upstream(handle) as up:
+        forwarder = a_forwarder(up.endpoint, clock=clock, prefetch=True, timing=Timing(0.2, 0.2))
+        await forwarder.fetch(PUBLIC)
+        for _ in range(2):
+            found = forwarder.at_hand(PUBLIC, clock())
+            assert (found and found.fresh_until) == 1090
+        addresses[:] = ["93.184.215.99"]
+        clock.now = 1095.0
+        for _ in range(2):
+            found = forwarder.at_hand(PUBLIC, clock())
+            assert found is not None
+            assert (texts(found.answer), found.fresh_until) == (["93.184.215.14"], clock.now)
+        go.set()
+        await idle(forwarder)
+        found = forwarder.at_hand(PUBLIC, clock())
+        assert found is not None
+        assert (texts(found.answer), found.stored, found.fresh_until) == (["93.184.215.99"], 1095.0, 1185.0)
+        forwarder.at_hand(PUBLIC, clock())
+        addresses.clear()
+        clock.now = 1190.0
+        forwarder.at_hand(PUBLIC, clock())
+        await idle(forwarder)
+        found = forwarder.at_hand(PUBLIC, clock())
+        assert (found and found.fresh_until) == 1195.0
+
+
+async def idle(forwarder: Forwarder) -> None:
+    """Wait until nothing is on its way."""
+    async with asyncio.timeout(5):
+        while forwarder.is_busy:  # noqa: ASYNC110 -- nothing sets an event there
+            await asyncio.sleep(0)
+
+
+async def test_a_retired_forwarder_lets_go_of_its_upstreams() -> None:
+    """Once another configuration is in force, connections stay while somebody waits, and not a moment longer."""
+    go = asyncio.Event()
+
+    async def handle(query: Message, protocol: str) -> Reply:
+        if query.q.qname.label[0] == b"slow":
+            await go.wait()
+        return zone(ZONE)(query, protocol)
+
+    async with upstream(handle) as up:
+        forwarder = a_forwarder(up.endpoint._replace(scheme="tcp"))
+        await forwarder.fetch(PUBLIC)
+        assert forwarder.connections == 1
+        slow = asyncio.get_running_loop().create_task(forwarder.fetch(PUBLIC._replace(name="slow.example")))
+        await asyncio.sleep(0)
+        forwarder.retire()
+        assert (forwarder.connections, forwarder.is_busy) == (1, True)
+        go.set()
+        assert (await slow)[0].rcode == RCODE.NXDOMAIN
+        await idle(forwarder)
+        assert forwarder.connections == 0
+        assert texts((await forwarder.fetch(PUBLIC))[0]) == ["93.184.215.14"]  # who came too late for the news
+        await idle(forwarder)
+        assert forwarder.connections == 0

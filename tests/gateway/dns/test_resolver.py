@@ -367,6 +367,54 @@ async def test_a_changed_configuration_changes_upstreams_at_once() -> None:
         assert addresses(await resolver.answer(WEB, ask("a.example"))) == ["93.184.215.2"]
 
 
+async def test_connections_of_an_old_configuration_are_closed() -> None:
+    """After a reload with other upstreams, who waits gets the old one's answer, and then its connections end."""
+    go = asyncio.Event()
+
+    async def handle(query: Message, protocol: str) -> Reply:
+        await go.wait()
+        return zone({"a.example": ["93.184.215.1"]})(query, protocol)
+
+    async with upstream(handle) as old, upstream(zone({})) as new:
+        judge = a_judge(old.endpoint._replace(scheme="tcp"))
+        resolver = Resolver(judge)
+        waiting = asyncio.get_running_loop().create_task(resolver.answer(WEB, ask("a.example")))
+        await old.asked.wait()
+        judge.settings = judge.settings._replace(upstreams=(new.endpoint,))
+        judge.policy = a_policy()
+        assert parse(await resolver.answer(WEB, ask("a.example"))).header.rcode == RCODE.NXDOMAIN
+        go.set()
+        assert addresses(await waiting) == ["93.184.215.1"]
+        async with asyncio.timeout(5):
+            while old.connected:  # noqa: ASYNC110 -- nothing sets an event there
+                await asyncio.sleep(0)
+        await resolver.close()
+
+
+async def test_a_renewed_answer_reaches_clients_at_once() -> None:
+    """After a renewal, clients get the new answer, and not what the fast path had kept of the old one."""
+    clock, where = Clock(), ["93.184.215.1"]
+
+    def handle(query: Message, protocol: str) -> Reply:
+        return zone({"a.example": where}, ttl=100)(query, protocol)
+
+    async with upstream(handle) as up:
+        resolver = Resolver(a_judge(up.endpoint, prefetch=True), clock)
+        for _ in range(4):
+            assert addresses(await resolver.answer(WEB, ask("a.example"))) == ["93.184.215.1"]
+        for packet in (ask("a.example", edns=False), ask("a.example", size=4096)):
+            await resolver.answer(WEB, packet)
+        where[:] = ["93.184.215.2"]
+        clock.now += 95
+        assert addresses(await resolver.answer(WEB, ask("a.example"))) == ["93.184.215.1"]
+        async with asyncio.timeout(5):
+            while addresses(await resolver.answer(WEB, ask("a.example"))) != where:  # noqa: ASYNC110 -- as above
+                await asyncio.sleep(0)
+        for packet in (ask("a.example"), ask("a.example", edns=False), ask("a.example", size=4096)):
+            assert addresses(await resolver.answer(WEB, packet)) == ["93.184.215.2"]
+        assert len(up.queries) == 2
+
+
 async def test_mapped_and_scoped_client_addresses() -> None:
     """A client is the same behind an IPv4-mapped address, and a zone index does not matter."""
     rule = Rule(name="no", action=Verdict.DENY, clients=("batch",), domains=("public.example",))
