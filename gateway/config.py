@@ -4,6 +4,7 @@ Reports every problem at once, each with file, line and path. What a value may l
 is what values mean together: unknown names, contradictions, rules that can never match.
 """
 
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,8 @@ class Config:
     rules: tuple[Rule, ...] = ()
     clients: tuple[ClientGroup, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    upstream_ca: str = field(default="", repr=False)
+    """What `dns.upstream_ca` holds: the text and not the place, so that another content is another configuration."""
 
     @property
     def state_dir(self) -> Path:
@@ -83,11 +86,14 @@ def load(path: Path) -> Config:
     feeds, problems = _load_feeds(document, file, path.resolve().parent)
     problems += _check_rules(document, file, feeds)
     problems += _check_listeners(document, file)
+    upstream_ca, unreadable = _read_authorities(document, file, path.resolve().parent)
+    problems += unreadable
     if problems:
         raise ConfigError(problems)
     rules = tuple(_rule(section) for section in file.policy.rules)
     clients = tuple(ClientGroup(name=name, addresses=group.addresses) for name, group in file.clients.items())
-    return Config(path.resolve(), file, feeds, rules, clients, tuple(_check_shadowed(document, rules)))
+    warnings = tuple(_check_shadowed(document, rules))
+    return Config(path.resolve(), file, feeds, rules, clients, warnings, upstream_ca)
 
 
 def json_schema() -> dict[str, Any]:
@@ -135,6 +141,24 @@ def _check_listeners(document: Document, file: PolicyFile) -> list[Problem]:
         for position, place in enumerate(file.dns.listen)
         if place.startswith(_ENCRYPTED)
     ]
+
+
+def _read_authorities(document: Document, file: PolicyFile, folder: Path) -> tuple[str, list[Problem]]:
+    if file.dns.upstream_ca is None:
+        return "", []
+    path = folder / file.dns.upstream_ca
+    try:
+        text = path.read_text(encoding="ascii", errors="ignore")  # comments may be in any language
+        if "-----BEGIN CERTIFICATE-----" in text:
+            ssl.create_default_context(cadata=text)
+            return text, []
+        why = "holds no certificate"
+    except ssl.SSLError:
+        why = "holds a certificate that cannot be read"
+    except OSError as error:
+        why = error.strerror or str(error)
+    message = f"{path}: {why}; give certificates of authorities in PEM form"
+    return "", [document.problem(("dns", "upstream_ca"), message)]
 
 
 def _check_rules(document: Document, file: PolicyFile, feeds: dict[str, Feed]) -> list[Problem]:

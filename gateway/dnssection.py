@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from gateway.addresses import parse_address
 from gateway.names import normalize
 from gateway.section import Address, FileName, Name, Section, Workers, check_listener
-from gateway.units import Duration
+from gateway.units import Duration, Size
 
 _plain_path = re.compile(r"[A-Za-z0-9._~/-]*").fullmatch
 _BLOCK_ANSWERS = ("nxdomain", "nodata", "zero-ip", "refused", "drop")
@@ -79,6 +79,8 @@ class CacheSection(Section):
 
     entries: Annotated[int, Field(ge=0, le=50_000_000)] = 200_000
     """Answers kept, per worker process."""
+    memory: Size = 256 * 1024 * 1024
+    """Octets that they may take, per worker process."""
     min_ttl: Duration = 0
     """Shorter TTLs are raised to this."""
     max_ttl: Duration = 86400
@@ -207,6 +209,9 @@ class DnsSection(Section):
     upstreams: Annotated[tuple[Upstream, ...], Field(min_length=1)] = ("system",)
     """Resolvers to ask: `system` (those of resolv.conf), `udp://address[:port]`, `tcp://address[:port]`,
     `tls://address[:port][#name]`, `https://address[:port]/path[#name]`. The name is whom the certificate is for."""
+    upstream_ca: FileName | None = None
+    """Authorities, in a PEM file, that certificates of upstreams have to come from, in place of the system's; read
+    again on SIGHUP."""
     strategy: Literal["fastest", "parallel", "ordered"] = "fastest"
     """Which upstream is asked first: the fastest of late, all at once, or in the order given."""
     forward: dict[Name, Annotated[tuple[Upstream, ...], Field(min_length=1)]] = {}

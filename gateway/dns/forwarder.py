@@ -6,7 +6,8 @@ policy and no client: `gateway.dns.resolver` decides before and after, the proxy
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+import ssl
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from gateway.dns.exchange import Failure, UpstreamError
 from gateway.dns.local import local_answer, special_answer, zone_of
 from gateway.dns.message import Answer, encode_name, make_answer, soa_record, with_ttl
 from gateway.dns.records import TTL, aliases
-from gateway.dns.settings import Settings
+from gateway.dns.settings import Endpoint, Settings
 from gateway.dns.upstream import Pool, Question
 from gateway.dns.wire import Rcode, Response, Type, WireError, name_text
 
@@ -80,15 +81,21 @@ class Forwarder:
     def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
         self._settings = settings
         self._clock = clock
-        self._cache = Cache(settings.cache_entries, stale=settings.serve_stale)
-        self._pool = Pool(settings.upstreams, settings.strategy, settings.timing)
-        self._forward = {
-            zone: Pool(servers, settings.strategy, settings.timing) for zone, servers in settings.forward.items()
-        }
+        self._cache = Cache(settings.cache_entries, settings.cache_memory, settings.serve_stale)
+        self._pool = self._make_pool(settings.upstreams)
+        self._forward = {zone: self._make_pool(servers) for zone, servers in settings.forward.items()}
         self._outstanding: dict[Key, _Wanted] = {}
         self._failures: dict[Key, _Failed] = {}
         self._retired = False
         self._closing: set[asyncio.Task[None]] = set()
+
+    def _make_pool(self, servers: Sequence[Endpoint]) -> Pool:
+        settings = self._settings
+
+        def trust() -> ssl.SSLContext:
+            return ssl.create_default_context(cadata=settings.upstream_ca or None)
+
+        return Pool(servers, settings.strategy, settings.timing, trust)
 
     def at_hand(self, key: Key, now: float) -> Found | None:
         """Return the answer from local data or the cache."""

@@ -63,6 +63,7 @@ class RuntimeJudge:
                 record_allowed=file.ledger.allowed_dns,
                 system=parse_resolv_conf(_resolv_conf()),
                 is_local=_is_local,
+                upstream_ca=state.config.upstream_ca,
             )
             self._settings_of = state
             if not self._settings.upstreams:

@@ -54,7 +54,11 @@ class Settings(NamedTuple):
     strategy: Literal["fastest", "parallel", "ordered"] = "fastest"
     forward: dict[str, tuple[Endpoint, ...]] = {}  # noqa: RUF012 -- a default of a named tuple, never changed
     records: dict[str, tuple[IPAddress | LocalData, ...]] = {}  # noqa: RUF012
+    upstream_ca: str = ""
+    """Authorities that certificates of upstreams have to come from, in PEM form; without any, those of the system."""
     cache_entries: int = 200_000
+    cache_memory: int = 256 << 20
+    """In octets."""
     serve_stale: float = 0
     """Seconds for which expired answers help out; 0: not at all."""
     prefetch: bool = False
@@ -170,8 +174,11 @@ def make_settings(
     record_allowed: bool,
     system: tuple[Endpoint, ...],
     is_local: Callable[[IPAddress], bool],
+    upstream_ca: str = "",
 ) -> Settings:
-    """Translate the `dns` section. `system` are the name servers of this host."""
+    """Translate the `dns` section. `system` are the name servers of this host, `upstream_ca` is what that file
+    holds.
+    """
     listen = tuple(parse_place(place) for place in section.listen)
 
     def servers(texts: Iterable[str]) -> tuple[Endpoint, ...]:
@@ -194,7 +201,9 @@ def make_settings(
             )
             for name, entries in section.records.items()
         },
+        upstream_ca=upstream_ca,
         cache_entries=cache.entries,
+        cache_memory=int(cache.memory),
         serve_stale=cache.serve_stale,
         prefetch=cache.prefetch,
         limits=Limits(int(cache.min_ttl), int(cache.max_ttl), int(cache.negative_ttl)),

@@ -11,6 +11,7 @@ from gateway.document import ConfigError
 from gateway.rule import HttpConditions
 from gateway.schema import PolicyFile
 from tests.builders import a_tunnel
+from tests.peers.tls_origin import make_certificate
 
 
 def write(folder: Path, text: str, **files: str) -> Path:
@@ -48,6 +49,37 @@ def test_encrypted_listeners_need_a_certificate(tmp_path: Path) -> None:
     certificate = "  certificate: {cert: dns.pem, key: /etc/dns.key}\n"
     assert load(write(tmp_path, listen + certificate)).dns_certificate == (tmp_path / "dns.pem", Path("/etc/dns.key"))
     assert load(write(tmp_path, "version: 1\ndns:\n" + certificate)).dns_certificate is None
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "No such file or directory"),
+        ("no certificate", "no certificate"),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "cannot be read"),
+    ],
+    ids=["missing", "something else", "damaged"],
+)
+def test_authorities_have_to_be_there(tmp_path: Path, content: str | None, why: str) -> None:
+    """A file of authorities that cannot be used is a problem of its line, with what is expected."""
+    files = {} if content is None else {"ca": content}
+    (problem,) = problems_of(tmp_path, "version: 1\ndns:\n  upstream_ca: ca.yaml\n", **files)
+    assert problem.startswith("policy.yaml:3: dns.upstream_ca: ")
+    assert why in problem
+    assert problem.endswith("give certificates of authorities in PEM form")
+
+
+def test_other_authorities_are_another_configuration(tmp_path: Path) -> None:
+    """What the file holds belongs to the configuration, so that a reload sees a change of it."""
+    policy = write(tmp_path, "version: 1\ndns: {upstream_ca: ca.pem}\n")
+    seen = set()
+    for name in ("one.test", "two.test"):
+        text = make_certificate(tmp_path / "ca.pem", name).read_text() + "# Główny urząd\n"
+        (tmp_path / "ca.pem").write_text(text, encoding="utf-8")
+        found = load(policy).upstream_ca
+        assert found == text.encode("ascii", "ignore").decode()
+        seen.add(found)
+    assert len(seen) == 2
 
 
 def test_a_rule_is_read_whole(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Tests for gateway.dns.cache."""
 
+import tracemalloc
+
 from gateway.dns.cache import Cache, Key
 from gateway.dns.message import Answer
 
@@ -65,6 +67,22 @@ def test_memory_is_bounded_in_octets() -> None:
         cache.put(KEY._replace(qtype=number), answer(size=3000), 0)
     assert len(cache) == 2
     assert cache.octets <= 10_000
+
+
+def test_many_large_answers_take_no_more_than_allowed() -> None:
+    """A cache for 200,000 answers that gets as many of 64 KiB keeps within its octets, as the process sees them."""
+    cache = Cache(200_000, octets=4 << 20)
+    tracemalloc.start()
+    try:
+        for number in range(1000):
+            records = number.to_bytes(2, "big") * (32 << 10)
+            cache.put(KEY._replace(name=f"n{number}.example"), Answer(0, (1, 0), records, (), 60), 0)
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 50 < len(cache) < 64
+    assert cache.octets <= 4 << 20
+    assert used < 1.05 * (4 << 20) + (64 << 10)
 
 
 def test_expired_answers_help_out_for_a_while() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from gateway.dns.forwarder import STALE_TTL, Forwarder, ResolutionError
 from gateway.dns.message import Answer
 from gateway.dns.settings import Endpoint, Settings, Timing
 from tests.gateway.dns.support import PATIENT, Clock
-from tests.peers.dns_upstream import Message, Reply, upstream, zone
+from tests.peers.dns_upstream import Message, Reply, encrypted, upstream, zone
+from tests.peers.tls_origin import make_certificate
 
 ZONE = {
     "public.example": ["93.184.215.14", "2606:4700::1"],
@@ -361,3 +363,46 @@ async def test_a_retired_forwarder_lets_go_of_its_upstreams() -> None:
         assert texts((await forwarder.fetch(PUBLIC))[0]) == ["93.184.215.14"]  # who came too late for the news
         await idle(forwarder)
         assert forwarder.connections == 0
+
+
+@pytest.mark.parametrize("scheme", ["tls", "https"])
+async def test_upstreams_are_believed_by_the_authorities_named(
+    scheme: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """An upstream whose certificate comes from `upstream_ca` is asked; with another authority, or the system's, it
+    gets no question.
+    """
+    folder = tmp_path_factory.mktemp("tls")
+    ours, others = (make_certificate(folder / f"{name}.pem", "dns.test") for name in ("ours", "others"))
+    async with encrypted(zone(ZONE), ours, scheme) as up:
+        forwarder = a_forwarder(up.endpoint, upstream_ca=ours.read_text())
+        assert texts((await forwarder.fetch(PUBLIC))[0]) == ["93.184.215.14"]
+        await forwarder.close()
+        asked = len(up.queries)
+        for text in (others.read_text(), ""):
+            forwarder = a_forwarder(up.endpoint, upstream_ca=text)
+            with pytest.raises(UpstreamError, match="certificate refused"):
+                await forwarder.fetch(PUBLIC)
+            await forwarder.close()
+        assert len(up.queries) == asked == 1
+
+
+async def test_forward_zones_believe_the_same_authorities(tmp_path: Path) -> None:
+    """The upstreams of a zone are verified as all others are."""
+    ours = make_certificate(tmp_path / "ours.pem", "dns.test")
+    async with encrypted(zone({"host.corp.test": ["10.9.8.7"]}), ours) as up:
+        forwarder = a_forwarder(forward={"corp.test": (up.endpoint,)}, upstream_ca=ours.read_text())
+        assert [str(a) for a in (await forwarder.lookup("host.corp.test")).addresses] == ["10.9.8.7"]
+        await forwarder.close()
+
+
+async def test_the_memory_of_the_cache_is_bounded() -> None:
+    """What the configuration says about the cache's memory is what the cache does."""
+    async with upstream(zone({f"n{number}.example": ["93.184.215.14"] for number in range(20)})) as up:
+        forwarder = a_forwarder(up.endpoint, cache_memory=8000)
+        keys = [PUBLIC._replace(name=f"n{number}.example") for number in range(20)]
+        for key in keys:
+            await forwarder.fetch(key)
+        kept = [key for key in keys if forwarder.at_hand(key, 1000.0)]
+        assert 0 < len(kept) < 12
+        assert kept == keys[-len(kept) :]

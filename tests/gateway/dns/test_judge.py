@@ -12,6 +12,7 @@ from gateway.dns.judge import RuntimeJudge
 from gateway.ledger import Ledger
 from gateway.request import Client, DnsQuery
 from gateway.runtime import Runtime, State
+from tests.peers.tls_origin import make_certificate
 
 POLICY = """
 version: 1
@@ -54,6 +55,21 @@ def test_the_runtime_as_a_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         runtime.swap(state(tmp_path, ttl="5s"))
         assert judge.generation is not generation
         assert judge.settings.block_ttl == 5
+
+
+def test_new_authorities_are_new_settings(tmp_path: Path) -> None:
+    """What the file of authorities holds is read again with the policy, as SIGHUP does."""
+    policy = tmp_path / "gateway.yaml"
+    policy.write_text('version: 1\ndns: {upstream_ca: ca.pem, upstreams: ["tls://192.0.2.1"]}\n')
+    seen = []
+    with Ledger(tmp_path / "ledger", "dns") as ledger:
+        for name in ("one.test", "two.test"):
+            text = make_certificate(tmp_path / "ca.pem", name).read_text()
+            config = load(policy)
+            settings = RuntimeJudge(Runtime(State(config, config.policy(None), None), ledger)).settings
+            assert settings.upstream_ca == text
+            seen.append(settings)
+    assert seen[0] != seen[1]
 
 
 def test_nobody_to_ask_is_said(

@@ -112,6 +112,7 @@ def test_the_section_in_our_terms() -> None:
             "trust_ad": True,
             "cache": {
                 "entries": 5,
+                "memory": "64MiB",
                 "min_ttl": "1s",
                 "max_ttl": "1h",
                 "negative_ttl": "9s",
@@ -122,7 +123,10 @@ def test_the_section_in_our_terms() -> None:
         }
     )
     system = (parse_endpoint("udp://192.0.2.1"),)
-    settings = make_settings(section, record_allowed=True, system=system, is_local=lambda _: False)
+    settings = make_settings(
+        section, record_allowed=True, system=system, is_local=lambda _: False, upstream_ca="certificates"
+    )
+    assert (settings.upstream_ca, settings.cache_memory) == ("certificates", 64 << 20)
     assert [str(server) for server in settings.upstreams] == ["udp://192.0.2.1:53", "tcp://192.0.2.2:5353"]
     assert [str(place) for place in settings.listen] == ["udp://127.0.0.1:5335", "tcp://127.0.0.1:5335"]
     assert (settings.strategy, settings.cache_entries, settings.limits) == ("ordered", 5, (1, 3600, 9))
