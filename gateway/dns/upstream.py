@@ -28,7 +28,7 @@ from gateway.dns.exchange import (
 from gateway.dns.https import Requests
 from gateway.dns.message import encode_query
 from gateway.dns.settings import Endpoint, Timing
-from gateway.dns.wire import IN, Rcode, Response, WireError, read_response
+from gateway.dns.wire import AA, IN, RA, Rcode, Response, Type, WireError, read_response
 
 _LOG = logging.getLogger(__name__)
 
@@ -128,6 +128,8 @@ class Upstream:
             return UpstreamError(Failure.MALFORMED, f"{self.endpoint}: {type(error).__name__}")
         if response.rcode not in _USABLE:
             return UpstreamError(Failure.RCODE, f"{self.endpoint} answered {_rcode_name(response.rcode)}")
+        if _is_lame(response):
+            return UpstreamError(Failure.RCODE, f"{self.endpoint} does not know, and asks nobody (lame)")
         return response
 
     def answered(self, taken: float) -> None:
@@ -164,6 +166,16 @@ class Upstream:
         if not self.rtt:
             return timing.attempt
         return min(max(4 * self.rtt, min(0.4, timing.attempt)), max(2.0, timing.attempt))
+
+
+def _is_lame(response: Response) -> bool:
+    """Say whether a response says nothing at all: it is not from the zone itself, and a referral (RFC 2308 section
+    2.2), or empty and from a server that asks no others. To pass it on would say that there are no such records.
+    """
+    if response.answers or response.rcode != Rcode.NOERROR or response.flags & AA:
+        return False
+    types = {record.rtype for record in response.authority}
+    return Type.SOA not in types and (Type.NS in types or not response.flags & RA)
 
 
 def _rcode_name(code: int) -> str:

@@ -254,6 +254,24 @@ async def test_escapes_change_nothing(tmp_path: Path) -> None:
             assert bool(reply.auth and "egress-gateway" in str(reply.auth[0])) is denied
 
 
+async def test_all_connections_of_a_client_share_its_rate(tmp_path: Path) -> None:
+    """Queries over TCP, DoT and DoH, by GET, POST and HTTP/1.1, count in one bucket; over it, each transport says why
+    and names the record. UDP has a bucket of its own.
+    """
+    async with upstream(zone(ZONE)) as up:
+        judge = a_judge(up.endpoint, policy=POLICY, rate_limit=(0.001, 5))
+        async with serving_all(Resolver(judge), a_certificate(tmp_path), TRANSPORTS) as places:
+            clients = Clients(places, tmp_path)
+            query = ask("www.example.com", ident=0)
+            for number in range(3):
+                found = {kind: verdict(reply) for kind, reply in (await clients.everywhere(query)).items()}
+                codes = {code for kind, (code, *_) in found.items() if kind != "udp"}
+                assert (found["udp"][0], codes) == (0, {2} if number else {0})
+                if number:
+                    assert {found[kind][2] for kind in found if kind != "udp"} == {(18, "rate-limit")}
+            assert [reason.value for reason in judge.reasons] == ["rate-limit"]
+
+
 async def test_pipelining_over_tls(tmp_path: Path) -> None:
     """Many queries on one DoT connection are all answered, padded, and no answer is lost at the end."""
     async with (

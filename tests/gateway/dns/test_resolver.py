@@ -572,6 +572,83 @@ async def test_ad_is_passed_on_where_it_is_trusted(trust: bool, do: bool, ad_bit
         assert (asked.header.cd, bool(asked.ar[0].edns_do)) == (1, do)
 
 
+SIGNED = """
+www.example 300 IN A 93.184.215.14
+www.example 300 IN RRSIG A 13 2 300 20300101000000 20200101000000 4711 example. c2lnbmF0dXJlIG92ZXIgQQ==
+"""
+PROOF = """
+a.example 60 IN NSEC z.example. A RRSIG NSEC
+a.example 60 IN RRSIG NSEC 13 2 60 20300101000000 20200101000000 4711 example. c2lnbmF0dXJlIG92ZXIgTlNFQw==
+example 60 IN SOA ns.example. a.example. 1 60 60 60 60
+example 60 IN RRSIG SOA 13 1 60 20300101000000 20200101000000 4711 example. c2lnbmF0dXJlIG92ZXIgU09B
+"""
+
+
+@pytest.mark.parametrize(
+    ("answers", "authority", "rcode", "counts"),
+    [(SIGNED, "", 0, (2, 0)), ("", PROOF, 3, (0, 4)), ("", PROOF, 0, (0, 4))],
+    ids=["an answer", "no such name", "no such record"],
+)
+async def test_a_client_that_validates_gets_all_it_needs(
+    answers: str, authority: str, rcode: int, counts: tuple[int, int]
+) -> None:
+    """With DO and CD, signatures and proofs of absence pass to the octet, fresh and cached, and count in the size."""
+
+    def handle(query: Message, _: str) -> Reply:
+        reply = query.reply()
+        reply.header.rcode = rcode
+        reply.add_answer(*(RR.fromZone(answers) if answers else ()))
+        reply.add_auth(*(RR.fromZone(authority) if authority else ()))
+        return reply
+
+    packet = bytearray(ask("www.example", do=True))
+    packet[3] |= 0x10
+    async with upstream(handle) as up:
+        resolver = Resolver(a_judge(up.endpoint))
+        for _ in range(3):
+            reply = parse(await resolver.answer(WEB, bytes(packet)))
+            assert (reply.header.rcode, reply.header.cd, len(reply.rr), len(reply.auth)) == (rcode, 1, *counts)
+            sent = [str(record.rdata) for record in RR.fromZone(answers + authority)]
+            assert [str(record.rdata) for record in (*reply.rr, *reply.auth)] == sent
+        assert (up.queries[0][0].header.cd, up.queries[0][0].ar[0].edns_do) == (1, 1)
+        assert len(up.queries) == 1
+
+
+async def test_unknown_options_change_nothing() -> None:
+    """EDNS options that mean nothing to us, client subnet among them, are neither answered nor sent on (RFC 6891)."""
+    options = [EDNSOption(65001, b"?"), EDNSOption(8, b"\0\1\x18\0\xc0\0\2"), EDNSOption(9, b"")]
+    async with upstream(zone(ZONE)) as up:
+        resolver = Resolver(a_judge(up.endpoint))
+        for _ in range(2):
+            reply = await resolver.answer(WEB, ask("public.example", options=options))
+            assert addresses(reply) == ["93.184.215.14"]
+            assert parse(reply).ar[0].rdata == []
+        assert [query.ar[0].rdata for query, _ in up.queries] == [[]]
+
+
+@pytest.mark.parametrize("name", ["version.bind", "hostname.bind", "id.server"])
+async def test_nobody_is_told_what_this_is(name: str) -> None:
+    """Questions about the server itself (class CH) are refused."""
+    packet = ask(name, "TXT", edns=False)[:-1] + b"\3"
+    assert parse(Resolver(a_judge()).answer_now(WEB, packet)).header.rcode == RCODE.REFUSED
+
+
+async def test_a_lame_upstream_is_no_answer() -> None:
+    """An upstream that knows nothing and asks nobody is passed over; alone, it is a failure and not an absence."""
+
+    def lame(query: Message, _: str) -> Reply:
+        reply = query.reply()
+        reply.header.ra, reply.header.aa = 0, 0
+        return reply
+
+    async with upstream(lame) as bad, upstream(zone(ZONE)) as good:
+        resolver = Resolver(a_judge(bad.endpoint, good.endpoint, strategy="ordered"))
+        assert addresses(await resolver.answer(WEB, ask("public.example"))) == ["93.184.215.14"]
+        judge = a_judge(bad.endpoint)
+        reply = await Resolver(judge).answer(WEB, ask("public.example"))
+        assert (parse(reply).header.rcode, ede(reply)) == (RCODE.SERVFAIL, (22, "upstream-failure id=r1"))
+
+
 async def test_cookies_are_answered() -> None:
     """A client's cookie comes back with ours behind it, with answers, denials and answers that were cut."""
     async with upstream(zone(ZONE)) as up:

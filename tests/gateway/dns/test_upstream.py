@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from dnslib import QTYPE, RCODE, RR, A
+from dnslib import NS, QTYPE, RCODE, RR, A
 
 from gateway.dns.exchange import Failure, UpstreamError
 from gateway.dns.message import encode_name
@@ -210,7 +210,24 @@ def closing(query: Message, protocol: str) -> Reply:
     return reply
 
 
+def referral(query: Message, _: str) -> Reply:
+    """Answer where else to ask."""
+    reply = query.reply()
+    reply.header.aa = 0
+    reply.add_auth(RR("example", QTYPE.NS, rdata=NS("ns.example"), ttl=60))
+    return reply
+
+
+def incurious(query: Message, _: str) -> Reply:
+    """Answer nothing, without asking anybody."""
+    reply = query.reply()
+    reply.header.aa, reply.header.ra = 0, 0
+    return reply
+
+
 BAD: list[tuple[str, Handle]] = [
+    ("a referral", referral),
+    ("not recursive", incurious),
     ("servfail", rcode(RCODE.SERVFAIL)),
     ("refused", rcode(RCODE.REFUSED)),
     ("notimp", rcode(RCODE.NOTIMP)),
@@ -226,6 +243,32 @@ async def test_failover(handle: Handle, strategy: str) -> None:
     """When an upstream fails, in whatever way, the next one answers."""
     async with upstream(handle) as bad, upstream(honest) as fine:
         assert await ask(bad.endpoint, fine.endpoint, strategy=strategy) == "93.184.215.14"
+
+
+@pytest.mark.parametrize(
+    ("aa", "ra", "authority"),
+    [
+        pytest.param(0, 1, None, id="NODATA of a resolver without an SOA"),
+        pytest.param(1, 0, None, id="NODATA of the zone itself"),
+        pytest.param(0, 0, "example 60 IN SOA ns.example a.example 1 2 3 4 5", id="NODATA with an SOA"),
+        pytest.param(1, 0, "example 60 IN NS ns.example", id="NODATA of the zone, with its servers"),
+    ],
+)
+async def test_absence_is_not_taken_for_lameness(aa: int, ra: int, authority: str | None) -> None:
+    """An answer without records stands where it means that there are none (RFC 2308 section 2.2)."""
+
+    def handle(query: Message, _: str) -> Reply:
+        reply = query.reply()
+        reply.header.aa, reply.header.ra = aa, ra
+        if authority is not None:
+            reply.add_auth(*RR.fromZone(authority))
+        return reply
+
+    async with upstream(handle) as up, upstream(honest) as other:
+        pool = Pool([up.endpoint, other.endpoint], "ordered", PATIENT)
+        found = await pool.ask(Question(encode_name("www.example"), 1))
+        assert (found.rcode, found.answers, other.queries) == (0, (), [])
+        await pool.close()
 
 
 async def test_failover_from_a_closed_port() -> None:
