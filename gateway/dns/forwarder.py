@@ -219,21 +219,27 @@ class Forwarder:
         name = encode_name(end)
         trust = Trust(zone is not None, settings.trust_ad, settings.strip_ech)
 
+        outcome: Answer | Exception = TypeError("an answer that nobody has looked at")
+
+        def check(response: Response) -> None:
+            # Here, and not when it is all over: if this upstream talks nonsense, the next one may not.
+            nonlocal outcome
+            try:
+                outcome = select(response, name, key.qtype, settings.limits, trust, aliases=chain)
+            except WireError:
+                raise
+            except Exception as error:
+                outcome = error
+
         def done(result: Response | UpstreamError) -> None:
-            if not isinstance(result, Response):
+            if isinstance(result, UpstreamError):
                 self._deliver(wanted, result)
                 return
-            try:
-                answer = select(result, name, key.qtype, settings.limits, trust, aliases=chain)
-                self._cache.put(key, answer, self._clock())
-            except WireError as error:
-                self._deliver(wanted, UpstreamError(Failure.MALFORMED, f"the answer is malformed: {error}"))
-            except Exception as error:
-                self._deliver(wanted, error)
-            else:
-                self._deliver(wanted, answer)
+            if isinstance(outcome, Answer):  # of the response that was checked last, which is this one
+                self._cache.put(key, outcome, self._clock())
+            self._deliver(wanted, outcome)
 
-        question = Question(name, key.qtype, key.dnssec_ok, key.checking_disabled)
+        question = Question(name, key.qtype, key.dnssec_ok, key.checking_disabled, check)
         (self._pool if zone is None else zone).begin(question, done)
 
     def _deliver(self, wanted: _Wanted, result: Answer | Exception) -> None:

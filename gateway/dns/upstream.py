@@ -53,6 +53,8 @@ class Question(NamedTuple):
     qtype: int
     dnssec_ok: bool = False
     checking_disabled: bool = False
+    check: Callable[[Response], object] | None = None
+    """Looks at a response closer; one over which it raises `WireError` is a failure of its upstream."""
 
 
 type Result = Response | UpstreamError
@@ -227,7 +229,7 @@ class _Attempt:
         elif self._without_edns(data):
             self.send(self.start + self.patience - asyncio.get_running_loop().time())
         else:
-            self._end(self.upstream.read(data))
+            self._end(self._read(data))
 
     async def run(self) -> None:
         """Ask over a stream."""
@@ -236,7 +238,7 @@ class _Attempt:
                 data = await self._fetch()
                 if self._without_edns(data):
                     data = await self._fetch()
-            self._end(self.upstream.read(data))
+            self._end(self._read(data))
         except UpstreamError as error:
             self._end(error)
         except TimeoutError:
@@ -259,6 +261,15 @@ class _Attempt:
         elif found is Fit.TRUNCATED:
             raise UpstreamError(Failure.MALFORMED, f"{upstream.endpoint} cut an answer short over a stream")
         return data
+
+    def _read(self, data: bytes) -> Result:
+        result = self.upstream.read(data)
+        if self.question.check is not None and isinstance(result, Response):
+            try:
+                self.question.check(result)
+            except WireError as error:
+                return UpstreamError(Failure.MALFORMED, f"{self.upstream.endpoint} sent a malformed answer: {error}")
+        return result
 
     def _without_edns(self, data: bytes) -> bool:
         """Say whether to ask again as in 1987: the upstream knows no EDNS (RFC 6891 section 7)."""

@@ -8,6 +8,7 @@ import pytest
 from dnslib import QTYPE, RCODE, RR, A, EDNSOption
 
 from gateway.decision import Decision, Reason, Verdict
+from gateway.dns import forwarder as forwarder_module
 from gateway.dns import resolver as resolver_module
 from gateway.dns.records import parse_data
 from gateway.dns.resolver import MAX_PER_CLIENT, Miss, Resolver
@@ -631,6 +632,41 @@ async def test_nobody_is_told_what_this_is(name: str) -> None:
     """Questions about the server itself (class CH) are refused."""
     packet = ask(name, "TXT", edns=False)[:-1] + b"\3"
     assert parse(Resolver(a_judge()).answer_now(WEB, packet)).header.rcode == RCODE.REFUSED
+
+
+@pytest.mark.parametrize("strategy", ["ordered", "parallel"])
+async def test_an_upstream_that_lies_is_passed_over(strategy: str) -> None:
+    """A well-formed answer that makes no sense (a circle of aliases) leads to the next upstream; alone, it fails."""
+
+    def circle(query: Message, _: str) -> Reply:
+        reply = query.reply()
+        reply.add_answer(*RR.fromZone("public.example 60 IN CNAME a.example\na.example 60 IN CNAME public.example"))
+        return reply
+
+    async with upstream(circle) as bad, upstream(zone(ZONE)) as good:
+        resolver = Resolver(a_judge(bad.endpoint, good.endpoint, strategy=strategy))
+        for _ in range(2):
+            assert addresses(await resolver.answer(WEB, ask("public.example"))) == ["93.184.215.14"]
+        assert (len(bad.queries), len(good.queries)) == (1, 1)
+        reply = await Resolver(a_judge(bad.endpoint)).answer(WEB, ask("public.example"))
+        assert (parse(reply).header.rcode, ede(reply)) == (RCODE.SERVFAIL, (24, "upstream-failure id=r1"))
+
+
+async def test_what_breaks_on_an_answer_is_no_fault_of_the_upstream(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An exception of ours over an answer is an internal error, at once, and not a failure of whoever sent it."""
+
+    def explode(*_: object, **__: object) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(forwarder_module, "select", explode)
+    async with upstream(zone(ZONE)) as one, upstream(zone(ZONE)) as other:
+        judge = a_judge(one.endpoint, other.endpoint, strategy="ordered")
+        reply = await Resolver(judge).answer(WEB, ask("public.example"))
+        assert (parse(reply).header.rcode, judge.reasons) == (RCODE.SERVFAIL, [Reason.INTERNAL_ERROR])
+        assert (len(one.queries), len(other.queries)) == (1, 0)
+    assert "boom" in caplog.text
 
 
 async def test_a_lame_upstream_is_no_answer() -> None:
