@@ -169,13 +169,15 @@ def _opt_for(data: bytes, options: bytes = b"") -> bytes:
     return encode_opt(dnssec_ok=bool(int.from_bytes(data[at + 7 : at + 9], "big") & EDNS_DO), options=options)
 
 
-def over_limit(data: bytes) -> bytes | None:
-    """Return the reply that makes a client come over TCP, without having read much; None for what is no query."""
+def over_limit(data: bytes, options: bytes = b"") -> bytes | None:
+    """Return the reply that makes a client come over TCP, without having read much; None for what is no query.
+    `options` are EDNS options for a client that sent EDNS.
+    """
     end = question_end(data)
     flags = int.from_bytes(data[2:4], "big")
     if not end or flags & (QR | OPCODE) or data[4:6] != b"\0\1":
         return None
-    opt = _opt_for(data)
+    opt = _opt_for(data, options)
     head = pack_header(0, QR | TC | RA | flags & (RD | CD), 1, 0, 0, 1 if opt else 0)
     return data[:2] + head[2:] + data[HEADER:end] + opt
 

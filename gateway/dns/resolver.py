@@ -233,7 +233,7 @@ class Resolver:
                 self._note_excess(known, "tcp " + known.limited, proven)
         elif cookie and excess is not Excess.SILENCE:
             return flawed(data, WireError("no good cookie", Rcode.BADCOOKIE, query), options)
-        return over_limit(data) if excess is not Excess.SILENCE else None
+        return over_limit(data, options) if excess is not Excess.SILENCE else None
 
     def _note_excess(self, known: _Known, bucket: str, excess: Excess) -> tuple[Decision, str]:
         """Record that a bucket is empty, once in a window. Returns the decision and its id."""

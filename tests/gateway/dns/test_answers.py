@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.decision import Decision, Match, Reason, Verdict
-from gateway.dns.answers import Block, BlockAnswer, flawed, over_limit, servfail
-from gateway.dns.wire import WireError, read_query
+from gateway.dns.answers import Block, BlockAnswer, flawed, over_limit, servfail, why
+from gateway.dns.wire import Rcode, WireError, read_query
 from tests.gateway.dns.support import addresses, ask, ede, parse
 
 SINK: BlockAnswer = (ip_address("192.0.2.1"), ip_address("2001:db8::1"), ip_address("192.0.2.2"))
@@ -156,3 +156,21 @@ def test_over_the_limit() -> None:
     assert (message.header.id, message.header.tc, str(message.q.qname), len(message.ar)) == (99, 1, "a.example.", 1)
     assert over_limit(packet[:2] + b"\x81" + packet[3:]) is None
     assert over_limit(packet[:20]) is None
+
+
+def test_replies_that_are_no_block_answers_say_why() -> None:
+    """Options go into the reply of a client that sent EDNS, whatever was readable of its query, and nowhere else."""
+    decision = Decision(verdict=Verdict.DENY, reason=Reason.MALFORMED)
+    options = why(decision, "r7")
+    assert options[4:] == b"\0\0" + b"malformed id=r7"
+    good, plain = ask("a.example"), ask("a.example", edns=False)
+    error = WireError("unfit", Rcode.REFUSED, read_query(good))
+    for reply in (flawed(good, error, options), flawed(good, WireError("cut"), options), over_limit(good, options)):
+        assert ede(reply) == (0, "malformed id=r7")
+    error = WireError("unfit", Rcode.REFUSED, read_query(plain))
+    for reply in (
+        flawed(plain, error, options),
+        flawed(plain, WireError("cut"), options),
+        over_limit(plain, options),
+    ):
+        assert parse(reply).ar == []

@@ -791,8 +791,11 @@ def test_a_good_cookie_helps_whose_address_is_forged_by_others() -> None:
     for _ in range(2):
         assert addresses(resolver.answer_now(WEB, with_cookie("gw.example", good))) == ["10.0.0.1"]
     assert resolver.answer_now(WEB, with_cookie("gw.example", good)) is None
+    clock.now += 6
+    late = resolver.answer_now(WEB, with_cookie("gw.example", good))
+    assert (parse(late).header.tc, cookie_of(late)) == (1, good)
     assert parse(resolver.answer_now(WEB, ask("gw.example"), stream=True)).header.rcode == RCODE.SERVFAIL
-    assert judge.reasons == [Reason.RATE_LIMIT] * 2
+    assert judge.reasons == [Reason.RATE_LIMIT] * 3
 
 
 def test_a_cookie_of_another_worker_is_good() -> None:
