@@ -406,3 +406,74 @@ async def test_the_memory_of_the_cache_is_bounded() -> None:
         kept = [key for key in keys if forwarder.at_hand(key, 1000.0)]
         assert 0 < len(kept) < 12
         assert kept == keys[-len(kept) :]
+
+
+async def test_questions_on_their_way_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One question too many is turned away at once and not remembered as failed; who asks the same may wait along,
+    and nothing is renewed early while many wait.
+    """
+    monkeypatch.setattr(forwarder_module, "MAX_OUTSTANDING", 2)
+    monkeypatch.setattr(forwarder_module, "MAX_PREFETCH", 1)
+    clock, go = Clock(), asyncio.Event()
+
+    async def handle(query: Message, protocol: str) -> Reply:
+        if query.q.qname != "public.example":
+            await go.wait()
+        return zone(ZONE, ttl=100)(query, protocol)
+
+    async with upstream(handle) as up:
+        forwarder = a_forwarder(up.endpoint, clock=clock, prefetch=True)
+        await forwarder.fetch(PUBLIC)
+        loop = asyncio.get_running_loop()
+        names = ("a.example", "b.example", "b.example")
+        waiting = [loop.create_task(forwarder.fetch(PUBLIC._replace(name=name))) for name in names]
+        await asyncio.sleep(0)
+        third = PUBLIC._replace(name="c.example")
+        with pytest.raises(UpstreamError, match="too many") as caught:
+            await forwarder.fetch(third)
+        assert caught.value.failure is Failure.NONE_LEFT
+        clock.now += 95
+        for _ in range(5):
+            assert forwarder.at_hand(PUBLIC, clock()) is not None
+        go.set()
+        assert {(await task)[0].rcode for task in waiting} == {RCODE.NXDOMAIN}
+        assert sorted(up.names) == ["a.example", "b.example", "public.example"]
+        assert (await forwarder.fetch(third))[0].rcode == RCODE.NXDOMAIN
+
+
+async def test_absence_is_kept_as_rfc_2308_says() -> None:
+    """NXDOMAIN counts for every type of the name, NODATA for its own; both no longer than the SOA says, and not at
+    all without one.
+    """
+    soa = "example 90 IN SOA ns.example a.example 1 60 60 60 120"
+
+    def handle(query: Message, _: str) -> Reply:
+        name = str(query.q.qname).lower()
+        reply = query.reply()
+        if name.startswith("missing"):
+            reply.header.rcode = RCODE.NXDOMAIN
+        if not name.startswith("bare"):
+            reply.add_auth(*RR.fromZone(soa))
+        return reply
+
+    async with upstream(handle) as up:
+        clock = Clock()
+        forwarder = a_forwarder(up.endpoint, clock=clock)
+
+        async def asked(name: str, qtype: int) -> bool:
+            before = len(up.queries)
+            await find(forwarder, Key(name, qtype, False, False), clock)
+            return len(up.queries) > before
+
+        missing, empty, bare = "missing.example", "empty.example", "bare.example"
+        assert [await asked(missing, QTYPE.A), await asked(missing, QTYPE.AAAA)] == [True, False]
+        assert [await asked(empty, QTYPE.A), await asked(empty, QTYPE.A), await asked(empty, 28)] == [
+            True,
+            False,
+            True,
+        ]
+        assert [await asked(bare, QTYPE.A), await asked(bare, QTYPE.A)] == [True, True]
+        clock.now += 89.9
+        assert [await asked(missing, QTYPE.TXT), await asked(empty, QTYPE.A)] == [False, False]
+        clock.now += 0.2
+        assert [await asked(missing, QTYPE.TXT), await asked(empty, QTYPE.A)] == [True, True]

@@ -128,6 +128,42 @@ async def test_answers_are_judged(name: str, reason: Reason) -> None:
         assert len(up.queries) == 1
 
 
+@pytest.mark.parametrize(
+    ("rdata", "reason"),
+    [
+        (b"\0\1\0" + b"\0\4\0\4\x0a\0\0\1", Reason.DNS_REBINDING),
+        (b"\0\1\0" + b"\0\6\0\x10" + b"\xfd" + bytes(14) + b"\1", Reason.DNS_REBINDING),
+        (b"\0\1\0" + b"\0\4\0\x08\x5d\xb8\xd7\x0e\x7f\0\0\1", Reason.DNS_REBINDING),
+        (b"\0\1\7tracker\3bad\7example\0", Reason.LISTED),
+        (b"\0\0\7tracker\3bad\7example\0", Reason.LISTED),
+        (b"\0\1\0" + b"\0\4\0\4\x5d\xb8\xd7\x0e", None),
+    ],
+    ids=["ipv4hint", "ipv6hint", "one hint of two", "target", "alias", "nothing wrong"],
+)
+@pytest.mark.parametrize("qtype", ["HTTPS", "TYPE64"])
+async def test_service_records_are_judged(qtype: str, rdata: bytes, reason: Reason | None) -> None:
+    """Hints are addresses and targets are names: a service record that leads where the policy forbids is denied."""
+    code = 65 if qtype == "HTTPS" else 64
+
+    def handle(query: Message, _: str) -> Reply:
+        data = bytearray(query.reply().pack())
+        data[6:12] = b"\0\1\0\0\0\0"
+        end = data.index(b"\0" + bytes((0, code, 0, 1)), 12) + 5
+        fixed = bytes((0, code, 0, 1)) + b"\0\0\0\x3c" + len(rdata).to_bytes(2, "big")
+        return bytes(data[:end] + b"\xc0\x0c" + fixed + rdata)
+
+    packet = bytearray(ask("public.example", "HTTPS"))
+    packet[packet.index(b"\0\x41\0\1") + 1] = code
+    async with upstream(handle) as up:
+        judge = a_judge(up.endpoint)
+        resolver = Resolver(judge)
+        for _ in range(3):
+            header = parse(await resolver.answer(WEB, bytes(packet))).header
+            assert (header.rcode, header.a) == ((0, 1) if reason is None else (RCODE.NXDOMAIN, 0))
+        assert judge.reasons == [reason] * 3 if reason else not judge.reasons
+        assert len(up.queries) == 1
+
+
 async def test_a_forward_zone_is_trusted_and_its_names_go_nowhere_else() -> None:
     """The longest forward zone gets the query, and private addresses from it are fine."""
     async with upstream(zone({})) as default, upstream(zone({})) as outer, upstream(zone(ZONE)) as inner:
