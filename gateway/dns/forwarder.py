@@ -76,7 +76,7 @@ class _Failed(NamedTuple):
 
 
 class Forwarder:
-    """Finds answers for one configuration of the resolver. Another configuration is another forwarder."""
+    """Finds answers for one configuration (`Settings.for_answers`). Another configuration is another forwarder."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
         self._settings = settings

@@ -95,29 +95,27 @@ class Resolver:
         self._waiting = 0
         self._excesses: dict[str, tuple[Decision, str]] = {}
         self._retired: list[Forwarder] = []
-        self._use(judge.settings)
+        self._settings = judge.settings
+        self._limit = _limit_of(self._settings)
+        self._forwarder = Forwarder(self._settings, clock)
         self._adopt()
 
-    def _use(self, settings: Settings) -> None:
-        self._settings = settings
-        self._limit = RateLimit(*settings.rate_limit) if settings.rate_limit else None
-        self._forwarder = Forwarder(settings, self._clock)
-
     def _adopt(self) -> None:
-        """Take over a new generation. The cache stays, unless the resolver's own configuration has changed."""
+        """Take over a new generation. The cache stays, unless what answers depend on has changed."""
         self._generation = self._judge.generation
         self._clients.clear()
         self._views.clear()
         self._blocks.clear()
         self._excesses.clear()
-        settings = self._judge.settings
-        if settings == self._settings:
-            return
-        # Answers on their way come from the old upstreams: whoever waits for them gets them, nobody else does.
-        before = self._forwarder
-        self._use(settings)
-        before.retire()
-        self._retired = [one for one in (*self._retired, before) if one.is_busy]
+        before, settings = self._settings, self._judge.settings
+        self._settings = settings
+        if settings.rate_limit != before.rate_limit:
+            self._limit = _limit_of(settings)
+        if settings.for_answers != before.for_answers:
+            # Answers on their way come from the old upstreams: whoever waits for them gets them, nobody else does.
+            self._forwarder.retire()
+            self._retired = [one for one in (*self._retired, self._forwarder) if one.is_busy]
+            self._forwarder = Forwarder(settings, self._clock)
 
     # -- for listeners -----------------------------------------------------------------------------------------
 
@@ -401,6 +399,10 @@ class Resolver:
 
 def _stale_option(answer: Answer) -> bytes:
     return ede_option(EDE_STALE_ABSENCE if answer.rcode == Rcode.NXDOMAIN else EDE_STALE, b"")
+
+
+def _limit_of(settings: Settings) -> RateLimit | None:
+    return RateLimit(*settings.rate_limit) if settings.rate_limit else None
 
 
 def _key_of(query: Query) -> Key:

@@ -73,6 +73,11 @@ class Settings(NamedTuple):
     trust_ad: bool = False
     timing: Timing = Timing()
 
+    @property
+    def for_answers(self) -> "Settings":
+        """What answers depend on, and the rest as it is by default: where this is equal, answers may be kept."""
+        return self._replace(listen=(), block_answer="nxdomain", block_ttl=0, record_allowed=False, rate_limit=None)
+
 
 def parse_endpoint(text: str, default_port: int = 53) -> Endpoint:
     """Read `udp://address[:port]` or `tcp://address[:port]`, IPv6 addresses in brackets (without a port, also bare).

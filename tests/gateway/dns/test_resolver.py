@@ -10,6 +10,7 @@ from dnslib import QTYPE, RCODE, RR, A, EDNSOption
 from gateway.decision import Decision, Reason, Verdict
 from gateway.dns import forwarder as forwarder_module
 from gateway.dns import resolver as resolver_module
+from gateway.dns.bailiwick import Limits
 from gateway.dns.records import parse_data
 from gateway.dns.resolver import MAX_PER_CLIENT, Miss, Resolver
 from gateway.dns.settings import Endpoint, Timing
@@ -402,6 +403,32 @@ async def test_a_changed_configuration_changes_upstreams_at_once() -> None:
         judge.settings = judge.settings._replace(upstreams=(new.endpoint,))
         judge.policy = a_policy()
         assert addresses(await resolver.answer(WEB, ask("a.example"))) == ["93.184.215.2"]
+
+
+async def test_a_reload_keeps_what_it_does_not_concern() -> None:
+    """Another block answer or rate limit counts at once and costs no cached answer; another limit on TTLs does.
+    Buckets stay as empty as they are while their limit is the same.
+    """
+    async with upstream(zone(ZONE)) as up:
+        judge = a_judge(up.endpoint, rate_limit=(0.001, 3))
+        resolver = Resolver(judge, Clock())
+
+        async def reply(**settings: Any) -> Any:
+            judge.settings = judge.settings._replace(**settings)
+            judge.policy = a_policy()
+            return parse(await resolver.answer(WEB, ask("public.example")))
+
+        assert str((await reply()).rr[0].rdata) == "93.184.215.14"
+        blocked = parse(resolver.answer_now(WEB, ask("bad.example")))
+        assert (blocked.header.rcode, blocked.auth[0].ttl) == (RCODE.NXDOMAIN, 60)
+        assert (await reply(block_ttl=7)).header.rcode == 0
+        assert (await reply(record_allowed=True)).header.tc == 1
+        assert (await reply(rate_limit=(0.001, 2))).header.tc == 0
+        assert parse(resolver.answer_now(WEB, ask("bad.example"))).auth[0].ttl == 7
+        assert (await reply(block_answer="nodata")).header.tc == 1
+        assert len(up.queries) == 1
+        assert (await reply(rate_limit=None, limits=Limits(max_ttl=5))).rr[0].ttl == 5
+        assert len(up.queries) == 2
 
 
 async def test_connections_of_an_old_configuration_are_closed() -> None:

@@ -1,11 +1,13 @@
 """Tests for gateway.dns.settings."""
 
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 
 from gateway.dns.records import parse_data
 from gateway.dns.settings import (
+    Settings,
     make_settings,
     parse_endpoint,
     parse_place,
@@ -97,6 +99,15 @@ def test_the_resolver_does_not_ask_itself(listen: list[str], kept: list[str]) ->
     servers = [parse_endpoint("udp://127.0.0.1"), parse_endpoint("udp://192.0.2.1")]
     found = without_self(servers, [parse_endpoint(text) for text in listen], lambda address: address.is_loopback)
     assert [str(server) for server in found] == kept
+
+
+@pytest.mark.parametrize("name", Settings._fields)
+def test_what_answers_depend_on(name: str) -> None:
+    """Configurations whose answers may differ are told apart; those that differ in what clients get alone are not."""
+    clients = {"listen", "block_answer", "block_ttl", "record_allowed", "rate_limit"}
+    settings: Any = Settings(upstreams=())
+    changed = settings._replace(**{name: "something else"})
+    assert (changed.for_answers == settings.for_answers) is (name in clients)
 
 
 def test_the_section_in_our_terms() -> None:
