@@ -3,10 +3,14 @@
 Pure: no I/O, no clock. RDATA is a priority, a target name and parameters of the form key, length, value.
 """
 
+import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from gateway.dns.wire import WireError
+
+_pack_pair = struct.Struct("!HH").pack
+_pair = struct.Struct("!HH").unpack_from
 
 _MANDATORY, _IPV4_HINT, _ECH, _IPV6_HINT = 0, 4, 5, 6
 _HINT_SIZES = {_IPV4_HINT: 4, _IPV6_HINT: 16}
@@ -59,7 +63,8 @@ def without_ech(rdata: bytes) -> bytes:
             value = b"".join(pair for pair in pairs if pair != _ECH.to_bytes(2, "big"))
             if not value:
                 continue
-        out += key.to_bytes(2, "big") + len(value).to_bytes(2, "big") + value
+        out += _pack_pair(key, len(value))
+        out += value
     return bytes(out)
 
 
@@ -75,10 +80,14 @@ def _target_end(rdata: bytes) -> int:
 
 
 def _parameters(rdata: bytes, at: int) -> Iterator[tuple[int, bytes]]:
-    while at < len(rdata):
-        key, length = int.from_bytes(rdata[at : at + 2], "big"), int.from_bytes(rdata[at + 2 : at + 4], "big")
-        at += 4
-        if at + length > len(rdata):
+    size = len(rdata)
+    while at < size:
+        if at + 4 > size:
             raise WireError("service parameter cut short")
-        yield key, rdata[at : at + length]
-        at += length
+        key, length = _pair(rdata, at)
+        at += 4
+        end = at + length
+        if end > size:
+            raise WireError("service parameter cut short")
+        yield key, rdata[at:end]
+        at = end

@@ -21,8 +21,8 @@ MAX_NAME = 255
 MAX_RECORDS = 400
 """Records in a response, each of which costs some 7 us until it is answered with. The largest honest ones (hundreds
 of addresses, DNSKEY sets) stay below."""
-MAX_STEPS = 8_000
-"""Labels and pointers visited in one message: 1.5 to 3 ms. An honest message of 400 records needs a fifth."""
+MAX_STEPS = 6_000
+"""Labels and pointers visited in one message: 1 to 2 ms. An honest message of 400 records needs a third."""
 MAX_POINTERS = 127
 """Pointers in one name: as many as it may have labels. Without it, a name could be 8,000 pointers in a row."""
 MAX_OPTIONS = 64

@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from random import Random
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from gateway.dns.resolver import Resolver
 from gateway.ledger import Ledger
 from tests.gateway.dns.bombs import CLIENT, UPSTREAM
+from tests.gateway.dns.mutations import check_query, check_response, mutated, seeds
 from tests.gateway.dns.targets import a_ledger_judge, asked_by_client, told_by_upstream
 
 GOAL = 5.0
@@ -28,7 +30,10 @@ def main() -> None:
     """Print the table, the costliest last."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--fuzz", type=float, default=0, help="then mutate messages for so many seconds")
+    parser.add_argument("--seed", type=int, default=0, help="where chance begins")
+    options = parser.parse_args()
+    rounds = options.rounds
     rows: list[tuple[float, str, str, str]] = []
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder), "dns")
@@ -42,6 +47,27 @@ def main() -> None:
     print(f"{'ms':>8}  {'from':8}  {'what':48}  outcome")
     for taken, outcome, whose, name in sorted(rows):
         print(f"{taken:8.2f}{'!' if taken > GOAL else ' '} {whose:8}  {name:48}  {outcome}")
+    if options.fuzz:
+        fuzz(options.fuzz, options.seed)
+
+
+def fuzz(seconds: float, seed: int) -> None:
+    """Send mutated messages until the time is over; the first that breaks a promise ends it with its octets."""
+    random, known, resolver = Random(seed), seeds(), Resolver(a_ledger_judge())
+    end, count, useful = time.monotonic() + seconds, 0, 0
+    while time.monotonic() < end:
+        query, response = (
+            mutated(random, random.choice(known.queries)),
+            mutated(random, random.choice(known.responses)),
+        )
+        try:
+            check_query(resolver, query, stream=random.random() < 0.5)
+            useful += check_response(response)
+        except Exception:
+            print(f"seed {seed}, message {count}\nquery {query.hex()}\nresponse {response.hex()}")
+            raise
+        count += 1
+    print(f"{2 * count} messages from seed {seed}: every promise kept; {useful} responses were of use")
 
 
 def least(do: Callable[[], str], rounds: int) -> tuple[float, str]:

@@ -1,14 +1,20 @@
 """Hostile input: the costliest messages there are, and a whole process under rude clients."""
 
+import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from random import Random
 from types import CodeType
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.dns.resolver import Resolver
 from tests.gateway.dns.bombs import CLIENT, LARGEST, UPSTREAM
+from tests.gateway.dns.mutations import check_query, check_response, mutated, recorded, seeds
 from tests.gateway.dns.targets import a_ledger_judge, asked_by_client, told_by_upstream
 
 MOST_LINES = 125_000
@@ -67,3 +73,59 @@ def test_no_query_costs_much(name: str) -> None:
     resolver = Resolver(a_ledger_judge())
     asked_by_client(packet, resolver)
     costs_little(lambda: asked_by_client(packet, resolver))
+
+
+SEEDS = seeds()
+MUTANTS = 20
+"""Messages for each example of hypothesis, which chooses where chance begins."""
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=max(settings().max_examples // 5, 20))
+def test_mutated_queries(seed: int) -> None:
+    """Whatever becomes of real queries is answered as DNS demands, and nothing fails inside the resolver."""
+    random = Random(seed)
+    resolver = Resolver(a_ledger_judge())
+    with fails_on_errors():
+        for _ in range(MUTANTS):
+            check_query(resolver, mutated(random, random.choice(SEEDS.queries)), stream=random.random() < 0.5)
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=max(settings().max_examples // 5, 20))
+def test_mutated_responses(seed: int) -> None:
+    """Whatever becomes of real responses is refused, or is the same to whoever reads what we make of it."""
+    random = Random(seed)
+    for _ in range(MUTANTS):
+        check_response(mutated(random, random.choice(SEEDS.responses)))
+
+
+class _Raises(logging.Handler):
+    """Makes an error that was logged, and answered SERVFAIL, an error of the test."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.errors: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Remember it."""
+        self.errors.append(self.format(record))
+
+
+@contextmanager
+def fails_on_errors() -> Iterator[None]:
+    """Fail if anything is logged as an error."""
+    handler = _Raises()
+    log = logging.getLogger("gateway")
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+    assert not handler.errors
+
+
+@pytest.mark.parametrize("asked", recorded("dns_responses.txt"))
+def test_real_answers_are_of_use(asked: str) -> None:
+    """What Unbound answers is read and kept."""
+    assert check_response(recorded("dns_responses.txt")[asked])
