@@ -173,19 +173,22 @@ class Policy:
 
     def _address_barrier(self, addresses: tuple[IPAddress, ...], reason: Reason) -> Barrier | None:
         """Return the protection of special addresses; every one of them has to be lifted by the same rule."""
-        barrier: Barrier | None = None
+        # The last metadata address, or else the first special one, gives the reason; it is written out once, because
+        # an answer may have hundreds.
+        told: tuple[IPAddress, AddressClass] | None = None
+        lifted = self._index.allow
         for address in addresses:
             kind = classify(address)
             if kind is AddressClass.GLOBAL:
                 continue
-            metadata = kind is AddressClass.METADATA
-            found = Barrier(
-                Reason.METADATA_ADDRESS if metadata else reason,
-                f"{address} is a {kind} address",
-                self._index.allow & self._index.lifting(address, kind),
-            )
-            barrier = tightest(found, barrier) if metadata else tightest(barrier, found)
-        return barrier
+            lifted &= self._index.lifting(address, kind)
+            if told is None or kind is AddressClass.METADATA:
+                told = address, kind
+        if told is None:
+            return None
+        address, kind = told
+        cause = Reason.METADATA_ADDRESS if kind is AddressClass.METADATA else reason
+        return Barrier(cause, f"{address} is a {kind} address", lifted)
 
     # -- the walk ----------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import logging
 import os
+import resource
 import signal
 import sys
 import time
@@ -24,6 +25,11 @@ from gateway.service import EXIT_CONFIG, SECRET
 
 _LOG = logging.getLogger(__name__)
 _SNAPSHOT_CHECK_SECONDS = 2.0
+DESCRIPTORS = 65536
+"""File descriptors that a worker wants. The usual limit of 1,024 is spent by a thousand idle clients, and a query to
+an upstream needs one too."""
+_FEW_DESCRIPTORS = 10_000
+"""Below this, a resolver's clients and its upstream queries cannot all be as many as each may be."""
 
 
 @dataclass(slots=True)
@@ -98,6 +104,16 @@ class Worker:
                 await self._reload()
 
 
+def raise_descriptor_limit() -> None:
+    """Take as many file descriptors as the administrator lets us have (the hard limit), up to what is wanted."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    if limit < _FEW_DESCRIPTORS:
+        _LOG.warning("only %s file descriptors are allowed (ulimit -H -n): busy workers may run out of them", limit)
+
+
 def main() -> int:
     """Run a worker. Returns its exit code."""
     parser = argparse.ArgumentParser(prog="gateway.worker", description="Started by `gateway run`.")
@@ -120,6 +136,7 @@ def main() -> int:
         os.write(options.ready_fd, b"1")
         os.close(options.ready_fd)
 
+    raise_descriptor_limit()
     try:
         state = load_state(options.config, 1)
     except (ConfigError, OSError, ValueError) as error:

@@ -4,7 +4,7 @@ Pure: no I/O, no clock. Everything else an upstream sends along is left out, bec
 judged it. What is kept is also what a decision is made on: every name and every address in it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
@@ -15,8 +15,14 @@ from gateway.dns.wire import AD, IN, Rcode, Record, Response, Type, WireError, n
 
 MAX_CHAIN = 16
 """CNAMEs followed. Unbound gives up after 11; longer chains are loops or attacks."""
-MAX_ADDRESSES = 512
+MAX_LABELS = 1_000
+"""Labels of all names that an answer leads on to: for each, every list is asked. Chains of 16 names below `ip6.arpa`
+have half as many."""
+MAX_ADDRESSES = 400
 """Addresses in one answer: each is judged, for every client anew."""
+MAX_SERVICE = 8192
+"""Octets of service records in one answer, a parameter of which may be four. Honest ones are of a few hundred."""
+_SERVICES = (Type.SVCB, Type.HTTPS)
 _PROOFS = (Type.NSEC, Type.NSEC3)
 
 
@@ -42,11 +48,52 @@ _PLAIN = Trust()
 
 
 class _Facts:
-    """Names and addresses met, each once, in order."""
+    """Names and addresses met, each once, in order.
+
+    Addresses are told apart by their octets: whoever chooses IPv6 addresses can give them all the same hash.
+    """
 
     def __init__(self) -> None:
-        self.chain: dict[str, None] = {}
-        self.addresses: dict[IPAddress, None] = {}
+        self._names: dict[bytes, None] = {}
+        self._labels = 0
+        self._addresses: dict[bytes, None] = {}
+
+    def add_name(self, wire: bytes) -> None:
+        """Note a name in wire form.
+
+        Raises:
+            WireError: there are too many.
+        """
+        wire = wire.lower()
+        if wire in self._names:
+            return
+        self._names[wire] = None
+        at = 0
+        while wire[at]:
+            at += wire[at] + 1
+            self._labels += 1
+        if self._labels > MAX_LABELS:
+            raise WireError("more names than any honest answer leads to")
+
+    def add_address(self, packed: bytes) -> None:
+        """Note an address.
+
+        Raises:
+            WireError: there are too many.
+        """
+        self._addresses[packed] = None
+        if len(self._addresses) > MAX_ADDRESSES:
+            raise WireError("more addresses than any honest answer has")
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """The names."""
+        return tuple(name_text(wire) for wire in self._names)
+
+    @property
+    def addresses(self) -> tuple[IPAddress, ...]:
+        """The addresses."""
+        return tuple(IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed) for packed in self._addresses)
 
 
 def select(
@@ -63,20 +110,21 @@ def select(
     `aliases` are CNAME records of our own that led from what the client asked to `name`; they go in front.
 
     Raises:
-        WireError: a record that belongs to the answer is malformed, or the chain has no end.
+        WireError: a record that belongs to the answer is malformed, the chain has no end, or there is more of
+            something than any honest answer has.
     """
     path, kept = _follow(response.answers, name, qtype)
+    if sum(len(record.rdata) for record in kept if record.rtype in _SERVICES) > MAX_SERVICE:
+        raise WireError("service records longer than any honest ones")
     stripped = trust.strip_ech and _strip(kept)
     facts = _Facts()
     for alias in aliases:
-        facts.chain[name_text(alias.rdata)] = None
+        facts.add_name(alias.rdata)
     for step in path[1:]:
-        facts.chain[name_text(step)] = None
+        facts.add_name(step)
     data = [record for record in kept if record.rtype == qtype and record.owner.lower() == path[-1]]
     for record in data:
         _gather(record, facts)
-    if len(facts.addresses) > MAX_ADDRESSES:
-        raise WireError("more addresses than any honest answer has")
     negative = response.rcode != Rcode.NOERROR or not data
     authority = _authority(response.authority, path[-1], negative=negative)
     kept = [*aliases, *kept]
@@ -89,12 +137,12 @@ def select(
         ttl = min(_clamp(record.ttl, limits) for record in kept)
     return make_answer(
         aliases[0].owner if aliases else name,
-        [record._replace(ttl=_clamp(record.ttl, limits)) for record in kept],
+        [_clamped(record, limits) for record in kept],
         authority,
         rcode=response.rcode,
         ttl=ttl,
-        chain=tuple(facts.chain),
-        addresses=tuple(facts.addresses),
+        chain=facts.chain,
+        addresses=facts.addresses,
         trusted=trust.zone,
         authentic=trust.authentic and bool(response.flags & AD) and not stripped and not aliases,
     )
@@ -108,7 +156,7 @@ def _strip(records: list[Record]) -> bool:
     """
     changed: set[tuple[bytes, int]] = set()
     for at, record in enumerate(records):
-        if record.rtype in (Type.SVCB, Type.HTTPS):
+        if record.rtype in _SERVICES:
             rdata = without_ech(record.rdata)
             if rdata != record.rdata:
                 records[at] = record._replace(rdata=rdata)
@@ -135,15 +183,18 @@ def _follow(records: tuple[Record, ...], name: bytes, qtype: int) -> tuple[list[
             raise WireError("CNAME chain without an end")
         path.append(target)
     on_path = set(path)
+    above: set[bytes] | None = None
     kept: list[Record] = []
     for record in records:
         if record.rclass != IN:
             continue
         owner = record.owner.lower()
         if record.rtype == Type.DNAME and qtype != Type.DNAME:
-            belongs = any(step != owner and is_within(step, owner) for step in path)
+            above = _above(path) if above is None else above
+            belongs = owner in above
         elif record.rtype == Type.RRSIG:
-            belongs = owner in on_path or any(is_within(step, owner) for step in path)
+            above = _above(path) if above is None else above
+            belongs = owner in on_path or owner in above
         elif record.rtype == Type.CNAME and qtype != Type.CNAME:
             belongs = owner in on_path and aliases[owner] is record
         else:
@@ -153,29 +204,28 @@ def _follow(records: tuple[Record, ...], name: bytes, qtype: int) -> tuple[list[
     return path, kept
 
 
-def is_within(name: bytes, zone: bytes) -> bool:
-    """Say whether a wire name is a zone's apex or below it; both in the same letter case.
-
-    >>> is_within(bytes([1]) + b"a" + bytes([1]) + b"b" + bytes(1), bytes([1]) + b"b" + bytes(1))
-    True
-    """
-    if not name.endswith(zone):
-        return False
-    at, start = 0, len(name) - len(zone)
-    while at < start:
-        at += name[at] + 1
-    return at == start
+def _above(names: Iterable[bytes]) -> set[bytes]:
+    """Return every zone that one of some names is below: to look one up is cheaper than to compare each record."""
+    found: set[bytes] = set()
+    for name in names:
+        at = 0
+        while name[at]:
+            at += name[at] + 1
+            found.add(name[at:])
+    return found
 
 
 def _authority(records: tuple[Record, ...], name: bytes, *, negative: bool) -> list[Record]:
     """Return the SOA of a negative answer, and DNSSEC proofs (of absence, or of a wildcard's expansion)."""
     kept: list[Record] = []
+    zones = {name, *_above((name,))} if negative else set()
     for record in records:
         if record.rclass != IN:
             continue
-        owner = record.owner.lower()
         if record.rtype == Type.SOA:
-            belongs = negative and is_within(name, owner)
+            belongs = record.owner.lower() in zones
+            if belongs:
+                zones = set()  # a zone has one: more are not needed
         else:
             belongs = record.rtype in _PROOFS or (record.rtype == Type.RRSIG and _covers(record) != Type.NS)
         if belongs:
@@ -201,16 +251,20 @@ def _clamp(ttl: int, limits: Limits) -> int:
     return min(max(ttl, limits.min_ttl), limits.max_ttl)
 
 
+def _clamped(record: Record, limits: Limits) -> Record:
+    ttl = _clamp(record.ttl, limits)
+    return record if ttl == record.ttl else record._replace(ttl=ttl)
+
+
 def _gather(record: Record, facts: _Facts) -> None:
     """Note every address in a record, and every name that a client would go on to."""
-    if record.rtype == Type.A:
-        facts.addresses[IPv4Address(record.rdata)] = None
-    elif record.rtype == Type.AAAA:
-        facts.addresses[IPv6Address(record.rdata)] = None
-    elif record.rtype in (Type.SVCB, Type.HTTPS):
+    if record.rtype in (Type.A, Type.AAAA):
+        facts.add_address(record.rdata)
+    elif record.rtype in _SERVICES:
         service = read_service(record.rdata)
-        if service.target:
-            facts.chain[service.target] = None
-        facts.addresses.update(dict.fromkeys(service.hints))
+        if service.target != b"\0":
+            facts.add_name(service.target)
+        for hint in service.hints:
+            facts.add_address(hint)
     elif record.rtype in (Type.CNAME, Type.DNAME):
-        facts.chain[name_text(record.rdata)] = None
+        facts.add_name(record.rdata)

@@ -135,7 +135,9 @@ class Forwarder:
                 answers.append(result)
             else:
                 failure = failure or result
-        addresses = tuple(dict.fromkeys(address for answer in answers for address in answer.addresses))
+        # Told apart by their octets: upstreams choose addresses, and can give them all the same hash.
+        distinct = {address.packed: address for answer in answers for address in answer.addresses}
+        addresses = tuple(distinct.values())
         if addresses:
             chain = tuple(dict.fromkeys(name for answer in answers for name in answer.chain))
             return Resolution(addresses, chain, all(answer.trusted for answer in answers))

@@ -45,9 +45,12 @@ MAX_NOISE = 200
 """Frames without use that a connection may send on credit."""
 NOISE_PER_ANSWER = 3
 """And those that each answered query earns it: an honest client sends a WINDOW_UPDATE or two."""
+MIN_PIECE = 64
+"""Octets of a body below which a piece of it, unless it is the last, is a frame without use."""
 MAX_WAITING = 256 * 1024
 """Octets of answers that the client has given no room for."""
-_READ = 16 * 1024
+_READ = 4096
+"""Octets looked at in one turn: frames of ten octets cost 5 ms."""
 _MAX_FRAME = 16384  # the default of SETTINGS_MAX_FRAME_SIZE, which we leave
 _HEADERS, _CONTINUATION = 1, 9
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -199,6 +202,7 @@ class Http2Connection:
                 self._timer = None
             if not data or not self._received(data):
                 return
+            await asyncio.sleep(0)  # neither reading nor writing gives way while there are data and room
             try:
                 # Waits only while the client does not read and the buffer is full.
                 async with asyncio.timeout(self._idle):
@@ -279,7 +283,7 @@ class Http2Connection:
         assert event.stream_id is not None
         assert event.data is not None
         used = event.flow_controlled_length or 0
-        if not event.data:
+        if len(event.data) < MIN_PIECE and event.stream_ended is None:
             self._noise += 1
         stream = self._streams.get(event.stream_id)
         if stream is None or stream.refused:

@@ -28,6 +28,8 @@ _BUFFER = 4 << 20
 
 MAX_PIPELINED = 64
 """Unanswered queries on one connection; then no more are read."""
+MAX_TURN = 4
+"""Queries of one connection answered before others have their turn."""
 IDLE = 10.0
 """Seconds for a whole query to come in, or for an answer to be taken (RFC 7766 section 6.2.3)."""
 
@@ -171,6 +173,7 @@ class _Connection:
 
     async def run(self) -> None:
         """Read queries until the client stops or is idle; then wait for its answers."""
+        turn = 0
         try:
             async with asyncio.TaskGroup() as group:
                 while not self._ending:
@@ -184,6 +187,9 @@ class _Connection:
                         group.create_task(self._later(reply))
                     else:
                         await self._send(reply)
+                    turn += 1
+                    if not turn % MAX_TURN:
+                        await asyncio.sleep(0)  # nothing above gives way while queries and room are there
         except asyncio.CancelledError:
             self._writer.transport.abort()
             raise

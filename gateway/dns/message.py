@@ -10,11 +10,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from gateway.addresses import IPAddress
-from gateway.dns.wire import AA, AD, CD, EDNS_DO, HEADER, IN, QR, RA, RD, TC, Edns, Query, Record, Type
+from gateway.dns.wire import AA, AD, CD, EDNS_DO, HEADER, IN, QR, RA, RD, TC, Edns, Query, Record, Type, WireError
 
 UDP_SIZE = 1232
 """The largest UDP answer sent or asked for: no IPv6 path fragments it (DNS flag day 2020)."""
 STREAM_SIZE = 65535
+MAX_STEPS = 4_000
+"""Labels compared with names before them while one answer is written: about 1 ms. Compressed names that were read
+cheaply can be costly to write. An honest answer of 400 records needs a few hundred."""
 
 pack_header = struct.Struct("!6H").pack
 _pack_fixed = struct.Struct("!HHIH").pack
@@ -27,6 +30,8 @@ _COMPRESSIBLE: dict[int, int] = {
     Type.MX: 2,
 }
 """Types whose names RFC 1035 lets a sender compress, and the octets before the name."""
+_SOA_NUMBERS = 20
+"""Octets behind the names of an SOA record."""
 _unescape = re.compile(rb"\\([0-9]{3})").sub
 
 
@@ -92,7 +97,11 @@ def encode_query(
 
 
 def encode_records(name: bytes, records: Iterable[Record]) -> tuple[bytes, tuple[int, ...]]:
-    """Encode records to follow a question for `name` (wire form). Returns the octets and where their TTLs are."""
+    """Encode records to follow a question for `name` (wire form). Returns the octets and where their TTLs are.
+
+    Raises:
+        WireError: they are more than a message can hold, or have more different names than an honest one would.
+    """
     writer = _Writer(name)
     for record in records:
         writer.record(record)
@@ -106,6 +115,10 @@ class _Writer:
         self.out = bytearray()
         self.ttls: list[int] = []
         self._start = HEADER + len(name) + 4
+        self._steps = 0
+        self._owner = b""
+        self._pointer = b""
+        """The owner written last, if it was as a pointer."""
         self._known: dict[bytes, int] = {}
         at = 0
         while name[at]:
@@ -113,8 +126,14 @@ class _Writer:
             at += name[at] + 1
 
     def record(self, record: Record) -> None:
-        self._name(record.owner)
         out = self.out
+        if record.owner == self._owner:  # of a set of records, all but the first
+            out += self._pointer
+        else:
+            here = self._start + len(out)
+            self._name(record.owner, 0, len(record.owner) - 1)
+            if out[-2:-1] >= b"\xc0" and self._start + len(out) == here + 2:
+                self._owner, self._pointer = record.owner, bytes(out[-2:])
         out += _pack_fixed(record.rtype, record.rclass, record.ttl, 0)
         self.ttls.append(len(out) - 6)
         start = len(out)
@@ -123,24 +142,37 @@ class _Writer:
             out += record.rdata
         else:
             out += record.rdata[:before]
-            end = self._name(record.rdata, before)
+            end = len(record.rdata)
             if record.rtype == Type.SOA:
-                end = self._name(record.rdata, end)
+                end -= _SOA_NUMBERS
+                middle = self._end_of_name(record.rdata)
+                self._name(record.rdata, 0, middle - 1)
+                before = middle
+            self._name(record.rdata, before, end - 1)
             out += record.rdata[end:]
         out[start - 2 : start] = (len(out) - start).to_bytes(2, "big")
+        if self._start + len(out) > STREAM_SIZE:
+            raise WireError("more records than a message can hold")
 
-    def _name(self, wire: bytes, at: int = 0) -> int:
-        """Write the name that begins at an offset of `wire`. Returns where it ends there."""
+    def _end_of_name(self, wire: bytes) -> int:
+        at = 0
+        while wire[at]:
+            at += wire[at] + 1
+            self._steps += 1
+        return at + 1
+
+    def _name(self, wire: bytes, at: int, end: int) -> None:
+        """Write the name from one offset of `wire` to the octet that ends it at another."""
         known, out = self._known, self.out
-        end = at
-        while wire[end]:
-            end += wire[end] + 1
         while at < end:
             key = wire[at:end].lower() + b"\0"
             offset = known.get(key)
             if offset is not None:
                 out += (0xC000 | offset).to_bytes(2, "big")
-                return end + 1
+                return
+            self._steps += 1
+            if self._steps > MAX_STEPS:
+                raise WireError("more names to write than an honest answer has")
             here = self._start + len(out)
             if here < 0x4000:
                 known[key] = here
@@ -148,7 +180,6 @@ class _Writer:
             out += wire[at:after]
             at = after
         out.append(0)
-        return end + 1
 
 
 def make_answer(
@@ -164,7 +195,11 @@ def make_answer(
     authoritative: bool = False,
     authentic: bool = False,
 ) -> Answer:
-    """Encode an answer to a question for `name` (wire form)."""
+    """Encode an answer to a question for `name` (wire form).
+
+    Raises:
+        WireError: as `encode_records`.
+    """
     first, second = tuple(answers), tuple(authority)
     records, ttls = encode_records(name, first + second)
     counts = len(first), len(second)

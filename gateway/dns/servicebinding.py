@@ -3,12 +3,14 @@
 Pure: no I/O, no clock. RDATA is a priority, a target name and parameters of the form key, length, value.
 """
 
+import struct
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
-from gateway.addresses import IPAddress
-from gateway.dns.wire import WireError, name_text
+from gateway.dns.wire import WireError
+
+_pack_pair = struct.Struct("!HH").pack
+_pair = struct.Struct("!HH").unpack_from
 
 _MANDATORY, _IPV4_HINT, _ECH, _IPV6_HINT = 0, 4, 5, 6
 _HINT_SIZES = {_IPV4_HINT: 4, _IPV6_HINT: 16}
@@ -18,9 +20,10 @@ _HINT_SIZES = {_IPV4_HINT: 4, _IPV6_HINT: 16}
 class Service(NamedTuple):
     """Where a service binding sends a client."""
 
-    target: str
-    """Empty for the owner's own name."""
-    hints: tuple[IPAddress, ...]
+    target: bytes
+    """In wire form; the root stands for the owner's own name."""
+    hints: tuple[bytes, ...]
+    """Addresses, four or sixteen octets each."""
 
 
 def read_service(rdata: bytes) -> Service:
@@ -30,17 +33,15 @@ def read_service(rdata: bytes) -> Service:
         WireError: it is malformed.
     """
     end = _target_end(rdata)
-    hints: list[IPAddress] = []
+    hints: list[bytes] = []
     for key, value in _parameters(rdata, end):
         size = _HINT_SIZES.get(key)
         if size is None:
             continue
         if not value or len(value) % size:
             raise WireError("address hint of the wrong length")
-        for start in range(0, len(value), size):
-            packed = value[start : start + size]
-            hints.append(IPv4Address(packed) if size == 4 else IPv6Address(packed))
-    return Service(name_text(rdata[2:end]), tuple(hints))
+        hints += [value[start : start + size] for start in range(0, len(value), size)]
+    return Service(rdata[2:end], tuple(hints))
 
 
 def without_ech(rdata: bytes) -> bytes:
@@ -62,7 +63,8 @@ def without_ech(rdata: bytes) -> bytes:
             value = b"".join(pair for pair in pairs if pair != _ECH.to_bytes(2, "big"))
             if not value:
                 continue
-        out += key.to_bytes(2, "big") + len(value).to_bytes(2, "big") + value
+        out += _pack_pair(key, len(value))
+        out += value
     return bytes(out)
 
 
@@ -78,10 +80,14 @@ def _target_end(rdata: bytes) -> int:
 
 
 def _parameters(rdata: bytes, at: int) -> Iterator[tuple[int, bytes]]:
-    while at < len(rdata):
-        key, length = int.from_bytes(rdata[at : at + 2], "big"), int.from_bytes(rdata[at + 2 : at + 4], "big")
-        at += 4
-        if at + length > len(rdata):
+    size = len(rdata)
+    while at < size:
+        if at + 4 > size:
             raise WireError("service parameter cut short")
-        yield key, rdata[at : at + length]
-        at += length
+        key, length = _pair(rdata, at)
+        at += 4
+        end = at + length
+        if end > size:
+            raise WireError("service parameter cut short")
+        yield key, rdata[at:end]
+        at = end

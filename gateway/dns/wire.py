@@ -18,10 +18,13 @@ IN = 1
 EDNS_DO = 0x8000
 
 MAX_NAME = 255
-MAX_RECORDS = 1024
-"""Records in a response. The largest honest ones (hundreds of addresses, DNSKEY sets) stay far below."""
-MAX_STEPS = 8_000
-"""Labels and pointers visited in one message: 2 to 4 ms. An honest message of 1,000 records needs about half."""
+MAX_RECORDS = 400
+"""Records in a response, each of which costs some 7 us until it is answered with. The largest honest ones (hundreds
+of addresses, DNSKEY sets) stay below."""
+MAX_STEPS = 6_000
+"""Labels and pointers visited in one message: 1 to 2 ms. An honest message of 400 records needs a third."""
+MAX_POINTERS = 127
+"""Pointers in one name: as many as it may have labels. Without it, a name could be 8,000 pointers in a row."""
 MAX_OPTIONS = 64
 """EDNS options in one message (CVE-2026-41292: endless options)."""
 MAX_ADDITIONAL = 4
@@ -345,7 +348,7 @@ class _Reader:
         pieces: list[bytes] = []
         at = floor = start
         after = jumped_to = jumped_after = 0
-        total, steps = 1, self._steps
+        total, steps, pointers = 1, self._steps, 0
         while True:
             steps += 1
             if at >= size:
@@ -367,6 +370,9 @@ class _Reader:
                 raise WireError("unknown label type, or pointer cut short")
             target = (length & 0x3F) << 8 | data[at + 1]
             after = after or at + 2
+            pointers += 1
+            if pointers > MAX_POINTERS:
+                raise WireError("a name with more pointers than it can have labels")
             # Each jump lands before all that was read of this name, so that no chain of them can turn round.
             if not HEADER <= target < floor:
                 raise WireError("compression pointer does not point backwards")
@@ -378,9 +384,7 @@ class _Reader:
             if not jumped_to:
                 jumped_to, jumped_after = target, len(pieces)
             at = floor = target
-        self._steps = steps
-        if steps > MAX_STEPS:
-            raise WireError("names cost more than an honest message would")
+        self._count(steps - self._steps)
         if total > MAX_NAME:
             raise WireError("name longer than 255 octets")
         name = names[start] = b"".join(pieces)
@@ -388,17 +392,21 @@ class _Reader:
             names[jumped_to] = b"".join(pieces[jumped_after:])
         return name, after
 
+    def _count(self, steps: int) -> None:
+        self._steps += steps
+        if self._steps > MAX_STEPS:
+            raise WireError("names cost more than an honest message would")
+
     def skip_name(self, at: int) -> int:
         """Return where a name ends, without following it."""
         data, size = self.data, len(self.data)
-        for _ in range(MAX_NAME):
+        for steps in range(MAX_NAME):
             if at >= size:
                 break
             length = data[at]
-            if not length:
-                return at + 1
-            if length >= 0xC0:
-                return at + 2
+            if not length or length >= 0xC0:
+                self._count(steps + 1)
+                return at + (2 if length else 1)
             if length > 63:
                 break
             at += length + 1

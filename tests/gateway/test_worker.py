@@ -1,6 +1,7 @@
 """A worker's start: what stops it. What it does while it runs is in tests/integration/test_service.py."""
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,31 @@ def test_what_it_cannot_serve_with_is_one_line_and_exit_code_2(tmp_path: Path, t
     assert result.returncode == 2
     assert expected in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ((1024, 1 << 19), (65536, 1 << 19)),
+        ((1024, 20_000), (20_000, 20_000)),
+        ((1024, 4096), (4096, 4096)),
+        ((100_000, 1 << 19), (100_000, 1 << 19)),
+    ],
+)
+def test_it_takes_the_descriptors_that_it_may_have(limits: tuple[int, int], expected: tuple[int, int]) -> None:
+    """The usual soft limit is raised, the hard one is not, and a low one is told."""
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < limits[1]:
+        pytest.skip(f"needs a hard limit of {limits[1]} file descriptors")
+    code = """if True:
+        import resource
+        from gateway.worker import raise_descriptor_limit
+        raise_descriptor_limit()
+        print(*resource.getrlimit(resource.RLIMIT_NOFILE))
+    """
+    shell = f'ulimit -S -n {limits[0]} && ulimit -H -n {limits[1]} && exec "$0" -c "$1"'
+    done = subprocess.run(["sh", "-c", shell, sys.executable, code], capture_output=True, text=True, check=True)
+    assert tuple(int(word) for word in done.stdout.split()) == expected
+    assert ("only 4096 file descriptors" in done.stderr) == (expected[0] < 10_000)
 
 
 @pytest.mark.parametrize("role", ["dns", "proxy"])

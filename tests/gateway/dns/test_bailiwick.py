@@ -1,5 +1,6 @@
 """Tests for gateway.dns.bailiwick."""
 
+import itertools
 import struct
 from ipaddress import ip_address
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 import pytest
 from dnslib import QTYPE, RR, DNSRecord
 
-from gateway.dns.bailiwick import MAX_ADDRESSES, Limits, select
+from gateway.dns.bailiwick import MAX_ADDRESSES, MAX_LABELS, MAX_SERVICE, Limits, select
 from gateway.dns.message import Answer, encode_name, render
 from gateway.dns.wire import WireError, read_query, read_response
+from tests.gateway.dns.bombs import AAAA, Bomb, addresses, bomb, chain, equal_hashes, record
 from tests.gateway.dns.support import ask
 
 DEFAULT = Limits()
@@ -199,3 +201,59 @@ def test_referrals_are_not_passed_on() -> None:
         "a.example.com", "A", "a.example.com 60 A 192.0.2.1", authority=("example.com 60 NS ns.example.com",)
     )
     assert answer.counts == (1, 0)
+
+
+# -- how much ------------------------------------------------------------------------------------------------------
+
+
+def long_alias(labels: int) -> Bomb:
+    """Return a chain of ten steps, and all its targets together have so many labels."""
+    names = [bytes((1, number)) * (labels // 10) + b"\0" for number in range(1, 11)]
+    names[-1] = b"\1x" * (labels % 10) + names[-1]
+    names = [encode_name("www.example.com"), *names]
+    return bomb([record(name, 5, target) for name, target in itertools.pairwise(names)])
+
+
+def services(octets: int) -> Bomb:
+    """Return two service records of so many octets together."""
+    sizes = octets // 2, octets - octets // 2
+    return bomb(
+        [
+            record(b"\xc0\x0c", 65, b"\0\1\0\xff\0" + (size - 7).to_bytes(2, "big") + bytes(size - 7))
+            for size in sizes
+        ],
+        qtype=65,
+    )
+
+
+@pytest.mark.parametrize(
+    ("fits", "exceeds"),
+    [
+        pytest.param(addresses(MAX_ADDRESSES), None, id="addresses"),
+        pytest.param(long_alias(MAX_LABELS), long_alias(MAX_LABELS + 1), id="labels of a chain"),
+        pytest.param(services(MAX_SERVICE), services(MAX_SERVICE + 1), id="octets of service records"),
+        pytest.param(chain(16, 10), chain(17, 10), id="aliases"),
+    ],
+)
+def test_limits(fits: Bomb, exceeds: Bomb | None) -> None:
+    """What is exactly at a limit is kept, and one more of it makes the whole answer malformed."""
+    assert select(read_response(fits.packet), fits.name, fits.qtype, DEFAULT).counts[0]
+    if exceeds is not None:
+        with pytest.raises(WireError):
+            select(read_response(exceeds.packet), exceeds.name, exceeds.qtype, DEFAULT)
+
+
+def test_addresses_of_one_hash_are_all_judged() -> None:
+    """Addresses that Python's dictionaries confuse are told apart, each once, in order."""
+    packed = equal_hashes(50)
+    found = bomb([record(b"\xc0\x0c", AAAA, each) for each in packed * 2], qtype=AAAA)
+    answer = select(read_response(found.packet), found.name, AAAA, DEFAULT)
+    assert len({hash(address) for address in answer.addresses}) == 1
+    assert [address.packed for address in answer.addresses] == packed
+
+
+def test_one_soa_is_kept() -> None:
+    """Of several SOA records the first that fits counts: a zone has one."""
+    lines = ("other.example 9 IN SOA . . 1 2 3 4 9", SOA, SOA.replace(" 120", " 7"))
+    answer = answer_to("a.example.com", "A", authority=lines, rcode=3)
+    assert (answer.counts, answer.ttl) == ((0, 1), 120)

@@ -103,8 +103,24 @@ REFUSED = [
     ("no HTTP", b"\0\1\2\3\r\n\r\n", 400),
     ("a space before the colon", b"GET /dns-query?dns=AAAA HTTP/1.1\r\nHost : x\r\n\r\n", 400),
     ("a head too long", b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 70000, 431),
+    ("3,000 fields", b"GET /dns-query?dns=AAAA HTTP/1.1\r\nHost: x\r\n" + b"a:\r\n" * 3000 + b"\r\n", 431),
+    ("a body in 300 pieces", chunked(ask("public.example").ljust(300)), 400),
     ("no DNS", post(b"12345"), 400),
 ]
+
+
+async def test_one_client_does_not_keep_others_waiting(tmp_path: Path) -> None:
+    """Of hundreds of requests that come at once, one is answered in a turn of the loop."""
+    async with serving(tmp_path) as (place, judge), http1(place, tmp_path) as (reader, writer):
+        writer.write(get(ask("bad.example")) * 200)
+        most = before = 0
+        while before < 200:
+            await asyncio.sleep(0)
+            count = len(judge.asked)
+            most, before = max(most, count - before), count
+        assert most <= 2  # the loop of a test serves the test as well
+        for _ in range(200):
+            assert (await read_response(reader))[0] == 200
 
 
 @pytest.mark.parametrize(("data", "status"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])

@@ -181,20 +181,23 @@ async def test_rapid_reset(tmp_path: Path) -> None:
         await works(place, tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["ping", "settings", "empty data", "window updates", "priority"])
+PIECES = {"empty data": b"", "a body octet by octet": b"x"}
+
+
+@pytest.mark.parametrize("kind", ["ping", "settings", *PIECES, "window updates", "priority"])
 async def test_useless_frames_are_bounded(tmp_path: Path, kind: str) -> None:
     """Floods of frames that bring no query end the connection."""
     async with serving(tmp_path) as (place, _, _):
         async with http2(place, tmp_path) as client:
-            if kind == "empty data":
+            if kind in PIECES:
                 client.begin(1, "POST", end=False, content_type="application/dns-message")
             for _ in range(2 * MAX_NOISE):
                 if kind == "ping":
                     client.h2.ping(b"12345678")
                 elif kind == "settings":
                     client.h2.update_settings({SettingCodes.MAX_FRAME_SIZE: 16384})
-                elif kind == "empty data":
-                    client.h2.send_data(1, b"")
+                elif kind in PIECES:
+                    client.h2.send_data(1, PIECES[kind])
                 elif kind == "priority":
                     client.h2.prioritize(1, weight=7)
                 else:

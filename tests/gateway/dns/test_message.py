@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.dns.message import (
+    MAX_STEPS,
+    STREAM_SIZE,
     Answer,
     address_record,
     aged,
@@ -18,7 +20,7 @@ from gateway.dns.message import (
     soa_record,
     udp_limit,
 )
-from gateway.dns.wire import Edns, name_text, read_query, read_response
+from gateway.dns.wire import Edns, Record, WireError, name_text, read_query, read_response
 from tests.gateway.dns.support import ask, parse
 
 NAMES = st.lists(st.sampled_from(["a", "bb", "Ccc", "www", "example", "com"]), min_size=1, max_size=6).map(".".join)
@@ -123,3 +125,37 @@ def test_queries_for_upstreams() -> None:
     assert (query.header.id, query.header.rd, query.header.cd, QTYPE[query.q.qtype]) == (5, 1, 0, "AAAA")
     assert (query.ar[0].edns_do, query.ar[0].edns_len) == (1, 1232)
     assert parse(encode_query(5, question, dnssec_ok=False, checking_disabled=True, edns=False)).ar == []
+
+
+def test_no_more_is_written_than_a_message_holds() -> None:
+    """What was short on the wire, thanks to pointers, is refused when it is too long without them."""
+    owner = encode_name("a.example")
+    room = STREAM_SIZE - 12 - len(owner) - 4 - 12
+    whole = make_answer(owner, [Record(owner, 16, 1, 60, bytes(room))], ttl=60)
+    assert len(render(read_query(ask("a.example", edns=False)), whole)) == STREAM_SIZE
+    with pytest.raises(WireError, match="than a message can hold"):
+        make_answer(owner, [Record(owner, 16, 1, 60, bytes(room + 1))], ttl=60)
+
+
+def test_writing_names_is_bounded() -> None:
+    """So many labels are written as an honest answer may have, and no more; repeated names cost nothing."""
+
+    def owner(number: int) -> bytes:
+        return bytes((1, number)) * 100 + b"\0"
+
+    def records(count: int) -> list[Record]:
+        return [Record(owner(number), 16, 1, 60, b"") for number in range(1, count + 1)]
+
+    fits = records(MAX_STEPS // 100)
+    make_answer(b"\0", [*fits, *fits], ttl=60)
+    with pytest.raises(WireError, match="more names to write"):
+        make_answer(b"\0", records(MAX_STEPS // 100 + 1), ttl=60)
+
+
+def test_owners_that_alternate() -> None:
+    """A record's owner is its own, whichever owner the record before it had."""
+    first, second = encode_name("a.example"), encode_name("b.example")
+    owners = [first, first, second, second, b"\0", b"\0", first, second]
+    answer = make_answer(first, [Record(owner, 16, 1, 60, b"\1x") for owner in owners], ttl=60)
+    message = render(read_query(ask("a.example", "TXT")), answer)
+    assert [record.owner for record in read_response(message).answers] == owners

@@ -10,7 +10,7 @@ import pytest
 from dnslib import RCODE
 
 from gateway.dns.admission import MAX_CONNECTIONS_PER_CLIENT
-from gateway.dns.listeners import MAX_PIPELINED, ListenError, TcpListener, bind
+from gateway.dns.listeners import MAX_PIPELINED, MAX_TURN, ListenError, TcpListener, bind
 from gateway.dns.resolver import Resolver
 from gateway.dns.server import serve_resolver
 from gateway.dns.settings import Endpoint, parse_endpoint
@@ -188,6 +188,24 @@ async def tcp(resolver: Resolver, idle: float) -> AsyncIterator[tuple[str, int]]
     yield sock.getsockname()
     await listener.close(0)
     await asyncio.sleep(0)
+
+
+async def test_one_client_does_not_keep_others_waiting() -> None:
+    """Of a thousand queries that come at once over TCP, a few are answered in a turn of the loop."""
+    judge = a_judge()
+    async with tcp(Resolver(judge), idle=5.0) as place:
+        reader, writer = await asyncio.open_connection(*place)
+        packets = [ask("bad.example", ident=number) for number in range(1000)]
+        writer.write(framed(*packets))
+        most = before = 0
+        while before < 1000:
+            await asyncio.sleep(0)
+            count = len(judge.asked)
+            most, before = max(most, count - before), count
+        assert most <= 2 * MAX_TURN  # a turn of the connection may end one turn of the loop and begin another
+        for _ in packets:
+            assert parse(await read_one(reader)).header.rcode == RCODE.NXDOMAIN
+        await hang_up(writer)
 
 
 async def test_idle_connections_are_closed() -> None:

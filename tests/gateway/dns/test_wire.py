@@ -10,7 +10,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.dns.message import encode_name
-from gateway.dns.wire import Query, Rcode, WireError, name_text, read_query, read_response
+from gateway.dns.wire import (
+    MAX_POINTERS,
+    MAX_RECORDS,
+    MAX_STEPS,
+    Query,
+    Rcode,
+    WireError,
+    name_text,
+    read_query,
+    read_response,
+)
 from tests.gateway.dns.support import ask
 
 HEAD = struct.pack("!6H", 1, 0x0100, 1, 0, 0, 0)
@@ -304,3 +314,42 @@ def test_no_packet_costs_much(name: str) -> None:
                 continue
         taken.append(time.thread_time() - start)
     assert min(taken) < BUDGET
+
+
+def pointers(count: int) -> bytes:
+    """Return a response with a name that is so many pointers, each to the one before, and a label."""
+    start = 12 + len(QUESTION) + 12
+    row = b"\1a\0" + b"".join(
+        (0xC000 | (start if number == 0 else start + 3 + 2 * (number - 1))).to_bytes(2, "big")
+        for number in range(count - 1)
+    )
+    last = (0xC000 | (start + 3 + 2 * (count - 2))).to_bytes(2, "big")
+    return response(record(b"\xc0\x0c", 16, row), record(last, 1, b"abcd"))
+
+
+@pytest.mark.parametrize(
+    ("fits", "exceeds"),
+    [
+        pytest.param(pointers(MAX_POINTERS), pointers(MAX_POINTERS + 1), id="pointers in a name"),
+        pytest.param(
+            response(*[record(b"\0", 16, b"")] * MAX_RECORDS),
+            response(*[record(b"\0", 16, b"")] * (MAX_RECORDS + 1)),
+            id="records",
+        ),
+        pytest.param(
+            response(*[record(b"\1a" * 99 + b"\0", 16, b"")] * (MAX_STEPS // 100)),
+            response(*[record(b"\1a" * 99 + b"\0", 16, b"")] * (MAX_STEPS // 100), record(b"\0", 16, b"")),
+            id="labels",
+        ),
+        pytest.param(
+            header(flags=0x8180, counts=(1, 0, 0, 60)) + QUESTION + record(b"\1a" * 99 + b"\0", 16, b"") * 60,
+            header(flags=0x8180, counts=(1, 0, 0, 61)) + QUESTION + record(b"\1a" * 99 + b"\0", 16, b"") * 61,
+            id="labels that are skipped",
+        ),
+    ],
+)
+def test_limits(fits: bytes, exceeds: bytes) -> None:
+    """What is exactly at a limit is read, and one more of it is refused."""
+    read_response(fits)
+    with pytest.raises(WireError):
+        read_response(exceeds)
