@@ -140,8 +140,10 @@ def _follow(records: tuple[Record, ...], name: bytes, qtype: int) -> tuple[list[
         if record.rclass != IN:
             continue
         owner = record.owner.lower()
-        if record.rtype == Type.DNAME and qtype != Type.DNAME:
+        if record.rtype == Type.DNAME:
+            # One above a name of the chain made that name's CNAME; one at its end is an answer.
             belongs = any(step != owner and is_within(step, owner) for step in path)
+            belongs = belongs or (qtype == Type.DNAME and owner == path[-1])
         elif record.rtype == Type.RRSIG:
             belongs = owner in on_path or any(is_within(step, owner) for step in path)
         elif record.rtype == Type.CNAME and qtype != Type.CNAME:
