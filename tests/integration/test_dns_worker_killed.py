@@ -22,9 +22,9 @@ policy:
   rules:
     - {name: ours, action: deny, to: {domains: [pastebin.com]}}
 """
-IN_HAND = 8
-"""Queries that may be lost at 300 a second: a worker answers what it has read within milliseconds, so it is those of
-the milliseconds in which it stops, and those that the kernel puts into its socket before that is closed."""
+IN_HAND = 30
+"""Queries that may need a second try, of 300 a second and two kills: a worker answers at once what it reads, so
+what is lost is what stood in its socket while it was not scheduled: some 50 ms each time on a busy machine."""
 LOAD = """
 import asyncio, json, sys
 from dnslib import DNSRecord
