@@ -109,7 +109,10 @@ def _body(query: Query, reason: Reason, answer: BlockAnswer, ttl: int) -> tuple[
 
 @lru_cache(maxsize=64)
 def _absence(ttl: int) -> bytes:
-    """Return the SOA record of a denied name, whichever it is: its owner is a pointer to the question."""
+    """Return the SOA record of a denied name, whichever it is: its owner is a pointer to the question.
+
+    No zone above it is named, for a cache on the way would then have this SOA for names in it that are allowed.
+    """
     return _record(soa_record(b"", ttl))
 
 

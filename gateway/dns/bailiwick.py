@@ -189,9 +189,10 @@ def _follow(records: tuple[Record, ...], name: bytes, qtype: int) -> tuple[list[
         if record.rclass != IN:
             continue
         owner = record.owner.lower()
-        if record.rtype == Type.DNAME and qtype != Type.DNAME:
+        if record.rtype == Type.DNAME:
+            # One above a name of the chain made that name's CNAME; one at its end is an answer.
             above = _above(path) if above is None else above
-            belongs = owner in above
+            belongs = owner in above or (qtype == Type.DNAME and owner == path[-1])
         elif record.rtype == Type.RRSIG:
             above = _above(path) if above is None else above
             belongs = owner in on_path or owner in above

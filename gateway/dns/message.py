@@ -243,13 +243,13 @@ def render(query: Query, answer: Answer, *, age: int = 0, limit: int = STREAM_SI
     ident = query.id.to_bytes(2, "big")
     opt = opt_of(query, options)
     if HEADER + len(query.question) + len(answer.records) + len(opt) > limit:
-        return truncated(query, options)
+        return truncated(query, options, answer.rcode)
     return ident + head_of(query, answer) + query.question + aged(answer.records, answer.ttls, age) + opt
 
 
-def truncated(query: Query, options: bytes = b"") -> bytes:
-    """Return the answer that makes a client come again over TCP."""
-    flags = QR | RA | TC | query.flags & (RD | CD)
+def truncated(query: Query, options: bytes = b"", rcode: int = 0) -> bytes:
+    """Return the answer that makes a client come again over TCP. Nobody keeps one (RFC 2181 section 9)."""
+    flags = QR | RA | TC | query.flags & (RD | CD) | rcode & 0xF
     opt = opt_of(query, options)
     return pack_header(query.id, flags, 1, 0, 0, 1 if opt else 0) + query.question + opt
 

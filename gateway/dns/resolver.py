@@ -33,7 +33,7 @@ from gateway.dns.exchange import Failure, UpstreamError
 from gateway.dns.forwarder import Forwarder, Resolution
 from gateway.dns.hot import MAX_PACKET, HotAnswer, HotAnswers, HotBlock, hot_key
 from gateway.dns.judge import Judge, RuntimeJudge
-from gateway.dns.local import is_meta
+from gateway.dns.local import is_meta, local_answer
 from gateway.dns.message import STREAM_SIZE, Answer, head_of, opt_of, render, udp_limit
 from gateway.dns.ratelimit import Excess, RateLimit
 from gateway.dns.settings import Settings
@@ -278,6 +278,15 @@ class Resolver:
                 entry = HotBlock(self._generation, query.name, query.qtype, decision, block)
                 self._hot.put(hot_key(known.view, data, name_end), entry)
             return block.render(data[:2], query.question, ident, options)
+        if not query.flags & RD:
+            # Nobody is told what others have asked for, and nobody is asked: such a query is for servers that have
+            # zones of their own (RFC 1034 section 4.3.1). What is denied is denied to it too, above.
+            local = local_answer(query.name, query.qtype, self._settings.records)
+            if local is None:
+                unfit = WireError("recursion is not desired, and there is nothing else here", Rcode.REFUSED, query)
+                return self._flawed(client, data, unfit)
+            reply, _ = self._finish(client, query, local, 0, _limit(query, stream), options)
+            return reply
         found = self._forwarder.at_hand(_key_of(query), now)
         if found is None:
             return Miss(client, query, stream, options)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,19 @@ def _may_make_namespaces() -> bool:
 @pytest.fixture
 def internet(tmp_path: Path) -> Iterator[Internet]:
     """A namespace with public addresses, origins on ports 80 and 443, and a name server that resolv.conf names."""
+    with _made(tmp_path) as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def shared_internet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Internet]:
+    """One for all tests of a module, which leave nothing behind in it."""
+    with _made(tmp_path_factory.mktemp("shared")) as world:
+        yield world
+
+
+@contextmanager
+def _made(tmp_path: Path) -> Iterator[Internet]:
     if not os.environ.get("CI") and not _may_make_namespaces():
         pytest.skip("making network namespaces needs root")
     namespace = f"egw-{os.getpid()}-{tmp_path.name[-12:]}".replace("_", "-")

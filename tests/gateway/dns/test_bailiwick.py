@@ -107,6 +107,18 @@ def test_a_dname_above_the_name_is_kept() -> None:
     assert (answer.counts, answer.chain) == ((3, 0), ("a.new.example",))
 
 
+def test_a_dname_above_the_name_is_kept_when_dname_is_asked_for() -> None:
+    """It is what made the alias, and what a validating client needs to believe it (RFC 6672 section 5.3.2)."""
+    message = DNSRecord.question("a.old.example", "DNAME").reply()
+    message.add_answer(*RR.fromZone("a.old.example 60 CNAME a.new.example"))
+    data = bytearray(message.pack())
+    data[6:8] = (2).to_bytes(2, "big")
+    owner, target = encode_name("old.example"), encode_name("new.example")
+    data += owner + struct.pack("!HHIH", 39, 1, 60, len(target)) + target
+    answer = select(read_response(bytes(data)), encode_name("a.old.example"), 39, DEFAULT)
+    assert (answer.counts, answer.chain) == ((2, 0), ("a.new.example",))
+
+
 def test_asking_for_the_cname_itself() -> None:
     """The target of a CNAME that was asked for is judged as well."""
     answer = answer_to("a.example", "CNAME", "a.example 60 CNAME b.example")

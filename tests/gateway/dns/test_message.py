@@ -94,6 +94,14 @@ def test_truncation_is_exact() -> None:
     assert (parse(cut).header.tc, len(cut), len(parse(cut).ar)) == (1, size, 1)
 
 
+def test_what_is_cut_keeps_its_code() -> None:
+    """A name that does not exist does not come to exist because its proof was too long."""
+    query = read_query(ask("www.example.com", size=512))
+    answer = Answer(3, (0, 1), bytes(600), (), 60)
+    cut = render(query, answer, limit=512)
+    assert (cut[2] & 2, cut[3] & 0xF, len(cut) <= 512) == (2, 3, True)
+
+
 def test_flags() -> None:
     """RD and CD are echoed, RA is set, AD never is; DO is echoed in OPT."""
     data = bytearray(ask("a.example", do=True))

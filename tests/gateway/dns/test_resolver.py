@@ -240,6 +240,30 @@ async def test_what_is_not_for_a_resolver_is_refused_and_recorded(patch: Any, co
     assert len(judge.records) == 1
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_without_recursion_desired_nothing_is_asked_or_given_away(stream: bool) -> None:
+    """RD=0 gets local data and denials; REFUSED for the rest, whether it is in the cache or not."""
+    async with upstream(zone(ZONE)) as up:
+        judge = a_judge(up.endpoint, records={"gw.corp.test": (ip_address("10.0.0.1"),)})
+        resolver = Resolver(judge)
+
+        async def flat(name: str) -> Message:
+            packet = bytearray(ask(name))
+            packet[2] &= 0xFE
+            return parse(await resolver.answer(WEB, bytes(packet), stream=stream))
+
+        assert (await flat("public.example")).header.rcode == RCODE.REFUSED
+        assert up.queries == []
+        assert addresses(await resolver.answer(WEB, ask("public.example"), stream=stream))
+        for _ in range(2):
+            reply = await flat("public.example")
+            assert (reply.header.rcode, reply.header.rd, reply.rr) == (RCODE.REFUSED, 0, [])
+        assert len(up.queries) == 1
+        assert [str(record.rdata) for record in (await flat("gw.corp.test")).rr] == ["10.0.0.1"]
+        assert (await flat("bad.example")).header.rcode == RCODE.NXDOMAIN
+        assert judge.reasons == [Reason.PROTOCOL] * 3 + [Reason.LISTED]
+
+
 async def test_responses_get_no_answer() -> None:
     """A response sent to the resolver is dropped: two servers must not answer each other for ever."""
     packet = bytearray(ask("public.example"))
