@@ -196,13 +196,9 @@ class Conditions:
 
     def evidence(self, rule: Rule, facts: Facts) -> Match | None:
         """Return the list entry by which a rule matches, if it speaks of lists."""
-        if not (rule.categories or rule.lists):
+        mask = self._lists_for(rule)
+        if not mask:
             return None
-        mask = self._lists_of.get(id(rule))  # by identity: hashing a rule costs more than the look-up
-        if mask is None:
-            mask = self._index.lists_of(rule)
-            if any(rule is known for known in self._rules):  # which live as long as this
-                self._lists_of[id(rule)] = mask
         lists, http = self._lists, facts.http
         for name in (facts.host, *facts.chain):
             if name is not None and (found := lists.match_name(name, mask)):
@@ -211,3 +207,16 @@ class Conditions:
             if found := lists.match_address(address, mask):
                 return found
         return lists.match_path(str(http.host), http.path, mask) if http is not None else None
+
+    def name_evidence(self, rule: Rule, name: str) -> Match | None:
+        """Return the list entry by which a rule matches a name and nothing else."""
+        return self._lists.match_name(name, self._lists_for(rule))
+
+    def _lists_for(self, rule: Rule) -> int:
+        """Return the lists that a rule speaks of."""
+        mask = self._lists_of.get(id(rule))  # by identity: hashing a rule costs more than the look-up
+        if mask is None:
+            mask = self._index.lists_of(rule) if rule.categories or rule.lists else 0
+            if any(rule is known for known in self._rules):  # which live as long as this
+                self._lists_of[id(rule)] = mask
+        return mask

@@ -6,14 +6,14 @@ SIGCOMM 1998), so one fact costs one look-up whatever the number of rules, and A
 match (see `gateway.conditions`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
 from typing import assert_never
 
 from gateway.addresses import AddressClass, IPAddress, classify
 from gateway.agreement import http_flaw, sni_flaw
 from gateway.conditions import ADDRESS_TYPES, Barrier, Condition, Conditions, Facts, tightest
-from gateway.decision import Decision, Fact, Point, Reason, Tls, Verdict
+from gateway.decision import Decision, Fact, Match, Point, Reason, Tls, Verdict
 from gateway.domainset import Lists, NoLists
 from gateway.names import embedded_addresses, is_localhost
 from gateway.request import Client, Dial, DnsAnswer, DnsQuery, Flaw, HttpRequest, Request, TlsHello, Tunnel
@@ -44,6 +44,8 @@ class Policy:
         self._index = RuleIndex(self.rules, tuple(clients), self.lists.lists)
         self._conditions = Conditions(self.rules, self._index, self.lists)
         self._allowed: dict[tuple[int, bool, int, int], Decision] = {}
+        self._queries: dict[Hashable, Decision | Rule] = {}
+        """What was decided on DNS queries, or the rule that denies with evidence of its own each time."""
 
     def decide(self, request: Request) -> Decision:
         """Return the verdict on a request.
@@ -82,13 +84,43 @@ class Policy:
     def _decide_query(self, request: DnsQuery) -> Decision:
         if request.flaw:
             return _flawed(request.flaw)
-        facts = Facts(Point.DNS, request.client, host=request.name, qtype=request.qtype)
-        if request.qtype not in ADDRESS_TYPES:
-            facts.addresses = ()
+        name, index = request.name, self._index
         # A resolver answers localhost itself, with loopback (RFC 6761 section 6.3): each client means its own host.
-        if not is_localhost(request.name) and (embedded := embedded_addresses(request.name)):
-            facts.barrier = self._address_barrier(embedded, Reason.PRIVATE_ADDRESS)
-        return self._evaluate(facts)
+        if (embedded := embedded_addresses(name)) and not is_localhost(name):
+            return self._evaluate(self._query_facts(request, self._address_barrier(embedded, Reason.PRIVATE_ADDRESS)))
+        # Of a name the conditions see nothing but the rules and the lists that hold it, so most names are decided
+        # like one before; only evidence is their own. Measured, a listed name: 5 us instead of 12.
+        key = (
+            index.standing(request.client, Point.DNS),
+            index.name_rules(name),
+            self.lists.lookup_name(name) if index.with_listings else None,
+            request.qtype,
+        )
+        known = self._queries.get(key)
+        if isinstance(known, Rule):
+            return self._denial(known, self._conditions.name_evidence(known, name))
+        if known is not None:
+            return known
+        facts = self._query_facts(request)
+        decision = self._evaluate(facts)
+        if len(self._queries) >= _QUERIES_KEPT:
+            self._queries.clear()
+        if decision.matched is None and all(would.matched is None for would in decision.reported):
+            self._queries[key] = decision
+        elif not decision.reported:
+            self._queries.update((key, rule) for rule in self.rules if self._denied_by(rule, facts) == decision)
+        return decision
+
+    def _query_facts(self, request: DnsQuery, barrier: Barrier | None = None) -> Facts:
+        addresses = None if request.qtype in ADDRESS_TYPES else ()
+        return Facts(
+            Point.DNS,
+            request.client,
+            host=request.name,
+            addresses=addresses,
+            qtype=request.qtype,
+            barrier=barrier,
+        )
 
     def _decide_answer(self, request: DnsAnswer) -> Decision:
         facts = Facts(Point.DNS, request.client, host=request.name, qtype=request.qtype, chain=request.chain)
@@ -290,7 +322,9 @@ class Policy:
         return replace(decision, reported=self._reports(on_trial, facts)) if on_trial else decision
 
     def _denied_by(self, rule: Rule, facts: Facts) -> Decision:
-        matched = self._conditions.evidence(rule, facts)
+        return self._denial(rule, self._conditions.evidence(rule, facts))
+
+    def _denial(self, rule: Rule, matched: Match | None) -> Decision:
         reason = Reason.LISTED if matched else _cause(rule)
         categories = matched.categories if matched else ()
         return Decision(
@@ -321,6 +355,7 @@ class Policy:
         return _NO_RULE
 
 
+_QUERIES_KEPT = 4096
 _NO_RULE = Decision(Verdict.DENY, Reason.DEFAULT_DENY, detail="no rule allows it")
 
 

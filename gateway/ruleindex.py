@@ -56,10 +56,14 @@ class RuleIndex:
         self._group_networks = NetworkMap(
             (network, 1 << bit) for bit, group in enumerate(self._groups) for network in group.addresses
         )
-        self._clients: dict[tuple[int, int, str | None, str | None, bool], int] = {}
+        self._clients: dict[tuple[int, int, str | None, str | None, bool], tuple[int, bool]] = {}
 
     def client_rules(self, client: Client, point: Point) -> int:
         """Return the rules whose `clients` hold."""
+        return self.standing(client, point)[0]
+
+    def standing(self, client: Client, point: Point) -> tuple[int, bool]:
+        """Return the rules whose `clients` hold, and whether the client belongs to any group."""
         address = client.address
         # Not the client itself: hashing an ipaddress object costs more than all the rest of this look-up.
         key = (int(address), address.version, client.user, client.certificate, point is Point.DNS)
@@ -67,14 +71,16 @@ class RuleIndex:
         if found is None:
             if len(self._clients) >= _CLIENTS_KEPT:
                 self._clients.clear()
-            found = self.all & ~self.with_clients
+            mask = self.all & ~self.with_clients
+            belongs = False
             for position in self._belonging(client, point):
+                belongs = True
                 rules = self._group_rules[position]
                 # A group without addresses could be anybody where only addresses are known: there an allow counts
                 # as a match, and a deny does not.
                 known = point is not Point.DNS or self._groups[position].addresses
-                found |= rules if known else rules & self.allow
-            self._clients[key] = found
+                mask |= rules if known else rules & self.allow
+            found = self._clients[key] = mask, belongs
         return found
 
     def groups_of(self, client: Client, point: Point) -> tuple[str, ...]:

@@ -11,11 +11,12 @@ from pathlib import Path
 from gateway.config import Config, load
 from gateway.decision import Decision
 from gateway.feeds.snapshot import Snapshot
-from gateway.ledger import Ledger
+from gateway.ledger import Ledger, Receipt
 from gateway.policy import Policy
 from gateway.request import Request
 
 _LOG = logging.getLogger(__name__)
+_NOTHING = Receipt("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,15 @@ class Runtime:
 
         The id is empty when nothing was recorded: an allowed request is recorded at its end, with what it moved.
         """
+        decision, receipt = self.judge_with_receipt(request)
+        return decision, receipt.id
+
+    def judge_with_receipt(self, request: Request) -> tuple[Decision, Receipt]:
+        """Decide and record as `judge` does. The receipt says where repeats may be counted."""
         decision = self.state.policy.decide(request)
         if decision.denied or not decision.enforced or decision.reported:
-            return decision, self.ledger.record(request, decision)
-        return decision, ""
+            return decision, self.ledger.enter(request, decision)
+        return decision, _NOTHING
 
     def swap(self, state: State) -> None:
         """Put a new state in force. One assignment: every decision sees the old state whole or the new one whole."""

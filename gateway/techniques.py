@@ -5,6 +5,7 @@ categories add.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from gateway.decision import Reason
 
@@ -49,6 +50,11 @@ BY_CATEGORY: dict[str, tuple[str, ...]] = {
 
 def techniques(reason: Reason, categories: Iterable[str] = ()) -> tuple[str, ...]:
     """Return the techniques behind a reason and the categories that matched, each once, in order."""
+    return _techniques(reason, tuple(categories))
+
+
+@lru_cache(maxsize=1024)
+def _techniques(reason: Reason, categories: tuple[str, ...]) -> tuple[str, ...]:
     found = dict.fromkeys(BY_REASON.get(reason, ()))
     for category in categories:
         found.update(dict.fromkeys(BY_CATEGORY.get(category, ())))

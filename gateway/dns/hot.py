@@ -1,89 +1,108 @@
 """Answers given before, found again by the octets of the question.
 
 Pure: no I/O; the time is an argument. A decision is a function of policy generation, client view, name and type, so
-what was decided for the same four once holds until one of them changes. An entry is found by view and packet and used
-only in the generation that it was made in; the policy is thereby asked first here as well, only not again.
+what was decided for the same four once holds until one of them changes. Generation and view are part of the key; the
+policy is thereby asked first here as well, only not again.
 
-What has to be recorded each time (a denial) keeps its decision for that; allowed answers that have to be recorded, or
-that a rule on trial would have denied, are never kept here.
+What has to be recorded each time (a denial) is counted where the ledger rolls repeats up; allowed answers that have
+to be recorded, or that a rule on trial would have denied, are never kept here.
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple
+import math
+from collections import OrderedDict
+from typing import Any
 
-from gateway.decision import Decision
-from gateway.dns.answers import Block
 from gateway.dns.message import Answer, aged
 from gateway.dns.wire import HEADER
+from gateway.ledger.rollup import Repeats
 
 MAX_PACKET = 300
 """Longer questions are asked too seldom to be kept."""
-_ROOM = 32768
+_ROOM = 65536
+"""Entries: some 0.5 KB each."""
 
 
-@dataclass(slots=True)
-class HotAnswer:
-    """An allowed answer, encoded for one kind of client."""
+class Hot:
+    """An answer as octets. Everything a packet needs to be answered is in these slots, and nothing is called."""
 
-    generation: object
-    answer: Answer
-    stored: float
-    expires: float
-    head: bytes
-    opt: bytes
-    age: int = 0
-    body: bytes = b""
+    __slots__ = ("repeats", "tail", "until", "used")
 
-    def render(self, data: bytes, end: int, now: float) -> bytes:
-        """Return the answer to a packet whose question ends at `end`."""
-        age = int(now - self.stored)
-        if age != self.age or not self.body:
-            self.age = age
-            self.body = aged(self.answer.records, self.answer.ttls, age) + self.opt
-        return data[:2] + self.head + data[HEADER:end] + self.body
+    def __init__(self, tail: bytes | None, until: float, repeats: Repeats[Any] | None = None) -> None:
+        self.tail = tail
+        """The reply without the id, and with the question in lower case; None for silence."""
+        self.until = until
+        """When the reply has to be made anew."""
+        self.repeats = repeats
+        """Where a denial is counted."""
+        self.used = False
+        """Given since the table last looked."""
+
+    def renew(self, now: float) -> bool:
+        """Make the reply anew, if it can still be given. `until` has passed."""
+        return False
 
 
-class HotBlock(NamedTuple):
-    """A denial, to be recorded anew each time."""
+class HotAnswer(Hot):
+    """An allowed answer, whose TTLs count down second by second."""
 
-    generation: object
-    name: str
-    qtype: int
-    decision: Decision
-    block: Block
+    __slots__ = ("_answer", "_before", "_expires", "_opt", "_stored")
 
+    def __init__(self, answer: Answer, stored: float, expires: float, before: bytes, opt: bytes, now: float) -> None:
+        """Keep an answer; `before` is its header without the id and its question, `opt` what follows the records."""
+        super().__init__(None, -math.inf)
+        self._answer = answer
+        self._stored = stored
+        self._expires = expires
+        self._before = before
+        self._opt = opt
+        self.renew(now)
 
-type Hot = HotAnswer | HotBlock
+    def renew(self, now: float) -> bool:
+        """Count the TTLs down."""
+        if now >= self._expires:
+            return False
+        age = int(now - self._stored)
+        self.tail = self._before + aged(self._answer.records, self._answer.ttls, age) + self._opt
+        self.until = min(self._stored + age + 1, self._expires)
+        return True
 
 
 class HotAnswers:
-    """Two generations of entries: when the young ones fill their half, they become the old, and the old are dropped.
-
-    That keeps what is used, in bounded memory, at the price of one dictionary look-up.
+    """The table. When it is full the oldest goes, but for those given since it last was their turn (CLOCK, Corbato
+    1968): they go to the end of the queue.
     """
 
     def __init__(self, room: int = _ROOM) -> None:
         self._room = room
-        self._young: dict[bytes, Hot] = {}
-        self._old: dict[bytes, Hot] = {}
+        self._entries: OrderedDict[bytes, Hot] = OrderedDict()
+        self.get = self._entries.get
+        """Return the entry of a key, or None."""
 
-    def get(self, key: bytes) -> Hot | None:
-        """Return the entry."""
-        found = self._young.get(key)
-        if found is None and (found := self._old.get(key)) is not None:
-            self.put(key, found)
-        return found
+    def __len__(self) -> int:
+        return len(self._entries)
 
     def put(self, key: bytes, entry: Hot) -> None:
         """Keep an entry."""
-        if len(self._young) >= self._room:
-            self._old, self._young = self._young, {}
-        self._young[key] = entry
+        entries = self._entries
+        for _ in range(_LOOKS):
+            if len(entries) < self._room:
+                break
+            oldest, old = entries.popitem(last=False)
+            if old.used:
+                old.used = False
+                entries[oldest] = old
+        else:
+            entries.popitem(last=False)
+        entries[key] = entry
+
+
+_LOOKS = 8
+"""Entries looked at to find one that may go: bounds the time that a put can take."""
 
 
 def hot_key(view: bytes, data: bytes, name_end: int) -> bytes:
-    """Return the key of a packet: all of it but its id and the letter case of the name, whose last octet is at
-    `name_end`.
+    """Return the key of a packet: all of it but its id, with the name, whose last octet is at `name_end`, in lower
+    case.
 
     Lower-casing leaves the lengths of labels alone, since they are below the letters; so packets with equal keys have
     equal questions, and only packets that were read and found good ever get a key into the table.

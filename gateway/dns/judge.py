@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 from gateway.addresses import IPAddress
 from gateway.decision import Decision, Point
 from gateway.dns.settings import Settings, make_settings, parse_resolv_conf
-from gateway.request import Client, Request
+from gateway.ledger import Receipt
+from gateway.request import Client, DnsQuery, Request
 
 if TYPE_CHECKING:
     from gateway.runtime import Runtime
@@ -31,6 +32,9 @@ class Judge(Protocol):
 
     def judge(self, request: Request) -> tuple[Decision, str]:
         """Decide, and record what is denied or would be. Returns the decision and its id in the ledger."""
+
+    def judge_query(self, request: DnsQuery) -> tuple[Decision, Receipt]:
+        """Decide and record as `judge` does. The receipt says where to count repeats."""
 
     def record(self, request: Request, decision: Decision) -> str:
         """Record a decision made earlier in this generation. Returns its id."""
@@ -73,6 +77,10 @@ class RuntimeJudge:
     def judge(self, request: Request) -> tuple[Decision, str]:
         """Decide and record."""
         return self._runtime.judge(request)
+
+    def judge_query(self, request: DnsQuery) -> tuple[Decision, Receipt]:
+        """Decide and record."""
+        return self._runtime.judge_with_receipt(request)
 
     def record(self, request: Request, decision: Decision) -> str:
         """Record."""

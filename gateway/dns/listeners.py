@@ -89,7 +89,7 @@ class UdpListener:
         self._loop.add_reader(sock, self._drain)
 
     def _drain(self) -> None:
-        receive, send, answer = self._sock.recvfrom, self._sock.sendto, self._resolver.answer_now
+        receive, send, answer = self._sock.recvfrom, self._sock.sendto, self._resolver.burst()
         for _ in range(DRAIN):
             try:
                 data, peer = receive(_RECEIVE)

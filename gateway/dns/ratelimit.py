@@ -34,16 +34,19 @@ class RateLimit:
         self._old: dict[str, float] = {}
         self._windows: dict[str, float] = {}
 
+        self.share = max(1, min(32, int(per_second / 16), burst // 16))
+        """Queries that may be counted at once, in advance, without making a difference that a client could notice."""
+
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 
-    def check(self, client: str, now: float) -> Excess | None:
-        """Count a query; None while the client is within its limit."""
+    def check(self, client: str, now: float, queries: int = 1) -> Excess | None:
+        """Count a query, or several to come; None while the client is within its limit."""
         paid = self._young.get(client)
         if paid is None:
             paid = self._young[client] = self._enter(client)  # kept even if the query is not paid for
         # `paid` is when the client will have paid for all its queries so far.
-        paid = (paid if paid > now else now) + self._interval
+        paid = (paid if paid > now else now) + self._interval * queries
         if paid - now <= self._tolerance + 1e-9:
             self._young[client] = paid
             return None

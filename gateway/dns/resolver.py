@@ -6,10 +6,12 @@ upstreams, then the answer is decided for this client, however it came about. Li
 """
 
 import logging
+import math
 import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
+from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.addresses import parse_address, unmap
@@ -31,7 +33,7 @@ from gateway.dns.cache import Key
 from gateway.dns.cookies import Cookies, cookie_in
 from gateway.dns.exchange import Failure, UpstreamError
 from gateway.dns.forwarder import Forwarder, Resolution
-from gateway.dns.hot import MAX_PACKET, HotAnswer, HotAnswers, HotBlock, hot_key
+from gateway.dns.hot import MAX_PACKET, Hot, HotAnswer, HotAnswers, hot_key
 from gateway.dns.judge import Judge, RuntimeJudge
 from gateway.dns.local import is_meta, local_answer
 from gateway.dns.message import STREAM_SIZE, Answer, head_of, opt_of, render, udp_limit
@@ -50,6 +52,8 @@ MAX_PER_CLIENT = 512
 MAX_WAITING = 8192
 """Queries of all clients that wait for an upstream: whoever forges senders is as many clients as it likes."""
 _CLIENTS_KEPT = 8192
+_PREFIX = 6
+"""Octets that stand for generation and view in keys of the hot table."""
 _BLOCKS_KEPT = 4096
 
 _EDE_OF: dict[Failure, int] = {Failure.NETWORK: EDE_NETWORK, Failure.MALFORMED: EDE_INVALID}
@@ -65,11 +69,25 @@ class Miss(NamedTuple):
     """EDNS options that the answer carries."""
 
 
-class _Known(NamedTuple):
-    client: Client
-    view: bytes
-    limited: str
-    """Whose rate limit counts: an IPv6 client may use all addresses of its network."""
+class _Known:
+    """A client, and what is looked up for it with each packet."""
+
+    __slots__ = ("client", "credit", "limited", "share", "view")
+
+    def __init__(self, client: Client, view: bytes, limited: str, share: int) -> None:
+        self.client = client
+        self.view = view
+        """Generation and view, as a prefix of keys of the hot table."""
+        self.limited = limited
+        """Whose rate limit counts: an IPv6 client may use all addresses of its network."""
+        self.share = share
+        """Queries taken from the rate limit at a time."""
+        self.credit = 0
+        """Datagrams that are paid for."""
+
+
+type Reply = bytes | Miss | None
+"""The answer to a packet; what has to be waited for; or silence."""
 
 
 class Resolver:
@@ -83,14 +101,25 @@ class Resolver:
         """
         return cls(RuntimeJudge(runtime), secret=secret)
 
-    def __init__(self, judge: Judge, clock: Callable[[], float] = time.monotonic, *, secret: bytes = b"") -> None:
+    def __init__(
+        self,
+        judge: Judge,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        *,
+        secret: bytes = b"",
+    ) -> None:
         self._judge = judge
         self._clock = clock
+        self._wall = wall
+        self._now = self._date = 0.0
+        self._numbers = count(1)
         self._per_client: Counter[bytes] = Counter()  # by packed address, which is hashed far quicker
         self._clients: dict[str, _Known] = {}
         self._views: dict[object, bytes] = {}
         self._blocks: dict[Hashable, Block] = {}
         self._hot = HotAnswers()
+        self._find_hot = self._hot.get
         self._cookies = Cookies(secret or secrets.token_bytes(32))
         self._waiting = 0
         self._excesses: dict[str, tuple[Decision, str]] = {}
@@ -119,35 +148,73 @@ class Resolver:
 
     # -- for listeners -----------------------------------------------------------------------------------------
 
-    def answer_now(self, peer: str, data: bytes, *, stream: bool = False) -> bytes | Miss | None:
-        """Answer a packet at once if that can be done without an upstream; None means silence.
+    def burst(self) -> Callable[[str, bytes], Reply]:
+        """Return the function that answers a datagram at once. It is good until the event loop goes on: neither the
+        policy nor, as far as anybody could tell, the time changes before.
 
-        `peer` is the client's address as the socket names it. Never raises: what goes wrong is answered SERVFAIL.
+        It takes the client's address as the socket names it, and the datagram. It never raises: what goes wrong is
+        answered SERVFAIL.
         """
+        if self._judge.generation is not self._generation:
+            self._adopt()
+        self._now, self._date = self._clock(), self._wall()
+        return self._datagram
+
+    def answer_now(self, peer: str, data: bytes, *, stream: bool = False) -> Reply:
+        """Answer a packet at once if that can be done without an upstream; see `burst`."""
         try:
-            if self._judge.generation is not self._generation:
-                self._adopt()
-            known = self._clients.get(peer) or self._client(peer)
-            if self._limit is not None:
-                excess = self._limit.check("tcp " + known.limited if stream else known.limited, self._clock())
-                if excess is not None:
-                    return self._over_limit(known, data, excess, stream=stream)
-            name_end = data.find(0, HEADER)
-            if not stream and name_end > 0 and len(data) <= MAX_PACKET:
-                found = self._hot.get(hot_key(known.view, data, name_end))
-                if found is not None and found.generation is self._generation:
-                    end = name_end + 5
-                    if isinstance(found, HotAnswer):
-                        now = self._clock()
-                        if now < found.expires:
-                            return found.render(data, end, now)
-                    else:
-                        request = DnsQuery(client=known.client, name=found.name, qtype=found.qtype)
-                        ident = self._judge.record(request, found.decision)
-                        return found.block.render(data[:2], data[HEADER:end], ident)
-            return self._answer(known, data, name_end, stream)
+            answer = self.burst()
+            return self._message(peer, data) if stream else answer(peer, data)
         except Exception as error:
             return self._broken(peer, data, error)
+
+    def _datagram(self, peer: str, data: bytes) -> Reply:
+        try:
+            known = self._clients.get(peer) or self._client(peer)
+            if known.credit:
+                known.credit -= 1
+            elif self._limit is not None:
+                excess = self._limit.check(known.limited, self._now, known.share)
+                if excess is not None:
+                    return self._over_limit(known, data, excess, stream=False)
+                known.credit = known.share - 1
+            found = self._find_hot(known.view + data[2:])
+            if found is not None and (self._now < found.until or found.renew(self._now)):
+                repeats = found.repeats
+                if repeats is None or repeats.open:
+                    found.used = True
+                    if repeats is not None:
+                        repeats.again(self._date)
+                    tail = found.tail
+                    return None if tail is None else data[:2] + tail
+            return self._packet(known, data, stream=False)
+        except Exception as error:
+            return self._broken(peer, data, error)
+
+    def _message(self, peer: str, data: bytes) -> Reply:
+        known = self._clients.get(peer) or self._client(peer)
+        if self._limit is not None:
+            excess = self._limit.check("tcp " + known.limited, self._now)
+            if excess is not None:
+                return self._over_limit(known, data, excess, stream=True)
+        return self._packet(known, data, stream=True)
+
+    def _packet(self, known: _Known, data: bytes, *, stream: bool) -> Reply:
+        """Look for an answer given before to the question in other letters; else read the packet."""
+        name_end = data.find(0, HEADER)
+        if name_end < 0 or len(data) > MAX_PACKET:
+            return self._answer(known, data, b"", stream)
+        key = hot_key(known.view, data, name_end)
+        found = self._find_hot(key)
+        if found is not None and (self._now < found.until or found.renew(self._now)):
+            repeats = found.repeats
+            if repeats is None or repeats.open:
+                found.used = True
+                if repeats is not None:
+                    repeats.again(self._date)
+                tail, end = found.tail, name_end + 5
+                return None if tail is None else data[:2] + tail[: HEADER - 2] + data[HEADER:end] + tail[end - 2 :]
+        return self._answer(known, data, key, stream)
 
     async def answer_later(self, miss: Miss) -> bytes | None:
         """Answer a query that `answer_now` could not. Never raises, unless cancelled."""
@@ -191,15 +258,17 @@ class Resolver:
         client = Client(address=unmap(address))
         view = self._judge.view(client)
         if view not in self._views:
-            self._views[view] = len(self._views).to_bytes(4, "big")
+            # Never used again, so that what was kept for an earlier generation is never found again.
+            self._views[view] = next(self._numbers).to_bytes(_PREFIX, "big")
         if len(self._clients) >= _CLIENTS_KEPT:
             self._clients.clear()
         source = client.address
         limited = str(source) if source.version == 4 else source.packed[:8].hex()
-        known = self._clients[peer] = _Known(client, self._views[view], limited)
+        share = self._limit.share if self._limit is not None and source.version == 4 else 1
+        known = self._clients[peer] = _Known(client, self._views[view], limited, share)
         return known
 
-    def _over_limit(self, known: _Known, data: bytes, excess: Excess, *, stream: bool) -> bytes | Miss | None:
+    def _over_limit(self, known: _Known, data: bytes, excess: Excess, *, stream: bool) -> Reply:
         """Turn a query away. The first of a window is recorded, and the others refer to that record.
 
         Over UDP the sender may be forged, so that others can use up a client's bucket. A good cookie proves that it
@@ -226,7 +295,7 @@ class Resolver:
         if cookie and self._limit is not None and self._cookies.is_valid(cookie, address, now):
             proven = self._limit.check("tcp " + known.limited, now)
             if proven is None:
-                return self._answer(known, data, data.find(0, HEADER), stream)
+                return self._answer(known, data, b"", stream)
             if proven is Excess.FIRST:
                 self._note_excess(known, "tcp " + known.limited, proven)
         elif cookie and excess is not Excess.SILENCE:
@@ -246,7 +315,7 @@ class Resolver:
         self._excesses[bucket] = noted
         return noted
 
-    def _answer(self, known: _Known, data: bytes, name_end: int, stream: bool) -> bytes | Miss | None:
+    def _answer(self, known: _Known, data: bytes, key: bytes, stream: bool) -> Reply:
         client = known.client
         try:
             query = read_query(data)
@@ -255,7 +324,7 @@ class Resolver:
         if is_meta(query.qtype):
             unfit = WireError(f"type {query.qtype} is not for resolvers", Rcode.REFUSED, query)
             return self._flawed(client, data, unfit)
-        now = self._clock()
+        now = self._now
         options = b""
         if query.edns is not None and query.edns.options:
             try:
@@ -265,19 +334,19 @@ class Resolver:
             if cookie:
                 options = self._cookies.reply(cookie, client.address, now)
         request = DnsQuery(client=client, name=query.name, qtype=query.qtype)
-        decision, ident = self._judge.judge(request)
-        keep = (
-            not stream
-            and len(data) <= MAX_PACKET
-            and name_end + 5 == HEADER + len(query.question)
-            and not (query.edns and query.edns.options)  # a cookie or padding: this packet never comes again
-        )
+        decision, receipt = self._judge.judge_query(request)
+        # The question as it stands in the key, in lower case; not if its name holds a zero octet, which the key takes
+        # for its end. And a packet with a cookie or padding never comes again.
+        question = key[_PREFIX + HEADER - 2 : _PREFIX + HEADER - 2 + len(query.question)]
+        if question.find(0) != len(question) - 5 or (query.edns is not None and query.edns.options):
+            key = b""
         if decision.denied:
-            block = self._block(query, decision)
-            if keep and not decision.reported:
-                entry = HotBlock(self._generation, query.name, query.qtype, decision, block)
-                self._hot.put(hot_key(known.view, data, name_end), entry)
-            return block.render(data[:2], query.question, ident, options)
+            reply = self._block(query, decision).render(data[:2], query.question, receipt.id, options)
+            if key and not decision.reported and receipt.repeats is not None:
+                tail = None if reply is None else reply[2:HEADER] + question + reply[HEADER + len(question) :]
+                self._hot.put(key, Hot(tail, math.inf, receipt.repeats))
+            return reply
+        limit = udp_limit(query.edns)
         if not query.flags & RD:
             # Nobody is told what others have asked for, and nobody is asked: such a query is for servers that have
             # zones of their own (RFC 1034 section 4.3.1). What is denied is denied to it too, above.
@@ -285,7 +354,7 @@ class Resolver:
             if local is None:
                 unfit = WireError("recursion is not desired, and there is nothing else here", Rcode.REFUSED, query)
                 return self._flawed(client, data, unfit)
-            reply, _ = self._finish(client, query, local, 0, _limit(query, stream), options)
+            reply, _ = self._finish(client, query, local, 0, STREAM_SIZE if stream else limit, options)
             return reply
         found = self._forwarder.at_hand(_key_of(query), now)
         if found is None:
@@ -293,12 +362,14 @@ class Resolver:
         answer, stored, fresh_until, stale = found
         if stale:
             options += _stale_option(answer)
-        reply, plain = self._finish(client, query, answer, int(now - stored), _limit(query, stream), options)
-        if keep and plain and now < fresh_until and not ident and reply is not None and not reply[2] & 2:
-            self._hot.put(
-                hot_key(known.view, data, name_end),
-                HotAnswer(self._generation, answer, stored, fresh_until, head_of(query, answer), opt_of(query)),
-            )
+        reply, plain = self._finish(
+            client, query, answer, int(now - stored), STREAM_SIZE if stream else limit, options
+        )
+        if key and plain and now < fresh_until and not receipt.id and reply is not None and len(reply) <= limit:
+            if reply[2] & 2:
+                return reply  # cut short: whoever comes over TCP gets all of it
+            head = head_of(query, answer) + question
+            self._hot.put(key, HotAnswer(answer, stored, fresh_until, head, opt_of(query), now))
         return reply
 
     def _finish(

@@ -4,6 +4,7 @@
 the disk is full, stalled or gone, denials are counted by verdict, reason, rule and client: counts become gap lines.
 """
 
+import json
 import logging
 import math
 import os
@@ -47,13 +48,22 @@ class LedgerStatus:
     """Why writing fails at present; empty when it does not."""
 
 
-class _Written(NamedTuple):
+class Written(NamedTuple):
     """A DNS block whose repeats are being counted."""
 
     id: str
-    request: Request
-    decision: Decision
-    generation: int
+    line: Event | bytes
+
+
+class Receipt(NamedTuple):
+    """What became of a record."""
+
+    id: str
+    """It finds the record in the ledger."""
+    repeats: Repeats[Written] | None = None
+    """Of a DNS block: while it is open, the one thread that records may count the same block again here, under the
+    same id, and need not record it.
+    """
 
 
 class Ledger:
@@ -91,7 +101,7 @@ class Ledger:
         self._prefix = "".join(_ALPHABET[octet % 32] for octet in os.urandom(7))
         self._numbers = count(1)
         self._lock = threading.Lock()  # of the roll-up
-        self._rollup: Rollup[_Written] = Rollup()
+        self._rollup: Rollup[Written] = Rollup()
         self._patterns = Patterns(role)
         self._clients: dict[int, tuple[Client, Hashable]] = {}
         self._backlog = Backlog(backlog)
@@ -105,11 +115,15 @@ class Ledger:
         allowed tunnel or request; with `allowed_dns`, allowed DNS requests. For a repeat of a DNS block that was
         written less than a minute ago the id is that of the written one; the repeat is counted.
         """
+        return self.enter(request, decision, outcome).id
+
+    def enter(self, request: Request, decision: Decision, outcome: Outcome | None = None) -> Receipt:
+        """Record a decision as `record` does, and return its id with where to count repeats of it."""
         try:
-            return self._record(request, decision, outcome)
+            return self._enter(request, decision, outcome)
         except Exception as error:
             # Whatever was wrong with it, a decision is counted; and traffic goes on.
-            return self._count_unreadable(decision, error)
+            return Receipt(self._count_unreadable(decision, error))
 
     def change(self, action: str, message: str, **fields: object) -> None:
         """Record a change to the policy, a feed or the gateway itself. Never waits, never raises."""
@@ -152,41 +166,51 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _record(self, request: Request, decision: Decision, outcome: Outcome | None) -> str:
+    def _enter(self, request: Request, decision: Decision, outcome: Outcome | None) -> Receipt:
         notable = decision.verdict is Verdict.DENY or bool(decision.reported)
-        key: Hashable = None
-        client: Hashable = None
         if isinstance(request, DnsQuery | DnsAnswer):
             if notable:
-                client = self._known(request.client)
-                key = _kind(client, request, decision, self.generation)
-            elif not self._allowed_dns:
-                return self._next_id()
+                return self._enter_block(request, decision, outcome)
+            if not self._allowed_dns:
+                return Receipt(self._next_id())
         elif not notable and outcome is None:
-            return self._next_id()
+            return Receipt(self._next_id())
         now = self._clock()
-        if key is not None:
-            with self._lock:
-                if (first := self._rollup.repeat(key, now)) is not None:
-                    return first.id
+        id = self._next_id()
+        if not self._backlog.full:
+            made = event(
+                request, decision, id=id, now=now, role=self.role, outcome=outcome, generation=self.generation
+            )
+            if self._backlog.put(made):
+                return Receipt(id)
+        self._backlog.fold(_loss(request, decision, Span.one(now)))
+        return Receipt(id)
+
+    def _enter_block(self, request: DnsQuery | DnsAnswer, decision: Decision, outcome: Outcome | None) -> Receipt:
+        client = self._known(request.client)
+        generation = self.generation
+        key = _kind(client, request, decision, generation)
+        now = self._clock()
+        with self._lock:
+            if (repeats := self._rollup.repeat(key, now)) is not None:
+                return Receipt(repeats.item.id, repeats)
         id = self._next_id()
         if self._backlog.full:
             self._backlog.fold(_loss(request, decision, Span.one(now)))
-            return id
-        generation = self.generation
+            return Receipt(id)
         made: Event | bytes
-        if key is not None and isinstance(request, DnsQuery) and outcome is None:
+        if isinstance(request, DnsQuery) and outcome is None:
             made = self._patterns.line(client, request, decision, id=id, now=now, generation=generation)
         else:
             made = event(request, decision, id=id, now=now, role=self.role, outcome=outcome, generation=generation)
         if not self._backlog.put(made):
             self._backlog.fold(_loss(request, decision, Span.one(now)))
-        elif key is not None:
-            with self._lock:
-                closed = self._rollup.begin(key, _Written(id, request, decision, generation), now)
-            for repeats in closed:
-                self._put_repeats(repeats, now)
-        return id
+            return Receipt(id)
+        with self._lock:
+            repeats, closed = self._rollup.begin(key, Written(id, made), now)
+        for others in closed:
+            self._put_repeats(others, now)
+        return Receipt(id, repeats)
 
     def _known(self, client: Client) -> Hashable:
         """Return what is recorded of a client, for keys: hashing an address object costs more than all the rest."""
@@ -213,11 +237,11 @@ class Ledger:
     def _next_id(self) -> str:
         return f"{self._prefix}{next(self._numbers):05x}"
 
-    def _put_repeats(self, repeats: Repeats[_Written], now: float) -> None:
-        first, span = repeats.item, repeats.span
-        made = event(first.request, first.decision, id=first.id, now=now, role=self.role, generation=first.generation)
-        if not self._backlog.put(rolled_up(made, id=self._next_id(), now=now, span=span)):
-            self._backlog.fold(_loss(first.request, first.decision, span))
+    def _put_repeats(self, repeats: Repeats[Written], now: float) -> None:
+        line, span = repeats.item.line, repeats.span
+        first: Event = json.loads(line) if isinstance(line, bytes) else line
+        if not self._backlog.put(rolled_up(first, id=self._next_id(), now=now, span=span)):
+            self._backlog.fold(_loss_again(first, span))
 
     def _close_windows(self, every: bool) -> bool:
         """Put the repeats whose window is over, or all of them, into the backlog. Called by the writer."""
@@ -260,5 +284,17 @@ def _loss(request: Request, decision: Decision, span: Span) -> Loss:
         reason=decision.reason.value,
         rule=decision.rule,
         client=str(request.client.address),
+        span=span,
+    )
+
+
+def _loss_again(first: Event, span: Span) -> Loss:
+    """Return the loss of repeats, from the line of the first."""
+    return Loss(
+        verdict=str(first["gateway.verdict"]),
+        enforced=bool(first["gateway.enforced"]),
+        reason=str(first["event.reason"]),
+        rule=str(first.get("rule.name", "")),
+        client=str(first["source.ip"]),
         span=span,
     )

@@ -2,8 +2,11 @@
 
 Pure: no I/O, no clock. The first of its kind is written at once by the caller; repeats within a window are counted
 and come out together. Whatever the order and the times, the first ones and the counts add up to all that was counted.
+One thread counts; windows may be closed from another.
 """
 
+import math
+from collections import OrderedDict, deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 
@@ -13,6 +16,10 @@ WINDOW = 60.0
 """Seconds from the first of a kind during which repeats are only counted."""
 LIMIT = 10_000
 """Kinds held at a time: bounds memory, whatever names clients make up."""
+GRACE = 1.0
+"""Seconds between the end of a window and the reading of its count: one who counts by himself may be in the middle of
+it, in another thread.
+"""
 
 
 @dataclass(slots=True)
@@ -24,6 +31,15 @@ class Repeats[Item]:
     count: int = 0
     first: float = 0.0
     last: float = 0.0
+    open: bool = True
+    """Whether repeats may still be counted here; then `again` needs no look at the roll-up, and no lock."""
+
+    def again(self, now: float) -> None:
+        """Count one more."""
+        if not self.count:
+            self.first = now
+        self.count += 1
+        self.last = now
 
     @property
     def span(self) -> Span:
@@ -37,51 +53,62 @@ class Rollup[Item]:
     def __init__(self, window: float = WINDOW, limit: int = LIMIT) -> None:
         self._window = window
         self._limit = limit
-        self._open: dict[Hashable, Repeats[Item]] = {}
+        # Not a plain dictionary: to find its first key takes the longer, the more were removed before it.
+        self._open: OrderedDict[Hashable, Repeats[Item]] = OrderedDict()
+        self._ended: deque[tuple[float, Repeats[Item]]] = deque()
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self._open) + len(self._ended)
 
-    def repeat(self, key: Hashable, now: float) -> Item | None:
-        """Count one more of a kind whose window is open, and return its item; None when it is the first."""
+    def repeat(self, key: Hashable, now: float) -> Repeats[Item] | None:
+        """Count one more of a kind whose window is open, and return its entry; None when it is the first."""
         entry = self._open.get(key)
         if entry is None or not entry.started <= now < entry.started + self._window:
             return None
-        if not entry.count:
-            entry.first = now
-        entry.count += 1
-        entry.last = now
-        return entry.item
+        entry.again(now)
+        return entry
 
-    def begin(self, key: Hashable, item: Item, now: float) -> list[Repeats[Item]]:
-        """Open a window for a kind just written. Returns what has to be written to make room, if it has repeats."""
+    def begin(self, key: Hashable, item: Item, now: float) -> tuple[Repeats[Item], list[Repeats[Item]]]:
+        """Open a window for a kind just written. Returns it, and what has to be written to make room for it."""
         closed = []
-        if (previous := self._open.pop(key, None)) is not None and previous.count:
+        if (previous := self._open.pop(key, None)) is not None:
             closed.append(previous)
         if len(self._open) >= self._limit:
-            oldest = self._open.pop(next(iter(self._open)))
-            if oldest.count:
-                closed.append(oldest)
-        self._open[key] = Repeats(item, now)
-        return closed
+            closed.append(self._open.popitem(last=False)[1])
+        for entry in closed:
+            entry.open = False
+        entry = self._open[key] = Repeats(item, now)
+        return entry, [entry for entry in closed if entry.count]
 
     def expired(self, now: float, at_most: int = 64) -> list[Repeats[Item]]:
-        """Close windows that are over and return those with repeats; at infinity, all are over.
+        """Close windows that are over, and return those closed before that have repeats; at infinity, all of them.
 
         At most so many are looked at, because the caller holds a lock meanwhile; call again while `due` says so.
         """
-        closed = []
         for _ in range(at_most):
-            if not self.due(now):
+            if not self._over(now):
                 break
-            entry = self._open.pop(next(iter(self._open)))
+            _, entry = self._open.popitem(last=False)
+            entry.open = False
+            self._ended.append((now, entry))
+        found = []
+        for _ in range(at_most):
+            if not self._readable(now):
+                break
+            _, entry = self._ended.popleft()
             if entry.count:
-                closed.append(entry)
-        return closed
+                found.append(entry)
+        return found
 
     def due(self, now: float) -> bool:
-        """Say whether the oldest window is over. A clock that was set back ends it too."""
+        """Say whether `expired` has something to do. A clock that was set back ends windows too."""
+        return self._over(now) or self._readable(now)
+
+    def _over(self, now: float) -> bool:
         if not self._open:
             return False
-        oldest = self._open[next(iter(self._open))]
+        oldest = next(iter(self._open.values()))
         return not oldest.started <= now < oldest.started + self._window
+
+    def _readable(self, now: float) -> bool:
+        return bool(self._ended) and (now == math.inf or not 0 <= now - self._ended[0][0] < GRACE)

@@ -32,7 +32,7 @@ from tests.builders import (
 from tests.naive_lists import NaiveLists
 from tests.naive_policy import NaivePolicy, outcome_of
 from tests.snapshots import snapshot_of
-from tests.strategies import CONDITIONS, GROUPS, LISTS, defaults, requests, rule_lists, rules
+from tests.strategies import CONDITIONS, GROUPS, LISTS, defaults, queries, requests, rule_lists, rules
 
 SNAPSHOT = snapshot_of(LISTS)
 NAIVE_LISTS = NaiveLists(LISTS)
@@ -89,6 +89,22 @@ def test_total_and_deterministic(
         policy.decide(other)
     again = Policy(rules=ruleset, clients=GROUPS, default=default, report=report, lists=SNAPSHOT)
     assert policy.decide(request) == first == again.decide(request)
+
+
+@given(
+    rule_lists(), defaults, st.sampled_from((False, False, False, True)), st.lists(queries, min_size=10, max_size=60)
+)
+def test_what_was_decided_before_makes_no_difference(
+    ruleset: tuple[Rule, ...], default: dict[Point, Verdict], report: bool, asked: list[DnsQuery]
+) -> None:
+    """A DNS query is decided, evidence and all, as by a policy that has never seen another one."""
+
+    def fresh() -> Policy:
+        return Policy(rules=ruleset, clients=GROUPS, default=default, report=report, lists=SNAPSHOT)
+
+    policy = fresh()
+    for query in (*asked, *asked):
+        assert policy.decide(query) == fresh().decide(query)
 
 
 wild_text = st.text(max_size=300) | st.binary(max_size=300).map(lambda data: data.decode("utf-8", "surrogateescape"))

@@ -1,6 +1,6 @@
 """What the resolver's tests share: a judge over a real policy that remembers what it recorded, and a clock to set."""
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -10,8 +10,10 @@ from dnslib import EDNS0, QTYPE, DNSRecord
 from gateway.decision import Decision, Match, Point, Reason, Verdict
 from gateway.dns.settings import Endpoint, Settings, Timing
 from gateway.domainset import DomainMap, ListInfo, NoLists
+from gateway.ledger import Receipt, Written
+from gateway.ledger.rollup import Repeats
 from gateway.policy import Policy
-from gateway.request import Client, Request
+from gateway.request import Client, DnsQuery, Request
 from gateway.rule import ClientGroup, Rule
 
 PATIENT = Timing(attempt=0.25, total=1.5)
@@ -49,6 +51,18 @@ def a_policy(*rules: Rule, listed: Iterable[str] = ("bad.example", "*.bad.exampl
     return Policy(rules=(*rules, threats), lists=OneList(listed), **settings)
 
 
+@dataclass(slots=True, kw_only=True)
+class _Repeats(Repeats[Written]):
+    """Counts repeats, and has each remembered too."""
+
+    seen: Callable[[], None]
+
+    def again(self, now: float) -> None:
+        """Count one more."""
+        Repeats.again(self, now)
+        self.seen()
+
+
 @dataclass
 class PolicyJudge:
     """Judges by a policy and keeps what was recorded."""
@@ -70,6 +84,14 @@ class PolicyJudge:
         if decision.denied or not decision.enforced or decision.reported:
             return decision, self.record(request, decision)
         return decision, ""
+
+    def judge_query(self, request: DnsQuery) -> tuple[Decision, Receipt]:
+        """Decide as the runtime does."""
+        decision, ident = self.judge(request)
+        if not ident:
+            return decision, Receipt("")
+        repeats = _Repeats(Written(ident, b""), 0.0, seen=lambda: self.records.append((request, decision)))
+        return decision, Receipt(ident, repeats)
 
     def record(self, request: Request, decision: Decision) -> str:
         """Record."""

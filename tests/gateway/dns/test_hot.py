@@ -1,24 +1,61 @@
 """Tests for gateway.dns.hot."""
 
+from ipaddress import ip_address
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dns.hot import HotAnswer, HotAnswers, hot_key
-from gateway.dns.message import Answer, encode_name, encode_query
+from gateway.dns.hot import Hot, HotAnswer, HotAnswers, hot_key
+from gateway.dns.message import address_record, encode_name, encode_query, make_answer
 from gateway.dns.wire import WireError, read_query
 from tests.gateway.dns.support import ask
 
-ENTRY = HotAnswer(None, Answer(0, (0, 0), b"", (), 60), 0, 60, b"", b"")
+ANSWER = make_answer(
+    encode_name("a.example"), [address_record(encode_name("a.example"), ip_address("192.0.2.1"), 60)], ttl=60
+)
 
 
 def test_room_is_bounded_and_what_is_used_stays() -> None:
-    """However many entries come, at most twice the room is kept, and one in use is never dropped."""
-    table = HotAnswers(room=10)
-    table.put(b"hot", ENTRY)
+    """However many entries come, no more than the room is kept, and one in use is never dropped."""
+    table = HotAnswers(room=20)
+    table.put(b"hot", Hot(b"", 0))
     for number in range(1000):
-        table.put(str(number).encode(), ENTRY)
-        assert table.get(b"hot") is ENTRY
-    assert sum(table.get(str(number).encode()) is not None for number in range(1000)) <= 20
+        entry = table.get(b"hot")
+        assert entry is not None
+        entry.used = True
+        table.put(str(number).encode(), Hot(b"", 0))
+        assert len(table) <= 20
+
+
+def test_a_put_looks_at_few_entries() -> None:
+    """With every entry in use, one goes all the same: a put never walks the whole table."""
+    table = HotAnswers(room=100)
+    entries = [Hot(b"", 0) for _ in range(200)]
+    for number, entry in enumerate(entries):
+        entry.used = True
+        table.put(str(number).encode(), entry)
+        assert len(table) <= 100
+    assert sum(not entry.used for entry in entries) <= 8 * 100
+
+
+def test_ttls_count_down_second_by_second() -> None:
+    """An answer is made anew each second, and no more once its time is over."""
+    entry = HotAnswer(ANSWER, stored=10.0, expires=70.0, before=b"before", opt=b"opt", now=10.5)
+    (at,) = ANSWER.ttls
+
+    def ttl() -> int:
+        assert entry.tail is not None
+        assert entry.tail.startswith(b"before")
+        assert entry.tail.endswith(b"opt")
+        return int.from_bytes(entry.tail[6 + at : 10 + at], "big")
+
+    assert (ttl(), entry.until) == (60, 11.0)
+    assert entry.renew(12.25)
+    assert (ttl(), entry.until) == (58, 13.0)
+    assert entry.renew(69.5)
+    assert (ttl(), entry.until) == (1, 70.0)
+    assert not entry.renew(70.0)
+    assert not Hot(b"", 0.0).renew(0.0)
 
 
 NAMES = st.lists(st.sampled_from(["a", "A", "b", "www", "WwW", "x\\065"]), min_size=1, max_size=3).map(".".join)

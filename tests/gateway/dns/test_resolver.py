@@ -11,6 +11,7 @@ from gateway.decision import Decision, Reason, Verdict
 from gateway.dns import forwarder as forwarder_module
 from gateway.dns import resolver as resolver_module
 from gateway.dns.bailiwick import Limits
+from gateway.dns.hot import hot_key
 from gateway.dns.records import parse_data
 from gateway.dns.resolver import MAX_PER_CLIENT, Miss, Resolver
 from gateway.dns.settings import Endpoint, Timing
@@ -69,13 +70,26 @@ async def test_a_denied_name_causes_no_upstream_query(name: str, stream: bool) -
 
 
 async def test_every_denial_is_recorded_and_its_id_given() -> None:
-    """A repeated denial is recorded each time, and the client is told the id of its own record."""
+    """A repeated denial is counted each time, and the client is told the id that finds its record."""
     judge = a_judge()
     resolver = Resolver(judge)
     texts = [ede(resolver.answer_now(peer, ask("bad.example"))) for peer in (WEB, WEB, BATCH)]
-    assert texts == [(15, f"listed threats threats id=r{number}") for number in (1, 2, 3)]
+    assert texts == [(15, f"listed threats threats id=r{number}") for number in (1, 1, 3)]
     clients = [str(request.client.address) for request, _ in judge.records]
     assert clients == [WEB, WEB, BATCH]
+
+
+async def test_a_denial_is_recorded_anew_when_its_window_is_over() -> None:
+    """Once the ledger no longer counts repeats of a denial, the next one is decided and recorded like a first."""
+    judge = a_judge()
+    resolver = Resolver(judge)
+    resolver.answer_now(WEB, ask("bad.example"))
+    entry = resolver._find_hot(hot_key(resolver._clients[WEB].view, ask("bad.example"), 24))
+    assert entry is not None
+    assert entry.repeats is not None
+    entry.repeats.open = False
+    assert ede(resolver.answer_now(WEB, ask("bad.example"))) == (15, "listed threats threats id=r2")
+    assert len(judge.asked) == 2
 
 
 async def test_no_extended_error_without_edns() -> None:

@@ -91,6 +91,8 @@ def test_repeated_blocks_are_rolled_up(tmp_path: Path) -> None:
             assert ledger.record(query(), DENIED) == first
         clock.now = 1e9 + 60
         assert ledger.flush()
+        clock.now = 1e9 + 61
+        assert ledger.flush()
         assert ledger.record(query(), DENIED) != first
     written, repeats, again = _read(tmp_path)
     assert (written["event.id"], repeats["gateway.rollup"]) == (first, first)
@@ -100,6 +102,24 @@ def test_repeated_blocks_are_rolled_up(tmp_path: Path) -> None:
         "2001-09-09T01:47:10.000Z",
     )
     assert repeats["dns.question.name"] == again["dns.question.name"] == "evil.example"
+
+
+def test_one_who_records_may_count_repeats_by_himself(tmp_path: Path) -> None:
+    """A receipt says where to count while its minute lasts; the counts come out like all others."""
+    clock = Clock()
+    with Ledger(tmp_path, "dns", clock=clock) as ledger:
+        first = ledger.enter(query(), DENIED)
+        assert first.repeats is not None
+        first.repeats.again(1e9 + 1)
+        again = ledger.enter(query(), DENIED)
+        assert (again.id, again.repeats) == (first.id, first.repeats)
+        clock.now = 1e9 + 60
+        assert ledger.flush()
+        assert not first.repeats.open
+        assert ledger.enter(query(qtype=28), DENIED).repeats is not first.repeats
+    lines = _read(tmp_path)
+    assert [line.get("gateway.count", 1) for line in lines] == [1, 1, 2]
+    assert lines[2]["gateway.rollup"] == first.id
 
 
 def test_only_what_is_identical_is_rolled_up(tmp_path: Path) -> None:

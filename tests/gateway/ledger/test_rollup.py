@@ -23,10 +23,9 @@ def test_nothing_counted_is_lost(sequence: list[tuple[str, float, bool]], limit:
         counted[key] = counted.get(key, 0) + 1
         if rollup.repeat(key, now) is None:
             firsts[key] = firsts.get(key, 0) + 1
-            closed += rollup.begin(key, key, now)
+            closed += rollup.begin(key, key, now)[1]
         if look:
             closed += rollup.expired(now)
-        assert len(rollup) <= limit
     closed += rollup.expired(math.inf)
     assert not len(rollup)
     for repeats in closed:
@@ -39,12 +38,35 @@ def test_repeats_within_the_window_come_out_together() -> None:
     """Repeats are counted for a minute from the first, with the time of the first and the last of them."""
     rollup: Rollup[str] = Rollup()
     assert rollup.repeat("k", 0.0) is None
-    assert rollup.begin("k", "id", 0.0) == []
-    assert [rollup.repeat("k", float(second)) for second in (1, 5, 59)] == ["id"] * 3
+    entry, closed = rollup.begin("k", "id", 0.0)
+    assert closed == []
+    assert [rollup.repeat("k", float(second)) for second in (1, 5, 59)] == [entry] * 3
     assert rollup.expired(59.9) == []
-    (repeats,) = rollup.expired(60.0)
+    assert entry.open
+    assert rollup.expired(60.0) == []
+    assert not entry.open
+    assert not rollup.due(60.9)
+    (repeats,) = rollup.expired(61.0)
     assert (repeats.span.count, repeats.span.first, repeats.span.last) == (3, 1.0, 59.0)
     assert rollup.repeat("k", 60.0) is None
+
+
+def test_who_counts_by_himself_is_read_out_late() -> None:
+    """One more may be counted while a window is being closed: what it counted is read a second later."""
+    rollup: Rollup[str] = Rollup()
+    entry, _ = rollup.begin("k", "id", 0.0)
+    assert rollup.expired(60.0) == []
+    entry.again(60.0)  # it had seen the window open
+    assert [repeats.count for repeats in rollup.expired(61.0)] == [1]
+
+
+def test_a_window_that_makes_room_is_closed_for_all() -> None:
+    """Whoever counts by himself sees that his window is over."""
+    rollup: Rollup[str] = Rollup(limit=1)
+    first, _ = rollup.begin("a", "a", 0.0)
+    second, _ = rollup.begin("b", "b", 0.0)
+    third, _ = rollup.begin("b", "b", 1.0)
+    assert [entry.open for entry in (first, second, third)] == [False, False, True]
 
 
 def test_a_first_without_repeats_leaves_nothing() -> None:
@@ -53,7 +75,9 @@ def test_a_first_without_repeats_leaves_nothing() -> None:
     rollup.begin("k", "id", 0.0)
     assert rollup.due(61.0)
     assert rollup.expired(61.0) == []
-    assert not rollup.due(61.0)
+    assert rollup.due(62.0)
+    assert rollup.expired(62.0) == []
+    assert not rollup.due(63.0)
 
 
 def test_beyond_the_limit_the_oldest_is_closed() -> None:
@@ -62,7 +86,7 @@ def test_beyond_the_limit_the_oldest_is_closed() -> None:
     for key in "ab":
         rollup.begin(key, key, 0.0)
         rollup.repeat(key, 1.0)
-    (oldest,) = rollup.begin("c", "c", 2.0)
+    _, (oldest,) = rollup.begin("c", "c", 2.0)
     assert (oldest.item, oldest.count) == ("a", 1)
 
 
@@ -72,5 +96,5 @@ def test_few_are_closed_at_once() -> None:
     for key in range(10):
         rollup.begin(key, key, 0.0)
         rollup.repeat(key, 1.0)
-    assert len(rollup.expired(100.0, 4)) == 4
-    assert rollup.due(100.0)
+    assert [len(rollup.expired(now, 4)) for now in (100.0, 101.0, 102.0, 103.0)] == [0, 4, 4, 2]
+    assert not rollup.due(200.0)
