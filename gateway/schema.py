@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from gateway.addresses import AddressClass, parse_address
+from gateway.authority import split_authority
 from gateway.decision import Point, Tls, Verdict
 from gateway.domainset import parse_pattern
 from gateway.feeds.catalog import FeedName, LocalList
@@ -121,9 +122,38 @@ def _listener(value: str) -> str:
 
 
 def _proxy_listener(value: str) -> str:
-    if value.startswith("tls://"):
-        raise ValueError("tls:// is not supported yet: give address:port")
-    return _listener(value)
+    _listener(value.removeprefix("tls://"))
+    return value
+
+
+def _parent(value: str) -> str:
+    scheme, sep, authority = value.partition("://")
+    if scheme != "http" or not sep:
+        raise ValueError(f"{value!r} is no parent: give http://host:port")
+    try:
+        split_authority(authority, None)
+    except ValueError as error:
+        raise ValueError(f"{value!r} {error}: give http://host:port, without user, path and slash") from None
+    return value
+
+
+def _user(value: str) -> str:
+    if not value or ":" in value or not value.isprintable():
+        raise ValueError(f"{value!r} is no user name: expected printable characters without a colon")
+    return value
+
+
+def _certificate_name(value: str) -> str:
+    kind, colon, name = value.partition(":")
+    if colon and name and kind in _CERTIFICATE_KINDS:
+        return f"DNS:{name.lower()}" if kind == "DNS" else value
+    if not _is_subject(value):
+        kinds = ", ".join(f"{each}:" for each in _CERTIFICATE_KINDS)
+        raise ValueError(
+            f"{value!r} is no name of a certificate: give its whole subject, as in CN=batch,O=Example (the form of "
+            f"openssl x509 -nameopt RFC2253), or one of its further names with {kinds} in front"
+        )
+    return value
 
 
 def _dns_listener(value: str) -> str:
@@ -202,6 +232,10 @@ def _file_name(value: str) -> str:
     return value
 
 
+_CERTIFICATE_KINDS = ("DNS", "URI", "email", "IP")
+_is_subject = re.compile(r"[A-Za-z0-9.]+=[^\x00-\x1f]*").fullmatch
+
+
 type Address = IPv4Address | IPv6Address
 type Network = Annotated[
     IPv4Network | IPv6Network, BeforeValidator(_network), PlainSerializer(str), WithJsonSchema({"type": "string"})
@@ -222,6 +256,9 @@ type FileName = Annotated[str, AfterValidator(_file_name)]
 type Name = Annotated[str, AfterValidator(normalize)]
 type Technique = Annotated[str, Field(pattern=r"^T\d{4}(\.\d{3})?$")]
 type Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+type User = Annotated[str, AfterValidator(_user)]
+type CertificateName = Annotated[str, AfterValidator(_certificate_name)]
+type Parent = Annotated[str, AfterValidator(_parent)]
 type Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
 
 
@@ -230,16 +267,34 @@ class ClientSection(Conditions):
 
     addresses: tuple[Network, ...] = ()
     """Source networks."""
-    users: Unbuilt = None
+    users: tuple[User, ...] = ()
     """Names proven with proxy authentication."""
-    certificates: Unbuilt = None
-    """Subjects proven with client certificates."""
+    certificates: tuple[CertificateName, ...] = ()
+    """Names proven with client certificates: whole subjects, or `DNS:`, `URI:`, `email:`, `IP:` names."""
 
     @model_validator(mode="after")
     def _is_somebody(self) -> Self:
-        if not self.addresses:
-            raise ValueError("names nobody, which would mean everybody: give addresses")
+        if not (self.addresses or self.users or self.certificates):
+            raise ValueError("names nobody, which would mean everybody: give addresses, users or certificates")
         return self
+
+
+class CertificateSection(Section):
+    """A certificate with its key, PEM files; read again on SIGHUP."""
+
+    cert: FileName
+    """The certificate, followed by those that lead to its root."""
+    key: FileName
+    """Its private key, without a passphrase."""
+
+
+class AuthSection(Section):
+    """Proxy authentication: Basic, against a file of users."""
+
+    htpasswd: FileName
+    """Users and their passwords' hashes, as `htpasswd -B` writes them; read again on SIGHUP."""
+    required: bool = False
+    """Every request has to prove a user; otherwise only those that rules for users are to match."""
 
 
 class ProxyLimits(Section):
@@ -272,15 +327,20 @@ class ProxySection(Section):
     """The explicit proxy."""
 
     listen: tuple[ProxyListener, ...] = ("127.0.0.1:3128",)
-    """Where to accept clients, `address:port`."""
+    """Where to accept clients: `address:port`, or `tls://address:port`."""
+    certificate: CertificateSection | None = None
+    """For tls:// listeners."""
+    client_ca: FileName | None = None
+    """PEM file of authorities: tls:// listeners ask every client for a certificate of one of them."""
+    proxy_protocol_from: tuple[Network, ...] = ()
+    """Load balancers, which say in a PROXY header who their client is; they have to, and nobody else may."""
     workers: Workers = "auto"
     """Processes that share the port; `auto` is one a core."""
-    auth: Unbuilt = None
-    """Proxy authentication."""
+    auth: AuthSection | None = None
     limits: ProxyLimits = ProxyLimits()
     timeouts: ProxyTimeouts = ProxyTimeouts()
-    parent: Unbuilt = None
-    """Proxy to chain to."""
+    parent: Parent | None = None
+    """Proxy to chain to, `http://host:port`: it is asked for tunnels to the addresses that were judged."""
 
 
 class CacheSection(Section):
@@ -324,15 +384,6 @@ class StripSection(Section):
     """Encrypted ClientHello keys in SVCB and HTTPS records, and the signatures over them."""
     ecs: Literal[True] = True
     """EDNS Client Subnet: never sent upstream."""
-
-
-class CertificateSection(Section):
-    """A certificate with its key, PEM files; read again on SIGHUP."""
-
-    cert: FileName
-    """The certificate, followed by those that lead to its root."""
-    key: FileName
-    """Its private key, without a passphrase."""
 
 
 class RateLimitSection(Section):
