@@ -163,7 +163,7 @@ class ClientConnection(asyncio.Protocol):
             return self._transport.can_write_eof()  # TLS has no half of a connection
         if self._reader is not None and self._reader.received:
             self._refuse_hello(Reason.NOT_TLS, "the client ended before its ClientHello was complete")
-            return True
+            return self._transport.can_write_eof()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
