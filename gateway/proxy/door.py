@@ -65,7 +65,8 @@ class Door:
                     await asyncio.sleep(_PAUSE)
                 continue
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            task = loop.create_task(self._serve(accepted, client_at(name[0])))
+            # Eager: a task that is cancelled before its first step would leave the socket to nobody.
+            task = asyncio.Task(self._serve(accepted, client_at(name[0])), loop=loop, eager_start=True)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             await asyncio.sleep(0)  # where one waits already, accepting does not give way to anybody by itself
