@@ -7,6 +7,7 @@ and lets the flow go on, so nothing may raise.
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from mitmproxy import http
 from mitmproxy.net.http.http1 import expected_http_body_size
@@ -16,13 +17,14 @@ from gateway.addresses import IPAddress, parse_address
 from gateway.decision import Decision, Reason
 from gateway.ledger import Outcome
 from gateway.names import parse_host
+from gateway.proxy.authentication import Authenticator, status_of
 from gateway.proxy.case import Case, Refusal
 from gateway.proxy.dial import Dialer
 from gateway.proxy.head import HeadError, Limits
 from gateway.proxy.layers import ENDED, REFUSED
 from gateway.proxy.responses import Answer, answer, clean, render
 from gateway.proxy.roles import Judge, Settings
-from gateway.request import Host, HttpRequest
+from gateway.request import Flaw, Host, HttpRequest
 
 _LOG = logging.getLogger(__name__)
 # RFC 9110 section 7.6.1: meant for the gateway, not for the origin. Credentials for the one are not for the other.
@@ -35,8 +37,14 @@ class Gate:
     name = "egress_gate"
 
     def __init__(
-        self, judge: Judge, settings: Settings, dialer: Dialer, clock: Callable[[], float] = time.monotonic
+        self,
+        judge: Judge,
+        settings: Settings,
+        dialer: Dialer,
+        authenticator: Authenticator | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._authenticator = authenticator
         self._judge = judge
         self._settings = settings
         self._dialer = dialer
@@ -176,6 +184,14 @@ class Gate:
             flow.metadata[REFUSED] = True
             return
         request = to_request(flow, visit)
+        if self._authenticator is not None and visit.hello is None and self._authenticator.wanted:
+            # Each request is whoever's it says, on a connection that carried somebody else's too. Of a tunnel, who
+            # opened it was proven then.
+            found = await self._authenticator.prove(visit.client, flow.request.headers.get_all("proxy-authorization"))
+            if isinstance(found, Flaw):
+                self._respond(flow, case.refuse(request, found.reason, found.detail, status=status_of(found)))
+                return
+            request = replace(request, client=found)
         limits = self.limits()
         size = sum(len(name) + len(value) + 4 for name, value in request.headers)
         if len(request.headers) > limits.fields or size > limits.octets:

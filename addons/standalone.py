@@ -64,6 +64,11 @@ class Standalone:
             state = load_state(Path(ctx.options.egress_config), 1)
         except (ConfigError, OSError, ValueError) as error:
             raise exceptions.OptionsError(f"egress_config: {error}") from error  # type: ignore[no-untyped-call]
+        proxy = state.config.file.proxy
+        if proxy.auth or proxy.parent or proxy.proxy_protocol_from:
+            raise exceptions.OptionsError(  # type: ignore[no-untyped-call]  # mitmproxy's
+                "egress_config: proxy.auth, proxy.parent and proxy.proxy_protocol_from need 'gateway proxy'"
+            )
         settings = state.config.file.ledger
         ledger = Ledger(
             state.config.state_dir / "ledger",

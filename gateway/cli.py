@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from gateway import __version__, console, reports
 from gateway.addresses import IPAddress
 from gateway.config import Config, json_schema, load
+from gateway.decision import Point, Reason
 from gateway.document import ConfigError
 from gateway.explain import explain_destination, explain_name, parse_destination
 from gateway.feeds.refresh import refresh
@@ -29,7 +30,7 @@ from gateway.ledger import Event
 from gateway.ledger.line import render as render_event
 from gateway.ledger.query import Grouping, parse, parse_time, summarize
 from gateway.ledger.store import Store
-from gateway.request import Client
+from gateway.request import Client, Flaw
 from gateway.schema import QueryType
 from gateway.service import EXIT_CONFIG, Supervisor, prepare_state_dir
 
@@ -254,7 +255,14 @@ def schema() -> None:
 @click.option("--dns", "name", metavar="NAME", help="Explain a DNS question instead of a URL.")
 @click.option("--type", "qtype", default="A", show_default=True, help="Its query type.")
 @click.option("--client", type=_Address(), default="127.0.0.1", show_default=True, help="Who asks.")
-@click.option("--user", help="Proven user name.")
+@click.option("--user", help="User name, taken for proven.")
+@click.option(
+    "--certificate",
+    "certificates",
+    multiple=True,
+    metavar="NAME",
+    help="Name that a certificate proves: CN=..., DNS:...",
+)
 @click.option("--method", default="GET", show_default=True)
 @click.option("--user-agent", default="", help="As the client would send it, in CONNECT too.")
 @click.option("--address", "addresses", type=_Address(), multiple=True, help="Assume that the name resolves to this.")
@@ -267,6 +275,7 @@ def explain(
     qtype: str,
     client: IPAddress,
     user: str | None,
+    certificates: tuple[str, ...],
     method: str,
     user_agent: str,
     addresses: tuple[IPAddress, ...],
@@ -280,7 +289,9 @@ def explain(
     config = _load(config_path)
     snapshot = _open_snapshot(config)
     policy = config.policy(snapshot)
-    who = Client(address=client, user=user)
+    who = Client(
+        address=client, user=user, certificate=certificates[0] if certificates else None, names=certificates[1:]
+    )
     try:
         if name is not None:
             code = TypeAdapter(QueryType).validate_python(qtype)
@@ -289,20 +300,41 @@ def explain(
             target = parse_destination(destination or "")
             stages = list(
                 explain_destination(
-                    policy, who, target, method=method.upper(), user_agent=user_agent, addresses=addresses
+                    policy,
+                    who,
+                    target,
+                    method=method.upper(),
+                    user_agent=user_agent,
+                    addresses=addresses,
+                    unproven=_unproven(config, user),
                 )
             )
     except ValidationError as error:
         raise click.UsageError(str(error.errors()[0]["ctx"]["error"])) from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    point = Point.PROXY if name is None else Point.DNS
     if as_json:
         console.as_json([reports.stage_json(stage, config) for stage in stages])
     else:
         console.table(*reports.stage_table(stages))
-        for line in reports.stage_notes(stages, config, policy.groups_of(who), resolved=bool(addresses)):
+        for line in reports.stage_notes(stages, config, policy.groups_of(who, point), resolved=bool(addresses)):
             console.say(line)
     raise SystemExit(int(any(stage.decision.denied for stage in stages)))
+
+
+def _unproven(config: Config, user: str | None) -> Flaw | None:
+    """Return why the proxy would not take a user's word, or ask for a user."""
+    accounts = config.accounts
+    if accounts is None:
+        return None
+    if user is not None and user not in accounts.hashes:
+        return Flaw(Reason.AUTH_FAILED, f"the htpasswd file has no user {user}")
+    return (
+        Flaw(Reason.AUTH_REQUIRED, "user name and password are needed")
+        if user is None and accounts.required
+        else None
+    )
 
 
 def _open_snapshot(config: Config) -> Snapshot | None:

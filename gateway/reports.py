@@ -30,8 +30,9 @@ def welcome(config: Config, roles: tuple[str, ...], program: str, path: str) -> 
     yield "try, in another terminal:"
     if "proxy" in roles:
         place = config.file.proxy.listen[0]
-        yield f"  curl -x http://{place} https://example.com/"
-        yield f"  curl -v -x http://{place} https://pastebin.com/"
+        place = place.replace("tls://", "https://") if place.startswith("tls://") else f"http://{place}"
+        yield f"  curl -x {place} https://example.com/"
+        yield f"  curl -v -x {place} https://pastebin.com/"
     if "dns" in roles:
         host, _, port = config.file.dns.listen[0].partition("://")[2].rpartition(":")
         yield f"  dig @{host.strip('[]')} -p {port} dns.google"

@@ -27,6 +27,7 @@ from addons.gate import Gate
 from addons.visit import Visit
 from gateway.addresses import parse_address
 from gateway.names import parse_host
+from gateway.proxy.authentication import Authenticator
 from gateway.proxy.ca import ensure_ca
 from gateway.proxy.dial import Dialer
 from gateway.proxy.head import INSIDE, PLAIN
@@ -50,6 +51,7 @@ class Inspector:
         settings: Settings,
         dialer: Dialer,
         sweeper: Sweeper,
+        authenticator: Authenticator,
         folder: Path,
         trust: Path | None = None,
     ) -> None:
@@ -58,7 +60,7 @@ class Inspector:
         self.sweeper = sweeper
         self.certificate = ensure_ca(folder)
         """What clients have to trust."""
-        self.gate = Gate(judge, settings, dialer)
+        self.gate = Gate(judge, settings, dialer, authenticator)
         tls = TlsConfig()
         self.master = _master(folder, trust, Core(), Proxyserver(), tls)  # type: ignore[no-untyped-call]  # mitmproxy's
         tls.certstore.STORE_CAP = _LEAVES

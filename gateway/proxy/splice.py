@@ -41,7 +41,7 @@ class Half(asyncio.Protocol):
         """End one direction, and keep the other."""
         self.ended = True
         self.splice.half_closed(self)
-        return True
+        return self.transport is None or self.transport.can_write_eof()  # TLS has no half of a connection
 
     def pause_writing(self) -> None:
         """Stop reading from the other side: this one is behind."""
@@ -114,7 +114,10 @@ class Splice:
         other = half.other
         if other is not None and not other.is_closing():
             try:
-                other.write_eof()
+                if other.can_write_eof():
+                    other.write_eof()
+                else:
+                    other.close()
             except OSError:  # that side is gone, and its transport does not know yet
                 self.abort()
         if self.client.ended and self.origin.ended:

@@ -108,6 +108,44 @@ def test_explain_as_json(policy: Path) -> None:
     ]
 
 
+_USERS = """
+version: 1
+clients: {batch: {addresses: [10.2.0.0/16], users: [batch]}, machines: {certificates: ["DNS:batch.example"]}}
+proxy:
+  auth: {htpasswd: users, required: %s}
+  listen: ["tls://127.0.0.1:3129"]
+  certificate: {cert: c.pem, key: k.pem}
+  client_ca: ca.pem
+policy:
+  rules:
+    - {name: for-batch, action: allow, clients: [batch], to: {domains: [a.example]}}
+    - {name: for-machines, action: allow, clients: [machines], to: {domains: [b.example]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("required", "argv", "reason"),
+    [
+        ("false", ("--user", "batch", "--client", "10.2.0.7", "https://a.example/"), "rule"),
+        ("false", ("--user", "batch", "--client", "10.3.0.7", "https://a.example/"), "client-unknown"),
+        ("false", ("--client", "10.2.0.7", "https://a.example/"), "client-unknown"),
+        ("false", ("--user", "nobody", "https://a.example/"), "auth-failed"),
+        ("true", ("--client", "10.2.0.7", "http://a.example/"), "auth-required"),
+        ("true", ("--user", "batch", "--client", "10.2.0.7", "http://a.example/"), "rule"),
+        ("false", ("--certificate", "CN=x", "--certificate", "DNS:batch.example", "https://b.example/"), "rule"),
+        ("false", ("--certificate", "CN=x", "https://b.example/"), "client-unknown"),
+        # The resolver knows addresses alone: a group that has them is judged by them.
+        ("true", ("--client", "10.2.0.7", "--dns", "a.example"), "rule"),
+    ],
+)
+def test_explain_says_who_is_asked(tmp_path: Path, required: str, argv: tuple[str, ...], reason: str) -> None:
+    """User, address and certificate each count as they would for the proxy and the resolver."""
+    (tmp_path / "users").write_text("batch:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n")
+    (tmp_path / "gateway.yaml").write_text(_USERS % required)
+    result = run("explain", "-c", str(tmp_path / "gateway.yaml"), "--json", *argv)
+    assert json.loads(result.stdout)[-1]["reason"] == reason, result.stderr
+
+
 @pytest.mark.parametrize(
     "argv",
     [

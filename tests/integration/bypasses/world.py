@@ -1,12 +1,13 @@
 """The place that every bypass is tried in: an allowed origin, a forbidden one, names for both, and a policy."""
 
 import contextlib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gateway.decision import Reason
+from gateway.rule import Rule
 from tests.integration.proxy_rig import Rig, a_proxy, allow, inspect
 from tests.peers.http_origin import Origin
 
@@ -36,13 +37,15 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def a_world(folder: Path, *, inspected: bool = False, **more: Any) -> AsyncIterator[World]:
-    """Run both origins and a proxy that allows `good.test` alone."""
+async def a_world(
+    folder: Path, *first: Rule, inspected: bool = False, narrowed: Mapping[str, Any] | None = None, **more: Any
+) -> AsyncIterator[World]:
+    """Run both origins and a proxy that allows `good.test` alone, `narrowed`; `first` come other rules."""
     rule = (inspect if inspected else allow)("good.test", "*.good.test")
     names = {"evil.test": "127.0.0.2", **more.pop("names", {})}
     async with (
         Origin() as good,
         Origin(host="127.0.0.2") as evil,
-        a_proxy(folder, rule, names=names, **more) as rig,
+        a_proxy(folder, *first, replace(rule, **(narrowed or {})), names=names, **more) as rig,
     ):
         yield World(rig, good, evil)
