@@ -167,7 +167,7 @@ def _known(names: set[str]) -> str:
 def contradictions(rule: RuleSection) -> Iterator[tuple[Location, str]]:
     """Yield what a rule says that cannot be true together: where in the rule, and why."""
     deny = rule.action is Verdict.DENY
-    needs_proxy = bool(rule.http or rule.tools or rule.tls or rule.to.ports)
+    needs_proxy = bool(rule.http or rule.tools or rule.tls or rule.upload or rule.to.ports)
     if rule.mode == "report" and not deny:
         yield ("mode",), "only deny rules can be on trial; leave out the allow rule instead"
     if rule.tls is not None and deny:
@@ -178,6 +178,8 @@ def contradictions(rule: RuleSection) -> Iterator[tuple[Location, str]]:
         yield ("http", "max_body"), "is for allow rules: larger bodies are then denied"
     if rule.http is not None and rule.http == HttpSection():
         yield ("http",), "has no condition"
+    if rule.upload is not None and deny:
+        yield ("upload",), "says how much an allowed client may send; a deny rule lets nothing through"
     if rule.via == (Point.DNS,) and needs_proxy:
         yield ("via",), "the resolver never sees ports, tools, TLS or requests; drop those conditions or 'via'"
     if rule.qtypes and (needs_proxy or (rule.via and Point.DNS not in rule.via)):
@@ -218,6 +220,7 @@ def _rule(section: RuleSection) -> Rule:
         qtypes=section.qtypes,
         http=_http(section.http) if section.http is not None else None,
         tls=section.tls,
+        upload=section.upload,
         technique=section.technique,
     )
 

@@ -24,12 +24,12 @@ from pydantic import (
 )
 
 from gateway.addresses import AddressClass, parse_address
-from gateway.decision import Point, Tls, Verdict
+from gateway.decision import Budget, Point, Tls, Verdict
 from gateway.domainset import parse_pattern
 from gateway.feeds.catalog import FeedName, LocalList
 from gateway.names import normalize, registered_domain
 from gateway.tools import KNOWN as KNOWN_TOOLS
-from gateway.units import Duration, Size
+from gateway.units import Duration, Size, parse_duration, parse_size, render_duration, render_size
 
 _plain_path = re.compile(r"[A-Za-z0-9._~/-]*").fullmatch
 _BLOCK_ANSWERS = ("nxdomain", "nodata", "zero-ip", "refused", "drop")
@@ -196,6 +196,21 @@ def _tunnelling_action(value: Any) -> Any:
     return value
 
 
+def _budget(value: Any) -> Any:
+    if isinstance(value, Budget):
+        return value
+    size, slash, window = str(value).partition("/")
+    try:
+        octets, seconds = parse_size(size), parse_duration(window if window[:1].isdigit() else f"1{window}")
+    except ValueError:
+        slash = ""
+    if not slash:
+        raise ValueError(f"expected an amount and a time, as in 50MiB/1h, not {value!r}")
+    if not octets or not 60 <= seconds <= 366 * 86400:
+        raise ValueError(f"{value!r}: more than nothing, and in a minute to a year")
+    return Budget(octets, int(seconds))
+
+
 def _file_name(value: str) -> str:
     if not value:
         raise ValueError("empty path")
@@ -218,6 +233,12 @@ type Tool = Annotated[str, AfterValidator(_tool), WithJsonSchema({"enum": list(K
 type ProxyListener = Annotated[str, AfterValidator(_proxy_listener)]
 type DnsListener = Annotated[str, AfterValidator(_dns_listener)]
 type Upstream = Annotated[str, AfterValidator(_upstream)]
+type UploadBudget = Annotated[
+    Budget,
+    BeforeValidator(_budget),
+    PlainSerializer(lambda budget: f"{render_size(budget.octets)}/{render_duration(budget.seconds)}"),
+    WithJsonSchema({"type": "string", "examples": ["50MiB/1h"]}),
+]
 type FileName = Annotated[str, AfterValidator(_file_name)]
 type Name = Annotated[str, AfterValidator(normalize)]
 type Technique = Annotated[str, Field(pattern=r"^T\d{4}(\.\d{3})?$")]
@@ -533,8 +554,8 @@ class RuleSection(Conditions):
     """DNS query types."""
     tls: Tls | None = None
     """How to carry TLS; without it the gateway inspects only where a rule needs to see requests."""
-    upload: Unbuilt = None
-    """How much a client may send there."""
+    upload: UploadBudget | None = None
+    """How much a client may send to one registered domain, for allow rules: `50MiB/1h`. A sliding window."""
     technique: tuple[Technique, ...] = ()
     """ATT&CK techniques that the rule is about."""
 

@@ -66,6 +66,7 @@ PURE = [
     "dns.ratelimit",
     "dns.records",
     "dns.servicebinding",
+    "proxy.budget",
     "proxy.head",
     "proxy.clienthello",
     "proxy.fingerprint",

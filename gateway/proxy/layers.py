@@ -35,6 +35,8 @@ REFUSED = "egress_refused"
 """Key of `flow.metadata`: the response is a denial."""
 ENDED = "egress_end_stream"
 """Key of `flow.metadata`: the request has no body."""
+CUT = "egress_cut"
+"""Key of `flow.metadata`: the request was stopped in the middle of its body."""
 
 
 class Gatekeeper(Protocol):
@@ -125,6 +127,11 @@ class GatedStream(HttpStream):
                 steps.close()
                 yield from self._refuse(ended=event.end_stream)
                 return
+
+    def state_stream_request_body(self, event: HttpEvent) -> Commands[None]:
+        """Pass a body on; when it was stopped, its end must not look like one."""
+        if not self.flow.metadata.get(CUT):
+            yield from super().state_stream_request_body(event)
 
     def make_server_connection(self) -> Commands[bool]:
         """Connect; when that fails, say why in the gateway's words."""

@@ -16,6 +16,7 @@ from gateway.proxy.dial import Dialer
 from gateway.proxy.listener import Desk
 from gateway.proxy.roles import Judge, Resolver, Settings
 from gateway.proxy.sweeper import Sweeper
+from gateway.proxy.uploads import Uploads
 
 if TYPE_CHECKING:
     from gateway.runtime import Runtime
@@ -46,8 +47,13 @@ async def serve(
     Raises:
         ListenError: an address cannot be listened on.
     """
+    state_dir = runtime.state.config.state_dir
     proxy = Proxy(
-        runtime, lambda: runtime.state.config.file.proxy, resolver, folder=runtime.state.config.state_dir / "ca"
+        runtime,
+        lambda: runtime.state.config.file.proxy,
+        resolver,
+        folder=state_dir / "ca",
+        uploads=state_dir / "uploads-1.bin",
     )
     await proxy.start()
     try:
@@ -70,6 +76,7 @@ class Proxy:
         trust: Path | None = None,
         tick: float = _TICK,
         grace: float = GRACE_SECONDS,
+        uploads: Path | None = None,
     ) -> None:
         self._judge = judge
         self._settings = settings
@@ -78,6 +85,7 @@ class Proxy:
         self._trust = trust
         self._tick = tick
         self._grace = grace
+        self._uploads_path = uploads
         self.addresses: list[tuple[IPAddress, int]] = []
         """Where it listens, once started."""
 
@@ -95,8 +103,11 @@ class Proxy:
         self.addresses = [_address_of(found) for found in sockets]
         dialer = Dialer(self._resolver, self.addresses)
         self._sweeper = Sweeper(self._tick)
-        self._inspector = Inspector(self._judge, self._settings, dialer, self._sweeper, self._folder, self._trust)
-        self._desk = Desk(self._judge, self._settings, dialer, self._inspector, self._sweeper)
+        self._uploads = Uploads(self._uploads_path)
+        self._inspector = Inspector(
+            self._judge, self._settings, dialer, self._sweeper, self._uploads, self._folder, self._trust
+        )
+        self._desk = Desk(self._judge, self._settings, dialer, self._inspector, self._sweeper, self._uploads)
         self._servers = [
             await loop.create_server(self._desk.connection, sock=found, backlog=BACKLOG) for found in sockets
         ]
@@ -131,6 +142,7 @@ class Proxy:
             if not self.open_connections:
                 break
             await asyncio.sleep(0.01)
+        self._uploads.close()
 
 
 def bind(listen: Iterable[str]) -> list[socket.socket]:

@@ -115,6 +115,11 @@ def test_every_problem_is_told(tmp_path: Path) -> None:
 
 CONTRADICTIONS = [
     ("an allow rule on trial", "action: allow, mode: report", "mode: only deny rules can be on trial"),
+    (
+        "a deny rule with a budget",
+        "action: deny, upload: 1MiB/1h",
+        "upload: says how much an allowed client may send",
+    ),
     ("a deny rule that is carried", "action: deny, tls: inspect", "tls: says how an allowed tunnel is carried"),
     (
         "splicing what has to be seen",

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from gateway.decision import Budget
 from gateway.schema import (
     BlockSection,
     CacheSection,
@@ -72,6 +73,8 @@ ACCEPTED: list[tuple[type[BaseModel], dict[str, Any], Any]] = [
         },
         ("tls://9.9.9.9#dns.quad9.net", "tls://[2620:fe::fe]:853", "https://1.1.1.1/dns-query#one.one"),
     ),
+    (RuleSection, {"name": "r", "action": "allow", "upload": "50MiB/1h"}, Budget(50 << 20, 3600)),
+    (RuleSection, {"name": "r", "action": "allow", "upload": "1GB/d"}, Budget(10**9, 86400)),
     (TunnellingSection, {"action": False}, "off"),
 ]
 
@@ -83,6 +86,9 @@ def test_accepted(model: type[BaseModel], value: dict[str, Any], expected: Any) 
 
 
 REFUSED: list[tuple[str, type[BaseModel], dict[str, Any], str]] = [
+    ("an upload without a time", RuleSection, {"name": "r", "action": "allow", "upload": "50MiB"}, "as in 50MiB/1h"),
+    ("an upload of nothing", RuleSection, {"name": "r", "action": "allow", "upload": "0B/1h"}, "more than nothing"),
+    ("an upload in no time", RuleSection, {"name": "r", "action": "allow", "upload": "1KiB/1s"}, "in a minute to"),
     ("an unknown key", PolicyFile, {"version": 1, "polcy": {}}, "Extra inputs"),
     ("another version", PolicyFile, {"version": 2}, "Input should be 1"),
     ("no version", PolicyFile, {}, "Field required"),

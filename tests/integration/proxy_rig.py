@@ -60,6 +60,7 @@ class Bench:
 
     policy: Policy
     ledger: Records = field(default_factory=Records)
+    generation: int = 1
 
     def decide(self, request: Request) -> Decision:
         """Return the verdict."""

@@ -14,6 +14,7 @@ from gateway.policy import Policy
 from gateway.proxy.dial import Dialer
 from gateway.proxy.listener import ClientConnection, Desk
 from gateway.proxy.sweeper import Sweeper
+from gateway.proxy.uploads import Uploads
 from gateway.request import Client, Request, TlsHello
 from gateway.schema import ProxySection
 from tests.gateway.proxy.fakes import FakeTransport
@@ -58,7 +59,7 @@ class Scene:
         self.sweeper = Sweeper()
         self.names = Names({})
         section = ProxySection.model_validate({"limits": limits})
-        self.desk = Desk(self.judge, lambda: section, Dialer(self.names), self.inspector, self.sweeper)
+        self.desk = Desk(self.judge, lambda: section, Dialer(self.names), self.inspector, self.sweeper, Uploads())
         self.connection, self.transport = self.arrive()
 
     def arrive(self) -> tuple[ClientConnection, FakeTransport]:
