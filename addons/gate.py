@@ -5,6 +5,7 @@ and lets the flow go on, so nothing may raise.
 """
 
 import logging
+import re
 import time
 from collections.abc import Callable
 
@@ -27,6 +28,7 @@ from gateway.request import Dial, Host, HttpRequest
 
 _LOG = logging.getLogger(__name__)
 # RFC 9110 section 7.6.1: meant for the gateway, not for the origin. Credentials for the one are not for the other.
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 _HOP_BY_HOP = ("proxy-authorization", "proxy-connection", "keep-alive")
 
 
@@ -331,6 +333,13 @@ class Gate:
         if passage is None or response is None:
             return
         passage.status = response.status_code
+        if (strange := _strange_field(response)) is not None:
+            # What one reader skips ends the line for another, and the client sees fields that were smuggled in.
+            detail = f"the answer's field {strange!r} holds control characters"
+            refusal = Case(self._judge).refuse(passage.request, Reason.UPSTREAM_FAILURE, detail)
+            self._respond(flow, refusal)
+            self._close_meter(self._forget(flow))
+            return
         passage.address = next(iter(self.visits[flow.client_conn.id].peers(passage.place)), None)
         # An offer to go on over QUIC, past every proxy (RFC 7838).
         response.headers.pop("alt-svc", None)
@@ -349,15 +358,18 @@ class Gate:
         left = not flow.client_conn.connected or error.endswith(("Client disconnected.", "by client"))
         if error and flow.response is None and not left and passage.ended_by is None:
             visit.failed = Case(self._judge).refuse(passage.request, Reason.UPSTREAM_FAILURE, error)
-            if passage.meter is not None:
-                passage.meter.close()
+            self._close_meter(passage)
         else:
             self._record(visit, passage, error)
 
+    @staticmethod
+    def _close_meter(passage: Passage | None) -> None:
+        if passage is not None and passage.meter is not None:
+            passage.meter.close()
+
     def _record(self, visit: Visit, passage: Passage, error: str) -> None:
         place = passage.place
-        if passage.meter is not None:
-            passage.meter.close()
+        self._close_meter(passage)
         where = (passage.address,) if passage.address else visit.peers(place) or visit.approved.get(place, ())
         outcome = Outcome(
             octets_out=passage.octets_out,
@@ -438,6 +450,14 @@ def _body_length(flow: http.HTTPFlow) -> int | None:
 def host_of(text: str) -> Host:
     """Read the host of a flow: mitmproxy leaves out the brackets of IPv6."""
     return parse_address(text) or parse_host(text)
+
+
+def _strange_field(response: http.Response) -> str | None:
+    """Return the name of a field that RFC 9110 section 5.5 does not allow, or None."""
+    for name, value in response.headers.fields:
+        if _CONTROL(value) or _CONTROL(name):
+            return name.decode("ascii", "backslashreplace")
+    return None
 
 
 def _answer(refusal: Refusal, accept: str = "") -> Answer:

@@ -13,6 +13,7 @@ from gateway.document import Problem
 from gateway.explain import Stage, summary
 from gateway.feeds.report import Outcome, RefreshReport
 from gateway.feeds.store import read_line
+from gateway.selfcheck.battery import Score
 from gateway.units import render_duration
 
 type Rows = tuple[Sequence[str], list[Sequence[object]]]
@@ -182,3 +183,28 @@ def stage_json(stage: Stage, config: Config) -> dict[str, Any]:
         "technique": list(decision.technique),
         "reported": [reported.rule for reported in decision.reported],
     }
+
+
+# -- selfcheck -----------------------------------------------------------------------------------------------------
+
+
+def selfcheck_table(scores: Sequence[Score]) -> Rows:
+    """Return the battery's score, a row for each number."""
+    rows: list[Sequence[object]] = []
+    for score in scores:
+        resisted = score.tried - len(score.failures)
+        first = score.failures[0] if score.failures else ""
+        rows.append(
+            (score.number, score.title, f"{resisted}/{score.tried}", "pass" if score.passed else "FAIL", first)
+        )
+    passed = sum(score.passed for score in scores)
+    rows.append(("", "all", f"{passed}/{len(scores)}", "pass" if passed == len(scores) else "FAIL", ""))
+    return ("number", "bypass", "resisted", "verdict", "first that got through"), rows
+
+
+def selfcheck_json(scores: Sequence[Score]) -> list[dict[str, Any]]:
+    """Return the battery's score with every failure."""
+    return [
+        {"number": s.number, "title": s.title, "tried": s.tried, "passed": s.passed, "failures": s.failures}
+        for s in scores
+    ]

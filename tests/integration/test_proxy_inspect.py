@@ -417,3 +417,22 @@ async def test_broken_hook(tmp_path: Path, certificate: Path, hook: str, monkeyp
         await until(lambda: not rig.proxy.open_connections)
         if hook not in ("responseheaders",):
             assert origin.requests == []
+
+
+@pytest.mark.parametrize("octet", [b"\r", b"\0", b"\x0b"], ids=["CR", "NUL", "VT"])
+async def test_strange_answer(tmp_path: Path, octet: bytes) -> None:
+    """An answer whose fields hold control characters does not reach the client: some readers end a line at them."""
+
+    async def smuggle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nX: a" + octet + b"Set-Cookie: b=c\r\nContent-Length: 2\r\n\r\nok")
+        await reader.read()
+
+    async with Origin(behave=smuggle) as origin, a_proxy(tmp_path, allow("good.test")) as rig:
+        ran = await rig.curl("-i", f"http://good.test:{origin.port}/")
+        assert ran.out.startswith("HTTP/1.1 502 ")
+        assert "X-Gateway-Reason: upstream-failure" in ran.out
+        assert "Set-Cookie" not in ran.out
+        await rig.settled()
+        assert rig.ledger.denials == [Reason.UPSTREAM_FAILURE]
+        assert len(rig.ledger.lines) == 1
