@@ -326,10 +326,13 @@ def _open_snapshot(config: Config) -> Snapshot | None:
 @click.option("--good", default="127.0.0.1", show_default=True, help="Address of the origin that is allowed.")
 @click.option("--good-port", default=0, help="Its port; 0: any free one.")
 @click.option("--dns-listen", default="127.0.0.1:0", show_default=True, help="Where its name server listens.")
+@click.option("--patience", default=0.5, show_default=True, help="Seconds to wait for a silent proxy.")
 @click.option(
     "--policy", "show_policy", is_flag=True, help="Print the policy that the proxy has to enforce, and end."
 )
-def selfcheck(*, as_json: bool, proxy: str, good: str, good_port: int, dns_listen: str, show_policy: bool) -> None:
+def selfcheck(
+    *, as_json: bool, proxy: str, good: str, good_port: int, dns_listen: str, patience: float, show_policy: bool
+) -> None:
     """Try a battery of known bypasses on a proxy, with origins and a name server of its own.
 
     Exit code 0: everything was resisted; 1: something got through; 2: it could not be tried.
@@ -346,7 +349,7 @@ def selfcheck(*, as_json: bool, proxy: str, good: str, good_port: int, dns_liste
             click.echo(f"\r\x1b[K{console.clean(name)[:78]}", nl=False, err=True)
 
     try:
-        scores = asyncio.run(check_proxy(Setting(proxy, good, good_port, (host, int(port))), progress))
+        scores = asyncio.run(check_proxy(Setting(proxy, good, good_port, (host, int(port)), patience), progress))
     except SetupError as error:
         _fail(str(error))
     progress("")

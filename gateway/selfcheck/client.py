@@ -39,8 +39,7 @@ class Target:
             yield reader, writer
         finally:
             writer.transport.abort()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            await asyncio.sleep(0)  # the transport says so in the next turn of the loop
 
     async def ask(self, sent: bytes, patience: float) -> bytes:
         """Send octets, and return what comes until the proxy closes or says nothing for so many seconds."""

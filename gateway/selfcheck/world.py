@@ -63,8 +63,7 @@ class Origin:
         finally:
             self._open.discard(task)
             writer.transport.abort()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            await asyncio.sleep(0)  # the transport says so in the next turn of the loop
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = bytearray()

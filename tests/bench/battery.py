@@ -41,6 +41,7 @@ def main() -> int:
         for title, proxy in (("gateway", gateway), ("squid", squid), ("mitmdump", mitmdump)):
             with proxy(folder) as port:
                 results[title] = selfcheck(port)
+                print(title, "done", flush=True)
     numbers = sorted({row["number"] for rows in results.values() for row in rows})
     for number in numbers:
         cells = {title: next(r for r in rows if r["number"] == number) for title, rows in results.items()}
@@ -73,7 +74,16 @@ def _arrange() -> None:
 def selfcheck(port: int) -> list[dict[str, Any]]:
     """Run the battery against the proxy on a port."""
     command = [sys.executable, "-c", "from gateway.cli import main; main()", "selfcheck", "--json"]
-    command += ["--proxy", f"http://127.0.0.1:{port}", "--good", GOOD, "--good-port", str(GOOD_PORT)]
+    command += [
+        "--patience",
+        "0.2",
+        "--proxy",
+        f"http://127.0.0.1:{port}",
+        "--good",
+        GOOD,
+        "--good-port",
+        str(GOOD_PORT),
+    ]
     ran = subprocess.run([*command, "--dns-listen", "127.0.0.1:53"], capture_output=True, text=True, check=False)
     if ran.returncode == 2:
         raise RuntimeError(ran.stderr)
