@@ -29,6 +29,7 @@ from gateway.ledger import Event
 from gateway.ledger.line import render as render_event
 from gateway.ledger.query import Grouping, parse, parse_time, summarize
 from gateway.ledger.store import Store
+from gateway.proxy.ca import ensure_ca
 from gateway.request import Client
 from gateway.schema import QueryType
 from gateway.selfcheck.scripts import CAP
@@ -115,11 +116,31 @@ def dns(config_path: Path | None) -> None:
     _serve(config_path, ("dns",))
 
 
-@main.command()
+@main.group(invoke_without_command=True)
 @_config_option
-def proxy(config_path: Path | None) -> None:
+@click.pass_context
+def proxy(context: click.Context, config_path: Path | None) -> None:
     """Run the proxy alone. It resolves names by itself and needs no `gateway dns` beside it."""
-    _serve(config_path, ("proxy",))
+    context.obj = config_path
+    if context.invoked_subcommand is None:
+        _serve(config_path, ("proxy",))
+
+
+@proxy.command(name="ca")
+@_config_option
+@click.option("--export", is_flag=True, help="Print only the certificate, to be put into a file.")
+@click.pass_obj
+def proxy_ca(outer: Path | None, config_path: Path | None, *, export: bool) -> None:
+    """Show the certificate that clients of inspected tunnels have to trust, and how; make it if there is none."""
+    config = _load(config_path or outer)
+    if problem := prepare_state_dir(config.state_dir):
+        _fail(problem)
+    certificate = ensure_ca(config.state_dir / "ca")
+    if export:
+        click.echo(certificate.read_text(), nl=False)
+        return
+    for line in reports.how_to_trust(certificate):
+        console.say(line)
 
 
 def _serve(config_path: Path | None, roles: tuple[str, ...]) -> None:

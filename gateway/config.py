@@ -41,6 +41,12 @@ class Config:
         return self.path.parent / self.file.state_dir
 
     @property
+    def ca_bundle(self) -> Path | None:
+        """The authorities that origins are verified with; None for the public ones."""
+        name = self.file.proxy.ca_bundle
+        return self.path.parent / name if name is not None else None
+
+    @property
     def dns_certificate(self) -> tuple[Path, Path] | None:
         """Certificate and key of the resolver's encrypted listeners; None when it has none of those."""
         section = self.file.dns.certificate
@@ -83,6 +89,7 @@ def load(path: Path) -> Config:
     feeds, problems = _load_feeds(document, file, path.resolve().parent)
     problems += _check_rules(document, file, feeds)
     problems += _check_listeners(document, file)
+    problems += _check_ca_bundle(document, file, path.resolve().parent)
     if problems:
         raise ConfigError(problems)
     rules = tuple(_rule(section) for section in file.policy.rules)
@@ -124,6 +131,19 @@ def _load_feeds(document: Document, file: PolicyFile, folder: Path) -> tuple[dic
             )
         feeds[name] = feed.located(folder)
     return feeds, problems
+
+
+def _check_ca_bundle(document: Document, file: PolicyFile, folder: Path) -> list[Problem]:
+    """A bundle that cannot be read would leave every inspected tunnel without an origin, or with any."""
+    name = file.proxy.ca_bundle
+    if name is None:
+        return []
+    try:
+        found = b"-----BEGIN CERTIFICATE-----" in (folder / name).read_bytes()
+        why = "" if found else "holds no certificate: give a PEM file"
+    except OSError as error:
+        why = f"cannot be read: {error.strerror or error}"
+    return [document.problem(("proxy", "ca_bundle"), f"{name} {why}")] if why else []
 
 
 def _check_listeners(document: Document, file: PolicyFile) -> list[Problem]:

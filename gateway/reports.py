@@ -5,7 +5,11 @@ Pure, but for reading the stored copy of a list to show the line that matched.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from gateway.config import Config
 from gateway.decision import Decision
@@ -183,6 +187,23 @@ def stage_json(stage: Stage, config: Config) -> dict[str, Any]:
         "technique": list(decision.technique),
         "reported": [reported.rule for reported in decision.reported],
     }
+
+
+def how_to_trust(certificate: Path) -> Iterator[str]:
+    """Yield where the inspection CA is, and how programs on a client are told to trust it."""
+    data = certificate.read_bytes()
+    fingerprint = x509.load_pem_x509_certificate(data).fingerprint(hashes.SHA256()).hex(":").upper()
+    there = "/usr/local/share/ca-certificates/egress-gateway.crt"
+    yield f"certificate  {certificate}"
+    yield f"SHA-256      {fingerprint}"
+    yield f"copy it to every client as {there}, compare the fingerprint there, and:"
+    yield "  Debian   update-ca-certificates          (then curl, wget, apt, git and Python's ssl trust it)"
+    yield f"  Java     keytool -importcert -cacerts -storepass changeit -noprompt -alias egress-gateway -file {there}"
+    yield f"  Node     export NODE_EXTRA_CA_CERTS={there}"
+    yield "  pip      pip config set global.cert /etc/ssl/certs/ca-certificates.crt"
+    yield "  requests export REQUESTS_CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt"
+    yield f"  git      git config --system http.https://HOST/.sslCAInfo {there}   (for one host alone)"
+    yield "Who has the key beside it can be any server for these clients: keep the state directory to its owner."
 
 
 # -- selfcheck -----------------------------------------------------------------------------------------------------

@@ -302,6 +302,8 @@ class ProxySection(Section):
     timeouts: ProxyTimeouts = ProxyTimeouts()
     parent: Unbuilt = None
     """Proxy to chain to."""
+    ca_bundle: FileName | None = None
+    """PEM file of the authorities that inspected origins are verified with; without it, the public ones."""
 
 
 class CacheSection(Section):

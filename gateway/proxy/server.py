@@ -53,6 +53,7 @@ async def serve(
         lambda: runtime.state.config.file.proxy,
         resolver,
         folder=state_dir / "ca",
+        trust=runtime.state.config.ca_bundle,
         uploads=state_dir / "uploads-1.bin",
     )
     await proxy.start()

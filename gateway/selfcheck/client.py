@@ -57,7 +57,7 @@ class Target:
             if case.where is Where.INSIDE:
                 raw = writer.transport
                 try:
-                    await writer.start_tls(unverified(), server_hostname="seen.test")
+                    await writer.start_tls(unverified(), server_hostname="seen.test", ssl_handshake_timeout=3)
                 except (OSError, ssl.SSLError):
                     return b""
                 finally:
@@ -77,7 +77,7 @@ class Target:
         target = self.fill(b"{good}" if where is Where.TUNNEL else b"{seen}")
         writer.write(b"CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n" % (target, target))
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(3):
                 head = await reader.readuntil(b"\r\n\r\n")
         except (asyncio.IncompleteReadError, TimeoutError, OSError) as error:
             return getattr(error, "partial", b"") or b"(no answer to CONNECT)"
