@@ -4,6 +4,7 @@ A thin adapter: flow -> `HttpRequest` -> decision -> flow. Every hook fails clos
 and lets the flow go on, so nothing may raise.
 """
 
+import asyncio
 import logging
 import re
 import time
@@ -209,7 +210,14 @@ class Gate:
         if isinstance(decision, Refusal):
             self._respond(flow, decision)
             return
-        settled = await self._settle_address(visit, case, request)
+        limit = self._settings().timeouts.connect
+        settled: Decision | Refusal
+        try:
+            async with asyncio.timeout(limit):
+                settled = await self._settle_address(visit, case, request)
+        except TimeoutError:
+            detail = f"{request.host} was not resolved within {limit:g} s"
+            settled = case.refuse(request, Reason.NAME_UNRESOLVABLE, detail, status=504)
         if isinstance(settled, Refusal):
             self._respond(flow, settled)
             return

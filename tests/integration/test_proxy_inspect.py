@@ -436,3 +436,42 @@ async def test_strange_answer(tmp_path: Path, octet: bytes) -> None:
         await rig.settled()
         assert rig.ledger.denials == [Reason.UPSTREAM_FAILURE]
         assert len(rig.ledger.lines) == 1
+
+
+async def test_a_name_that_never_resolves(tmp_path: Path) -> None:
+    """A look-up that never ends is a denial after the time to connect, told as such."""
+    async with (
+        Origin() as origin,
+        a_proxy(tmp_path, allow("good.test"), section={"timeouts": {"connect": "200ms"}}) as rig,
+    ):
+        rig.names.before = lambda _: asyncio.Event().wait()
+        target = f"good.test:{origin.port}"
+        answer = await rig.ask(f"GET http://{target}/ HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+        assert answer.startswith(b"HTTP/1.1 504 ")
+        assert rig.ledger.denials == [Reason.NAME_UNRESOLVABLE]
+        assert origin.untouched
+
+
+@pytest.mark.parametrize("hook", ["response", "error"])
+async def test_broken_last_hook(tmp_path: Path, hook: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hook that breaks when all was sent ends the connection, and the next request on it with it."""
+    real = inspecting._hooks
+
+    def broken(*arguments: Any) -> dict[str, Any]:
+        def fail(*_: object) -> None:
+            raise RuntimeError("injected")
+
+        return {**real(*arguments), hook: [fail]}
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if hook == "response":
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    monkeypatch.setattr(inspecting, "_hooks", broken)
+    async with Origin(behave=hang_up) as origin, a_proxy(tmp_path, allow("good.test")) as rig:
+        one = b"GET http://good.test:%d/ HTTP/1.1\r\nHost: good.test:%d\r\n\r\n" % (origin.port, origin.port)
+        answer = await rig.ask(one + one)
+        assert answer.count(b"HTTP/1.1 200 ") <= 1
+        await rig.settled()
+        assert origin.connections == 1
