@@ -75,7 +75,8 @@ async def _try(target: Target, world: World, case: Case, patience: float) -> str
         return f"{good} octets reached the origin"
     if b"\r\n\r\nok" in answer or (good and b"/ HTTP/1.1\r\n" in world.good.received):
         return "the request was served"
-    if case.where is Where.PROXY and answer.startswith(b"HTTP/1.1 2"):
+    # A CONNECT that was answered with 200 proves nothing: some proxies only then look, and hang up.
+    if case.where is Where.PROXY and answer.startswith(b"HTTP/1.1 2") and not case.sent.startswith(b"CONNECT"):
         return "it was accepted"
     return ""
 
