@@ -30,8 +30,12 @@ from gateway.ledger import Event
 from gateway.ledger.line import render as render_event
 from gateway.ledger.query import Grouping, parse, parse_time, summarize
 from gateway.ledger.store import Store
+from gateway.proxy.ca import ensure_ca
 from gateway.request import Client, Flaw
 from gateway.schema import QueryType
+from gateway.selfcheck.scripts import CAP
+from gateway.selfcheck.session import POLICY, Setting, SetupError
+from gateway.selfcheck.session import check as check_proxy
 from gateway.service import EXIT_CONFIG, Supervisor, prepare_state_dir
 
 _LOG = logging.getLogger(__name__)
@@ -113,11 +117,31 @@ def dns(config_path: Path | None) -> None:
     _serve(config_path, ("dns",))
 
 
-@main.command()
+@main.group(invoke_without_command=True)
 @_config_option
-def proxy(config_path: Path | None) -> None:
+@click.pass_context
+def proxy(context: click.Context, config_path: Path | None) -> None:
     """Run the proxy alone. It resolves names by itself and needs no `gateway dns` beside it."""
-    _serve(config_path, ("proxy",))
+    context.obj = config_path
+    if context.invoked_subcommand is None:
+        _serve(config_path, ("proxy",))
+
+
+@proxy.command(name="ca")
+@_config_option
+@click.option("--export", is_flag=True, help="Print only the certificate, to be put into a file.")
+@click.pass_obj
+def proxy_ca(outer: Path | None, config_path: Path | None, *, export: bool) -> None:
+    """Show the certificate that clients of inspected tunnels have to trust, and how; make it if there is none."""
+    config = _load(config_path or outer)
+    if problem := prepare_state_dir(config.state_dir):
+        _fail(problem)
+    certificate = ensure_ca(config.state_dir / "ca")
+    if export:
+        click.echo(certificate.read_text(), nl=False)
+        return
+    for line in reports.how_to_trust(certificate):
+        console.say(line)
 
 
 def _serve(config_path: Path | None, roles: tuple[str, ...]) -> None:
@@ -344,6 +368,49 @@ def _open_snapshot(config: Config) -> Snapshot | None:
         return Snapshot.open(config.snapshot_path)
     except SnapshotError as error:
         _fail(str(error))
+
+
+# -- checking itself -----------------------------------------------------------------------------------------------
+
+
+@main.command()
+@_json_option
+@click.option("--proxy", default="", metavar="URL", help="Proxy to check; without it, a gateway is started for it.")
+@click.option("--good", default="127.0.0.1", show_default=True, help="Address of the origin that is allowed.")
+@click.option("--good-port", default=0, help="Its port; 0: any free one.")
+@click.option("--dns-listen", default="127.0.0.1:0", show_default=True, help="Where its name server listens.")
+@click.option("--patience", default=0.5, show_default=True, help="Seconds to wait for a silent proxy.")
+@click.option(
+    "--policy", "show_policy", is_flag=True, help="Print the policy that the proxy has to enforce, and end."
+)
+def selfcheck(
+    *, as_json: bool, proxy: str, good: str, good_port: int, dns_listen: str, patience: float, show_policy: bool
+) -> None:
+    """Try a battery of known bypasses on a proxy, with origins and a name server of its own.
+
+    Exit code 0: everything was resisted; 1: something got through; 2: it could not be tried.
+    """
+    host, _, port = dns_listen.rpartition(":")
+    if not port.isdecimal():
+        raise click.UsageError(f"--dns-listen: {dns_listen!r} is not address:port")
+    if show_policy:
+        click.echo(POLICY.format(port=3128, dns=dns_listen, good=good, good_port=good_port or 443, cap=CAP))
+        return
+
+    def progress(name: str) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"\r\x1b[K{console.clean(name)[:78]}", nl=False, err=True)
+
+    try:
+        scores = asyncio.run(check_proxy(Setting(proxy, good, good_port, (host, int(port)), patience), progress))
+    except SetupError as error:
+        _fail(str(error))
+    progress("")
+    if as_json:
+        console.as_json(reports.selfcheck_json(scores))
+    else:
+        console.table(*reports.selfcheck_table(scores))
+    raise SystemExit(int(any(not score.passed for score in scores)))
 
 
 # -- evidence ------------------------------------------------------------------------------------------------------

@@ -47,6 +47,12 @@ class Config:
         return self.path.parent / self.file.state_dir
 
     @property
+    def ca_bundle(self) -> Path | None:
+        """The authorities that origins are verified with; None for the public ones."""
+        name = self.file.proxy.ca_bundle
+        return self.path.parent / name if name is not None else None
+
+    @property
     def dns_certificate(self) -> tuple[Path, Path] | None:
         """Certificate and key of the resolver's encrypted listeners; None when it has none of those."""
         section = self.file.dns.certificate
@@ -103,6 +109,7 @@ def load(path: Path) -> Config:
     problems += found
     upstream_ca, unreadable = _read_authorities(document, file, path.resolve().parent)
     problems += unreadable
+    problems += _check_ca_bundle(document, file, path.resolve().parent)
     if problems:
         raise ConfigError(problems)
     rules = tuple(_rule(section) for section in file.policy.rules)
@@ -153,6 +160,19 @@ def _load_feeds(document: Document, file: PolicyFile, folder: Path) -> tuple[dic
             )
         feeds[name] = feed.located(folder)
     return feeds, problems
+
+
+def _check_ca_bundle(document: Document, file: PolicyFile, folder: Path) -> list[Problem]:
+    """A bundle that cannot be read would leave every inspected tunnel without an origin, or with any."""
+    name = file.proxy.ca_bundle
+    if name is None:
+        return []
+    try:
+        found = b"-----BEGIN CERTIFICATE-----" in (folder / name).read_bytes()
+        why = "" if found else "holds no certificate: give a PEM file"
+    except OSError as error:
+        why = f"cannot be read: {error.strerror or error}"
+    return [document.problem(("proxy", "ca_bundle"), f"{name} {why}")] if why else []
 
 
 def _check_listeners(document: Document, file: PolicyFile) -> list[Problem]:
@@ -245,7 +265,7 @@ def _known(names: set[str]) -> str:
 def contradictions(rule: RuleSection) -> Iterator[tuple[Location, str]]:
     """Yield what a rule says that cannot be true together: where in the rule, and why."""
     deny = rule.action is Verdict.DENY
-    needs_proxy = bool(rule.http or rule.tools or rule.tls or rule.to.ports)
+    needs_proxy = bool(rule.http or rule.tools or rule.tls or rule.upload or rule.to.ports)
     if rule.mode == "report" and not deny:
         yield ("mode",), "only deny rules can be on trial; leave out the allow rule instead"
     if rule.tls is not None and deny:
@@ -256,6 +276,8 @@ def contradictions(rule: RuleSection) -> Iterator[tuple[Location, str]]:
         yield ("http", "max_body"), "is for allow rules: larger bodies are then denied"
     if rule.http is not None and rule.http == HttpSection():
         yield ("http",), "has no condition"
+    if rule.upload is not None and deny:
+        yield ("upload",), "says how much an allowed client may send; a deny rule lets nothing through"
     if rule.via == (Point.DNS,) and needs_proxy:
         yield ("via",), "the resolver never sees ports, tools, TLS or requests; drop those conditions or 'via'"
     if rule.qtypes and (needs_proxy or (rule.via and Point.DNS not in rule.via)):
@@ -296,6 +318,7 @@ def _rule(section: RuleSection) -> Rule:
         qtypes=section.qtypes,
         http=_http(section.http) if section.http is not None else None,
         tls=section.tls,
+        upload=section.upload,
         technique=section.technique,
     )
 

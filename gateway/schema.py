@@ -21,7 +21,7 @@ from pydantic import (
 
 from gateway.addresses import AddressClass
 from gateway.authority import split_authority
-from gateway.decision import Point, Tls, Verdict
+from gateway.decision import Budget, Point, Tls, Verdict
 from gateway.dnssection import DnsSection
 from gateway.domainset import parse_pattern
 from gateway.feeds.catalog import FeedName, LocalList
@@ -37,7 +37,7 @@ from gateway.section import (
     check_listener,
 )
 from gateway.tools import KNOWN as KNOWN_TOOLS
-from gateway.units import Duration, Size
+from gateway.units import Duration, Size, parse_duration, parse_size, render_duration, render_size
 
 
 def _network(value: Any) -> IPv4Network | IPv6Network:
@@ -133,6 +133,21 @@ def _tunnelling_action(value: Any) -> Any:
     return value
 
 
+def _budget(value: Any) -> Any:
+    if isinstance(value, Budget):
+        return value
+    size, slash, window = str(value).partition("/")
+    try:
+        octets, seconds = parse_size(size), parse_duration(window if window[:1].isdigit() else f"1{window}")
+    except ValueError:
+        slash = ""
+    if not slash:
+        raise ValueError(f"expected an amount and a time, as in 50MiB/1h, not {value!r}")
+    if not octets or not 60 <= seconds <= 366 * 86400:
+        raise ValueError(f"{value!r}: more than nothing, and in a minute to a year")
+    return Budget(octets, int(seconds))
+
+
 _CERTIFICATE_KINDS = ("DNS", "URI", "email", "IP")
 _is_subject = re.compile(r"[A-Za-z0-9.]+=[^\x00-\x1f]*").fullmatch
 
@@ -153,6 +168,12 @@ type User = Annotated[str, AfterValidator(_user)]
 type CertificateName = Annotated[str, AfterValidator(_certificate_name)]
 type Parent = Annotated[str, AfterValidator(_parent)]
 type ProxyListener = Annotated[str, AfterValidator(_proxy_listener)]
+type UploadBudget = Annotated[
+    Budget,
+    BeforeValidator(_budget),
+    PlainSerializer(lambda budget: f"{render_size(budget.octets)}/{render_duration(budget.seconds)}"),
+    WithJsonSchema({"type": "string", "examples": ["50MiB/1h"]}),
+]
 type Technique = Annotated[str, Field(pattern=r"^T\d{4}(\.\d{3})?$")]
 
 
@@ -226,6 +247,8 @@ class ProxySection(Section):
     timeouts: ProxyTimeouts = ProxyTimeouts()
     parent: Parent | None = None
     """Proxy to chain to, `http://host:port`: it is asked for tunnels to the addresses that were judged."""
+    ca_bundle: FileName | None = None
+    """PEM file of the authorities that inspected origins are verified with; without it, the public ones."""
 
 
 class TunnellingSection(Section):
@@ -310,8 +333,8 @@ class RuleSection(Conditions):
     """DNS query types."""
     tls: Tls | None = None
     """How to carry TLS; without it the gateway inspects only where a rule needs to see requests."""
-    upload: Unbuilt = None
-    """How much a client may send there."""
+    upload: UploadBudget | None = None
+    """How much a client may send to one registered domain, for allow rules: `50MiB/1h`. A sliding window."""
     technique: tuple[Technique, ...] = ()
     """ATT&CK techniques that the rule is about."""
 

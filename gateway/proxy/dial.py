@@ -38,6 +38,8 @@ class Approved:
     addresses: tuple[IPAddress, ...]
     decisions: tuple[Decision, ...]
     """For each address the decision that allowed it: the last word on the request, with every fact known."""
+    chain: tuple[str, ...] = ()
+    """Names met while resolving."""
 
     def decision(self, address: IPAddress) -> Decision:
         """Return the decision that allowed an address."""
@@ -105,7 +107,7 @@ class Dialer:
             refusal = case.refuse_dial(denied)
             if not allowed:
                 return refusal
-        return Approved(tuple(allowed), tuple(allowed.values()))
+        return Approved(tuple(allowed), tuple(allowed.values()), chain)
 
     def _is_own(self, address: IPAddress, port: int) -> bool:
         """Whether connecting there would connect to this gateway, which would then ask itself, for ever."""

@@ -35,6 +35,7 @@ from gateway.proxy.layers import GatedHttpLayer
 from gateway.proxy.pipes import Pipe
 from gateway.proxy.roles import Judge, Settings
 from gateway.proxy.sweeper import Sweeper
+from gateway.proxy.uploads import Uploads
 from gateway.request import Client, TlsHello
 
 _LOG = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Inspector:
         dialer: Dialer,
         sweeper: Sweeper,
         authenticator: Authenticator,
+        uploads: Uploads,
         folder: Path,
         trust: Path | None = None,
     ) -> None:
@@ -60,7 +62,8 @@ class Inspector:
         self.sweeper = sweeper
         self.certificate = ensure_ca(folder)
         """What clients have to trust."""
-        self.gate = Gate(judge, settings, dialer, authenticator)
+        self.judge = judge
+        self.gate = Gate(judge, settings, dialer, uploads, authenticator)
         tls = TlsConfig()
         self.master = _master(folder, trust, Core(), Proxyserver(), tls)  # type: ignore[no-untyped-call]  # mitmproxy's
         tls.certstore.STORE_CAP = _LEAVES
@@ -114,6 +117,7 @@ class Handler(ProxyConnectionHandler):
         self._inspector = inspector
         self._gate = inspector.gate
         self._pipes = [pipe]
+        self._generation = inspector.judge.generation
         timeouts = inspector.settings().timeouts
         self._ends = asyncio.get_running_loop().time() + timeouts.lifetime
         self.timeout_watchdog.timeout = max(1, int(timeouts.idle))
@@ -133,6 +137,7 @@ class Handler(ProxyConnectionHandler):
 
     async def serve(self) -> None:
         """Serve the connection to its end."""
+        self.visit.hang_up = self.hang_up
         self._gate.visits[self.client.id] = self.visit
         self._inspector.sweeper.alive.add(self)
         try:
@@ -144,9 +149,12 @@ class Handler(ProxyConnectionHandler):
                 pipe.close()
 
     def check(self, now: float) -> None:
-        """Enforce the lifetime."""
+        """Enforce the lifetime, and the policy when another one is in force than before."""
         if now >= self._ends:
             self.hang_up("open for too long")
+        if self._inspector.judge.generation != self._generation:
+            self._generation = self._inspector.judge.generation
+            self._gate.rejudge(self.visit)
 
     def abort(self) -> None:
         """Cut the connection off."""

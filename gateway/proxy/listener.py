@@ -21,11 +21,13 @@ from gateway.proxy.clienthello import Hello, HelloReader, Malformed, NotTls
 from gateway.proxy.dial import Dialer
 from gateway.proxy.farewell import Farewell
 from gateway.proxy.head import Form, Head, HeadError, Limits, read_head
+from gateway.proxy.live import LiveTunnel
 from gateway.proxy.responses import ALERT_ACCESS_DENIED, ALERT_INTERNAL_ERROR, ESTABLISHED, UNREACHED, answer, render
 from gateway.proxy.roles import Judge, Settings
 from gateway.proxy.splice import Half, Splice
 from gateway.proxy.sweeper import Sweeper
 from gateway.proxy.tls import proven
+from gateway.proxy.uploads import Uploads
 from gateway.request import Client, Flaw, HttpRequest, TlsHello, Tunnel
 
 _LOG = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class Desk:
         inspector: Inspector,
         sweeper: Sweeper,
         authenticator: Authenticator,
+        uploads: Uploads,
     ) -> None:
         self.judge = judge
         self.settings = settings
@@ -68,6 +71,7 @@ class Desk:
         self.dialer = dialer
         self.inspector = inspector
         self.sweeper = sweeper
+        self.uploads = uploads
         self.loop = asyncio.get_running_loop()
         self.per_client: dict[Client, int] = {}
         """Open connections by address, from accepting to closing."""
@@ -354,26 +358,18 @@ class ClientConnection(asyncio.Protocol):
         approved = await desk.dialer.approve(self._case, request)
         if isinstance(approved, Refusal):
             return approved
-        made: list[Splice] = []
+        made: list[LiveTunnel] = []
         seat = self._seat
         assert seat is not None
 
         def finished(splice: Splice) -> None:
-            desk.sweeper.alive.discard(splice)
-            if splice not in made:  # lost a race between several addresses
+            if not made:  # lost a race between several addresses
                 return
-            desk.leave(seat)
-            desk.judge.ledger.record(
-                request,
-                approved.decision(address),
-                Outcome(
-                    octets_out=splice.octets_out,
-                    octets_in=splice.octets_in,
-                    seconds=round(desk.loop.time() - started, 6),
-                    address=address,
-                    error=splice.error,
-                ),
-            )
+            live = made[0]
+            if live.splice is splice:
+                desk.sweeper.alive.discard(live)
+                desk.leave(seat)
+                live.end(desk.loop.time() - started)
 
         def origin() -> Half:
             timeouts = section.timeouts
@@ -383,10 +379,14 @@ class ClientConnection(asyncio.Protocol):
 
         _, half, address = await desk.dialer.connect(approved.addresses, request.port, origin)
         self._counted = False  # the splice counts the client out
-        splice = half.splice
-        made.append(splice)
+        splice, decision = half.splice, approved.decision(address)
+        live = LiveTunnel(desk.judge, desk.uploads, splice, request, decision, address, approved.chain)
+        made.append(live)
         desk.sweeper.alive.discard(self)
-        desk.sweeper.alive.add(splice)
+        desk.sweeper.alive.add(live)
+        if not live.begin(len(self._buffer)):
+            Farewell(self._transport, ALERT_ACCESS_DENIED, desk.sweeper, _nothing)
+            return None
         splice.join(self._transport, self._buffer, ended=self._ended)
         self._transport.resume_reading()
         return None

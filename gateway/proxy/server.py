@@ -22,6 +22,7 @@ from gateway.proxy.listener import Desk
 from gateway.proxy.roles import Judge, Resolver, Settings
 from gateway.proxy.sweeper import Sweeper
 from gateway.proxy.tls import TlsFiles, listener_context
+from gateway.proxy.uploads import Uploads
 
 if TYPE_CHECKING:
     from gateway.runtime import Runtime
@@ -53,11 +54,14 @@ async def serve(
     Raises:
         ListenError: an address cannot be listened on.
     """
+    state_dir = runtime.state.config.state_dir
     proxy = Proxy(
         runtime,
         lambda: runtime.state.config.file.proxy,
         resolver,
-        folder=runtime.state.config.state_dir / "ca",
+        folder=state_dir / "ca",
+        trust=runtime.state.config.ca_bundle,
+        uploads=state_dir / "uploads-1.bin",
         accounts=lambda: runtime.state.config.accounts,
         tls=tls_files(runtime),
     )
@@ -103,6 +107,7 @@ class Proxy:
         trust: Path | None = None,
         tick: float = _TICK,
         grace: float = GRACE_SECONDS,
+        uploads: Path | None = None,
         accounts: Callable[[], Accounts | None] = lambda: None,
         tls: TlsFiles | None = None,
     ) -> None:
@@ -113,6 +118,7 @@ class Proxy:
         self._trust = trust
         self._tick = tick
         self._grace = grace
+        self._uploads_path = uploads
         self._accounts = accounts
         self._tls = tls
         self._context: ssl.SSLContext | None = None
@@ -140,10 +146,20 @@ class Proxy:
         dialer = Dialer(self._resolver, self.addresses, lambda: self._settings().parent)
         self._authenticator = Authenticator(self._accounts, loop.time)
         self._sweeper = Sweeper(self._tick)
+        self._uploads = Uploads(self._uploads_path)
         self._inspector = Inspector(
-            self._judge, self._settings, dialer, self._sweeper, self._authenticator, self._folder, self._trust
+            self._judge,
+            self._settings,
+            dialer,
+            self._sweeper,
+            self._authenticator,
+            self._uploads,
+            self._folder,
+            self._trust,
         )
-        self._desk = Desk(self._judge, self._settings, dialer, self._inspector, self._sweeper, self._authenticator)
+        self._desk = Desk(
+            self._judge, self._settings, dialer, self._inspector, self._sweeper, self._authenticator, self._uploads
+        )
         self._servers: list[asyncio.Server] = []
         self._doors: list[Door] = []
         for place, found in zip(section.listen, sockets, strict=True):
@@ -206,6 +222,7 @@ class Proxy:
             if not self.open_connections:
                 break
             await asyncio.sleep(0.01)
+        self._uploads.close()
 
 
 def bind(listen: Iterable[str]) -> list[socket.socket]:

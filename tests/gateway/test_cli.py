@@ -182,3 +182,17 @@ def test_a_bad_time_is_a_usage_error(policy: Path) -> None:
     result = run("ledger", "-c", str(policy), "--since", "yesterday")
     assert result.exit_code == 2
     assert "expected a duration such as 1h" in result.stderr
+
+
+def test_proxy_ca(tmp_path: Path) -> None:
+    """The inspection CA is made where there is none, shown with its fingerprint, and exported as it is."""
+    (tmp_path / "policy.yaml").write_text("version: 1\nstate_dir: ./state\n")
+    config = ["--config", str(tmp_path / "policy.yaml")]
+    shown = CliRunner().invoke(main, ["proxy", "ca", *config])
+    assert shown.exit_code == 0, shown.output
+    for program in ("Debian", "Java", "Node", "pip", "git"):
+        assert f"  {program} " in shown.output
+    exported = CliRunner().invoke(main, ["proxy", *config, "ca", "--export"])
+    certificate = tmp_path / "state" / "ca" / "mitmproxy-ca-cert.pem"
+    assert exported.output == certificate.read_text()
+    assert str(certificate) in shown.output

@@ -198,6 +198,11 @@ def test_every_problem_is_told(tmp_path: Path) -> None:
 
 CONTRADICTIONS = [
     ("an allow rule on trial", "action: allow, mode: report", "mode: only deny rules can be on trial"),
+    (
+        "a deny rule with a budget",
+        "action: deny, upload: 1MiB/1h",
+        "upload: says how much an allowed client may send",
+    ),
     ("a deny rule that is carried", "action: deny, tls: inspect", "tls: says how an allowed tunnel is carried"),
     (
         "splicing what has to be seen",
@@ -315,3 +320,15 @@ def test_configurations_are_values(tmp_path: Path) -> None:
     config: Config = load(write(tmp_path, "version: 1\n"))
     with pytest.raises(AttributeError):
         config.rules = ()  # type: ignore[misc]  # on purpose
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [(None, "cannot be read"), ("no PEM", "holds no certificate")], ids=["missing", "not PEM"]
+)
+def test_a_bad_ca_bundle(tmp_path: Path, text: str | None, why: str) -> None:
+    """A bundle that nothing can be verified with is an error, not an empty list of authorities."""
+    if text is not None:
+        (tmp_path / "roots.pem").write_text(text)
+    (tmp_path / "policy.yaml").write_text("version: 1\nproxy: {ca_bundle: roots.pem}\n")
+    with pytest.raises(ConfigError, match=f"proxy.ca_bundle: roots.pem {why}"):
+        load(tmp_path / "policy.yaml")

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from gateway.decision import Budget
 from gateway.schema import (
     ClientSection,
     DestinationSection,
@@ -61,6 +62,8 @@ ACCEPTED: list[tuple[type[BaseModel], dict[str, Any], Any]] = [
         ("CN=batch,O=Example", "DNS:batch.example", "URI:spiffe://example/batch", "1.2.3=x"),
     ),
     (ProxySection, {"workers": 4}, 4),
+    (RuleSection, {"name": "r", "action": "allow", "upload": "50MiB/1h"}, Budget(50 << 20, 3600)),
+    (RuleSection, {"name": "r", "action": "allow", "upload": "1GB/d"}, Budget(10**9, 86400)),
     (TunnellingSection, {"action": False}, "off"),
 ]
 
@@ -72,6 +75,9 @@ def test_accepted(model: type[BaseModel], value: dict[str, Any], expected: Any) 
 
 
 REFUSED: list[tuple[str, type[BaseModel], dict[str, Any], str]] = [
+    ("an upload without a time", RuleSection, {"name": "r", "action": "allow", "upload": "50MiB"}, "as in 50MiB/1h"),
+    ("an upload of nothing", RuleSection, {"name": "r", "action": "allow", "upload": "0B/1h"}, "more than nothing"),
+    ("an upload in no time", RuleSection, {"name": "r", "action": "allow", "upload": "1KiB/1s"}, "in a minute to"),
     ("an unknown key", PolicyFile, {"version": 1, "polcy": {}}, "Extra inputs"),
     ("another version", PolicyFile, {"version": 2}, "Input should be 1"),
     ("no version", PolicyFile, {}, "Field required"),

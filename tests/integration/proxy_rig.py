@@ -62,6 +62,7 @@ class Bench:
 
     policy: Policy
     ledger: Records = field(default_factory=Records)
+    generation: int = 1
 
     def decide(self, request: Request) -> Decision:
         """Return the verdict."""
@@ -158,12 +159,12 @@ class Rig:
         await until(lambda: not self.proxy.open_connections)
 
 
-async def run(*command: str) -> Ran:
+async def run(*command: str, seconds: float = 40) -> Ran:
     """Run a program to its end."""
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    out, err = await asyncio.wait_for(process.communicate(), 40)
+    out, err = await asyncio.wait_for(process.communicate(), seconds)
     return Ran(process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace"))
 
 

@@ -18,6 +18,7 @@ from gateway.proxy.authentication import Authenticator
 from gateway.proxy.dial import Dialer
 from gateway.proxy.listener import ClientConnection, Desk
 from gateway.proxy.sweeper import Sweeper
+from gateway.proxy.uploads import Uploads
 from gateway.request import Client, Request, TlsHello
 from gateway.schema import ProxySection
 from tests.gateway.proxy.fakes import FakeTransport
@@ -64,7 +65,13 @@ class Scene:
         self.authenticator = Authenticator(lambda: accounts, asyncio.get_running_loop().time)
         section = ProxySection.model_validate({"limits": limits})
         self.desk = Desk(
-            self.judge, lambda: section, Dialer(self.names), self.inspector, self.sweeper, self.authenticator
+            self.judge,
+            lambda: section,
+            Dialer(self.names),
+            self.inspector,
+            self.sweeper,
+            self.authenticator,
+            Uploads(),
         )
         self.connection, self.transport = self.arrive()
 

@@ -2,13 +2,13 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gateway.decision import Reason
-from gateway.rule import Rule
-from tests.integration.proxy_rig import Rig, a_proxy, allow, inspect
+from gateway.rule import HttpConditions, Rule
+from tests.integration.proxy_rig import Rig, a_proxy, allow
 from tests.peers.http_origin import Origin
 
 
@@ -38,14 +38,30 @@ class World:
 
 @contextlib.asynccontextmanager
 async def a_world(
-    folder: Path, *first: Rule, inspected: bool = False, narrowed: Mapping[str, Any] | None = None, **more: Any
+    folder: Path,
+    *first: Rule,
+    inspected: bool = False,
+    bare: bool = False,
+    narrowed: Mapping[str, Any] | None = None,
+    **more: Any,
 ) -> AsyncIterator[World]:
-    """Run both origins and a proxy that allows `good.test` alone, `narrowed`; `first` come other rules."""
-    rule = (inspect if inspected else allow)("good.test", "*.good.test")
+    """Run both origins and a proxy that allows `good.test`, and `seen.test` where it can look inside; `narrowed`.
+
+    `first` come other rules. `bare`: under a policy that names no addresses and ports.
+    """
+    changes: dict[str, Any] = {**({"addresses": (), "ports": ()} if bare else {}), **(narrowed or {})}
+    zones = ("*.nip.io", "*.sslip.io", "*.localtest.me") if bare else ()
+    rules = (
+        *first,
+        allow(
+            "good.test", "*.good.test", *zones, http=HttpConditions(paths=("/**",)) if inspected else None, **changes
+        ),
+        allow("seen.test", name="seen", http=HttpConditions(paths=("/**",)), **changes),
+    )
     names = {"evil.test": "127.0.0.2", **more.pop("names", {})}
     async with (
         Origin() as good,
         Origin(host="127.0.0.2") as evil,
-        a_proxy(folder, *first, replace(rule, **(narrowed or {})), names=names, **more) as rig,
+        a_proxy(folder, *rules, names=names, **more) as rig,
     ):
         yield World(rig, good, evil)
