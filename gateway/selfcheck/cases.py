@@ -50,6 +50,14 @@ NUMBERS: dict[int, str] = {
     33: "something in the gateway breaks",
 }
 """What each number of the battery is about."""
+ELSEWHERE: dict[int, str] = {
+    5: "tests/integration/test_proxy_inspect.py",
+    29: "tests/integration/bypasses/test_agents.py",
+    30: "tests/integration/bypasses/test_identity.py",
+    33: "tests/integration/test_proxy_inspect.py",
+}
+"""Numbers that a proxy cannot be tried for from outside, and the tests that try them: they need HTTP/2 inside a
+tunnel, rules for tools, accounts and certificates, a gateway that breaks."""
 
 
 class Where(StrEnum):

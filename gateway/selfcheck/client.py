@@ -55,14 +55,10 @@ class Target:
                 if refusal:
                     return refusal
             if case.where is Where.INSIDE:
-                raw = writer.transport
                 try:
-                    await writer.start_tls(unverified(), server_hostname="seen.test", ssl_handshake_timeout=3)
-                except (OSError, ssl.SSLError):
+                    await start_tls(writer, unverified(), "seen.test", seconds=3)
+                except OSError:
                     return b""
-                finally:
-                    if writer.transport is None:  # lost in the turn in which the handshake ended
-                        writer._transport = raw
             sent = self.fill(case.sent)
             if case.slow:
                 for at in range(min(len(sent), 64)):
@@ -95,6 +91,27 @@ async def hear(reader: asyncio.StreamReader, patience: float) -> bytes:
                 break
             heard += data
     return bytes(heard)
+
+
+async def start_tls(
+    writer: asyncio.StreamWriter, context: ssl.SSLContext, host: str | None = None, *, seconds: float = 60
+) -> None:
+    """Do a handshake over a stream, as a client of `host` or as a server.
+
+    Raises:
+        OSError: it fails, or takes longer than so many seconds.
+        ConnectionResetError: the connection was lost in the turn of the loop in which the handshake ended. There
+            asyncio (of Python 3.13.0) leaves a writer without a transport, which complains when it is collected, in
+            the middle of whatever runs by then.
+    """
+    raw = writer.transport
+    try:
+        await writer.start_tls(context, server_hostname=host, ssl_handshake_timeout=seconds)
+    except AttributeError:
+        if writer.transport is not None:
+            raise
+        writer._transport = raw  # there is no public way to mend it
+        raise ConnectionResetError("lost at the end of the handshake") from None
 
 
 def unverified() -> ssl.SSLContext:

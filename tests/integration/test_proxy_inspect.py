@@ -11,10 +11,11 @@ import pytest
 from gateway.decision import Decision, Reason
 from gateway.proxy import inspect as inspecting
 from gateway.request import Dial, HttpRequest, Request
+from gateway.selfcheck.client import start_tls
 from tests.builders import an_address, networks
 from tests.integration.proxy_rig import Bench, Rig, a_proxy, allow, client_context, inspect, run, until
 from tests.peers.http_origin import Origin
-from tests.peers.tls_origin import TlsOrigin, make_certificate, start_tls
+from tests.peers.tls_origin import TlsOrigin, make_certificate
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ async def inside(rig: Rig, target: str, *, alpn: tuple[str, ...] = ()) -> tuple[
     """Open an inspected tunnel and do the handshake with the gateway's certificate."""
     reader, writer = await rig.tunnel(target)
     host = target.partition(":")[0]
-    await start_tls(writer, client_context(rig.proxy.certificate, alpn=alpn), server_hostname=host)
+    await start_tls(writer, client_context(rig.proxy.certificate, alpn=alpn), host)
     return reader, writer
 
 
@@ -178,7 +179,7 @@ async def test_pipelined_after_denial(tmp_path: Path) -> None:
 
 
 async def test_h2_authority(tmp_path: Path, certificate: Path) -> None:
-    """An `:authority` or Host that names another place is denied in HTTP/2 as well."""
+    """5: an `:authority` or Host that names another place is denied in HTTP/2 as well."""
     async with TlsOrigin(certificate=certificate) as origin, a_proxy(tmp_path, inspect("good.test")) as rig:
         ran = await rig.curl(
             "--http2", "-i", "--cacert", str(rig.proxy.certificate), "-H", "Host: evil.test",
@@ -394,7 +395,7 @@ HOOKS = ["tls_clienthello", "tls_start_client", "tls_start_server", "requesthead
 
 @pytest.mark.parametrize("hook", HOOKS)
 async def test_broken_hook(tmp_path: Path, certificate: Path, hook: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hook that raises ends the connection: no request that it should have judged goes through."""
+    """33: a hook that raises ends the connection: no request that it should have judged goes through."""
     real = inspecting._hooks
 
     def broken(*arguments: Any) -> dict[str, Any]:

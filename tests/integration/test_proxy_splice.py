@@ -11,10 +11,11 @@ import pytest
 from gateway.decision import Reason
 from gateway.proxy.responses import ALERT_ACCESS_DENIED, ALERT_INTERNAL_ERROR
 from gateway.request import HttpRequest, TlsHello
+from gateway.selfcheck.client import start_tls
 from tests.gateway.proxy.samples import a_hello, a_message, in_records, server_name, versions
 from tests.integration.proxy_rig import Rig, a_proxy, allow, client_context, until
 from tests.peers.http_origin import Origin
-from tests.peers.tls_origin import TlsOrigin, make_certificate, start_tls
+from tests.peers.tls_origin import TlsOrigin, make_certificate
 
 
 @pytest.fixture(scope="module")
@@ -379,7 +380,7 @@ async def test_drain(tmp_path: Path, certificate: Path) -> None:
     async with TlsOrigin(certificate=certificate) as origin:
         async with a_proxy(tmp_path, allow("good.test"), grace=10) as rig:
             reader, writer = await rig.tunnel(f"good.test:{origin.port}")
-            await start_tls(writer, client_context(certificate), server_hostname="good.test")
+            await start_tls(writer, client_context(certificate), "good.test")
             stopping = asyncio.get_running_loop().create_task(rig.proxy.stop())
             await asyncio.sleep(0)
             with pytest.raises(ConnectionRefusedError):

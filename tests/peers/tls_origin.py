@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway.addresses import parse_address
+from gateway.selfcheck.client import start_tls
 from tests.peers.http_origin import Origin
 
 
@@ -34,22 +35,6 @@ class TlsOrigin(Origin):
 
         context.sni_callback = remember
         await start_tls(writer, context)
-
-
-async def start_tls(
-    writer: asyncio.StreamWriter, context: ssl.SSLContext, server_hostname: str | None = None
-) -> None:
-    """Do a handshake over a stream.
-
-    Raises:
-        ConnectionResetError: the connection was lost in the same turn in which the handshake ended. asyncio then
-            leaves the writer without a transport, and complains when it is collected.
-    """
-    raw = writer.transport
-    await writer.start_tls(context, server_hostname=server_hostname)
-    if writer.transport is None:
-        writer._transport = raw  # there is no public way to mend it
-        raise ConnectionResetError("lost at the end of the handshake")
 
 
 def _general_name(text: str) -> x509.GeneralName:

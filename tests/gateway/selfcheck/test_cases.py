@@ -1,10 +1,13 @@
 """Tests of `gateway.selfcheck.cases`. That each is resisted: tests/integration/bypasses/test_battery.py."""
 
 from collections import Counter
+from pathlib import Path
 
-from gateway.selfcheck.cases import NUMBERS, Where, cases
+from gateway.selfcheck.cases import ELSEWHERE, NUMBERS, Where, cases
+from gateway.selfcheck.scripts import SCRIPTS
 
 CASES = tuple(cases())
+ROOT = Path(__file__).parents[3]
 
 
 def test_names_are_unique() -> None:
@@ -16,6 +19,15 @@ def test_numbers_are_told() -> None:
     """Every number that is used has a title, and none is told twice."""
     assert {case.number for case in CASES} <= set(NUMBERS)
     assert len(set(NUMBERS.values())) == len(NUMBERS)
+
+
+def test_every_number_is_tried() -> None:
+    """A number has attempts in the battery, or tests of its own that say so."""
+    tried = {case.number for case in CASES} | {number for number, _, _ in SCRIPTS}
+    assert set(NUMBERS) == tried | set(ELSEWHERE)
+    assert not tried & set(ELSEWHERE)
+    for number, place in ELSEWHERE.items():
+        assert f'"""{number}: ' in (ROOT / place).read_text(encoding="utf-8")
 
 
 def test_nobody_is_named_by_chance() -> None:

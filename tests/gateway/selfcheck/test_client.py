@@ -7,7 +7,7 @@ import pytest
 
 from gateway.decision import Reason
 from gateway.selfcheck.cases import Case, Where
-from gateway.selfcheck.client import Target
+from gateway.selfcheck.client import Target, start_tls, unverified
 from tests.peers.http_origin import Origin
 
 type Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -52,3 +52,17 @@ async def test_no_handshake() -> None:
     async with Origin(behave=echo(b"HTTP/1.1 200 OK\r\n\r\n")) as origin:
         case = Case(4, "x", b"x", Reason.HOST_MISMATCH, Where.INSIDE)
         assert await Target("127.0.0.1", origin.port, 1, 2).attempt(case, 0.2) == b""
+
+
+async def test_a_handshake_that_is_lost_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection lost in the turn in which its handshake ends is a lost one, and its writer can still be closed."""
+
+    async def lost(transport: asyncio.Transport, *_: object, **__: object) -> None:
+        transport.abort()  # what asyncio then returns is no transport
+
+    async with Origin() as origin:
+        _, writer = await asyncio.open_connection("127.0.0.1", origin.port)
+        monkeypatch.setattr(asyncio.get_running_loop(), "start_tls", lost)
+        with pytest.raises(ConnectionResetError, match="end of the handshake"):
+            await start_tls(writer, unverified(), "seen.test")
+        assert writer.is_closing()

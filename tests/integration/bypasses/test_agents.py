@@ -6,11 +6,12 @@ import pytest
 
 from gateway.decision import Reason, Verdict
 from gateway.rule import Rule
+from gateway.selfcheck.client import start_tls
 from tests.builders import CHROME
 from tests.gateway.proxy.samples import a_hello
 from tests.integration.bypasses.world import World, a_world
 from tests.integration.proxy_rig import client_context, until
-from tests.peers.tls_origin import TlsOrigin, make_certificate, start_tls
+from tests.peers.tls_origin import TlsOrigin, make_certificate
 
 NO_CURL = Rule(name="no-curl", action=Verdict.DENY, tools=("curl",))
 
