@@ -25,10 +25,10 @@ from gateway.ledger import Ledger, Outcome
 from gateway.proxy.asked import hello_request, host_flaw
 from gateway.proxy.case import Case, Refusal
 from gateway.proxy.clienthello import Hello, HelloReader
+from gateway.proxy.desk import client_at
 from gateway.proxy.dial import Dialer
 from gateway.proxy.head import INSIDE, TO_PROXY
 from gateway.proxy.layers import GatedHttpLayer, GatedStream
-from gateway.proxy.listener import client_at
 from gateway.proxy.responses import ALERT_ACCESS_DENIED, answer
 from gateway.proxy.uploads import Uploads
 from gateway.request import TlsHello, Tunnel

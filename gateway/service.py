@@ -6,7 +6,6 @@ holds one: the kernel would let a second gateway join silently and take half of 
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import secrets
@@ -17,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway.binding import remedy
 from gateway.config import Config, load
 from gateway.dns.certificate import certificate_problem
 from gateway.document import ConfigError
@@ -73,19 +73,8 @@ def listen_problem(listener: Listener) -> str | None:
         try:
             probe.bind((listener.host, listener.port))
         except OSError as error:
-            return f"cannot listen on {listener}: {_remedy(error, listener)}"
+            return f"cannot listen on {listener}: {remedy(error, listener.kind, listener.port)}"
     return None
-
-
-def _remedy(error: OSError, listener: Listener) -> str:
-    if error.errno == errno.EADDRINUSE:
-        tool = "ss -lunp" if listener.kind is socket.SOCK_DGRAM else "ss -ltnp"
-        return f"the port is in use; find the program with '{tool} sport = :{listener.port}', or listen elsewhere"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return "ports below 1024 need CAP_NET_BIND_SERVICE (or root); or listen on a higher port"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return "this machine does not have that address; see 'ip address'"
-    return f"{error.strerror or error}"
 
 
 def worker_count(setting: int | str) -> int:

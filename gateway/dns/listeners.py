@@ -6,12 +6,12 @@ each other.
 """
 
 import asyncio
-import errno
 import logging
 import socket
 import ssl
 from collections.abc import Callable
 
+from gateway.binding import remedy
 from gateway.dns.admission import Admission
 from gateway.dns.outbound import padded
 from gateway.dns.resolver import Miss, Resolver
@@ -64,18 +64,8 @@ def bind(endpoint: Endpoint, *, reuse_port: bool = False) -> socket.socket:
     except OSError as error:
         if sock is not None:
             sock.close()
-        raise ListenError(f"dns.listen: {endpoint}: {_advice(error, endpoint)}") from None
+        raise ListenError(f"dns.listen: {endpoint}: {remedy(error, kind, endpoint.port)}") from None
     return sock
-
-
-def _advice(error: OSError, endpoint: Endpoint) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"port {endpoint.port} is in use by another program: stop that one, or choose another port"
-    if error.errno == errno.EACCES:
-        return f"port {endpoint.port} needs CAP_NET_BIND_SERVICE (or root): grant it, or choose one above 1023"
-    if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-        return "this host has no such address: use one of its own, 0.0.0.0 or [::]"
-    return error.strerror or str(error)
 
 
 class UdpListener:

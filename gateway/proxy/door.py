@@ -16,7 +16,8 @@ from functools import lru_cache
 from gateway.addresses import IPAddress, IPNetwork, NetworkMap
 from gateway.decision import Reason
 from gateway.proxy.case import Case
-from gateway.proxy.listener import Desk, client_at
+from gateway.proxy.desk import Desk, client_at
+from gateway.proxy.listener import ClientConnection
 from gateway.proxy.proxyprotocol import HeaderReader
 from gateway.proxy.tls import handshake_flaw
 from gateway.request import Client, Flaw, Tunnel
@@ -129,7 +130,7 @@ class Door:
                 detail = f"{open_now} connections are open from {client.address}"
                 self._refuse(client, Flaw(Reason.RATE_LIMIT, detail))
                 return False
-            connection = desk.connection(client)
+            connection = ClientConnection(desk, client)
             if self._context is None:
                 await desk.loop.connect_accepted_socket(lambda: connection, accepted)
             else:

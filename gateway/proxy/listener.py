@@ -7,93 +7,27 @@ time of the head, of the hello and of the dialling, connections of one client.
 import asyncio
 import logging
 from collections.abc import Callable
-from functools import lru_cache, partial
-from ipaddress import ip_address
-from typing import Protocol, cast
+from functools import partial
+from typing import cast
 
-from gateway.addresses import unmap
 from gateway.decision import Decision, Reason, Tls
 from gateway.ledger import Outcome
 from gateway.proxy.asked import hello_request, plain_request, tunnel_request
-from gateway.proxy.authentication import Authenticator, status_of
+from gateway.proxy.authentication import status_of
 from gateway.proxy.case import Case, Origin, Refusal
 from gateway.proxy.clienthello import Hello, HelloReader, Malformed, NotTls
-from gateway.proxy.dial import Dialer
+from gateway.proxy.desk import Desk, client_at
 from gateway.proxy.farewell import Farewell
 from gateway.proxy.head import Form, Head, HeadError, Limits, read_head
 from gateway.proxy.live import LiveTunnel
 from gateway.proxy.responses import ALERT_ACCESS_DENIED, ALERT_INTERNAL_ERROR, ESTABLISHED, UNREACHED, answer, render
-from gateway.proxy.roles import Judge, Settings
 from gateway.proxy.splice import Half, Splice
-from gateway.proxy.sweeper import Sweeper
 from gateway.proxy.tls import proven
-from gateway.proxy.uploads import Uploads
 from gateway.request import Client, Flaw, HttpRequest, TlsHello, Tunnel
 
 _LOG = logging.getLogger(__name__)
 _EARLY = 64 * 1024
 """Octets that a client may send ahead while its origin is being dialled."""
-
-
-class Inspector(Protocol):
-    """Takes connections over that have to be looked into."""
-
-    def take(
-        self,
-        transport: asyncio.Transport,
-        received: bytes,
-        client: Client,
-        hello: TlsHello | None,
-        done: Callable[[], None],
-    ) -> None:
-        """Go on with what was received: a plain HTTP request, or the ClientHello of an allowed tunnel.
-
-        Calls `done` when the connection is gone.
-        """
-
-
-class Desk:
-    """What all connections of a process share."""
-
-    def __init__(
-        self,
-        judge: Judge,
-        settings: Settings,
-        dialer: Dialer,
-        inspector: Inspector,
-        sweeper: Sweeper,
-        authenticator: Authenticator,
-        uploads: Uploads,
-    ) -> None:
-        self.judge = judge
-        self.settings = settings
-        self.authenticator = authenticator
-        self.dialer = dialer
-        self.inspector = inspector
-        self.sweeper = sweeper
-        self.uploads = uploads
-        self.loop = asyncio.get_running_loop()
-        self.per_client: dict[Client, int] = {}
-        """Open connections by address, from accepting to closing."""
-        self.draining = False
-
-    def connection(self, client: Client | None = None) -> "ClientConnection":
-        """Return the protocol for a connection that was just accepted, or that has entered as a client already."""
-        return ClientConnection(self, client)
-
-    def enter(self, client: Client) -> int:
-        """Count a connection in. Returns how many of that client were open already."""
-        open_now = self.per_client.get(client, 0)
-        self.per_client[client] = open_now + 1
-        return open_now
-
-    def leave(self, client: Client) -> None:
-        """Count a connection out."""
-        left = self.per_client.get(client, 0) - 1
-        if left > 0:
-            self.per_client[client] = left
-        else:
-            self.per_client.pop(client, None)
 
 
 class ClientConnection(asyncio.Protocol):
@@ -456,12 +390,6 @@ class ClientConnection(asyncio.Protocol):
         assert self._tunnel is not None
         decision = self._desk.judge.decide(self._tunnel)
         self._desk.judge.ledger.record(self._tunnel, decision, Outcome(error="closed before a ClientHello came"))
-
-
-@lru_cache(maxsize=4096)
-def client_at(address: str) -> Client:
-    """Return the client behind the address that a socket names."""
-    return Client(address=unmap(ip_address(address.partition("%")[0])))
 
 
 def _ignore(_: bytes) -> None:

@@ -4,21 +4,23 @@ Workers share their ports (SO_REUSEPORT): each has listening sockets of its own,
 """
 
 import asyncio
-import errno
 import logging
 import socket
 import ssl
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.addresses import IPAddress, parse_address
+from gateway.binding import remedy
 from gateway.dns.certificate import CertificateError
 from gateway.htpasswd import Accounts
 from gateway.proxy.authentication import Authenticator
+from gateway.proxy.desk import Desk
 from gateway.proxy.dial import Dialer
 from gateway.proxy.door import Door
-from gateway.proxy.listener import Desk
+from gateway.proxy.listener import ClientConnection
 from gateway.proxy.roles import Judge, Resolver, Settings
 from gateway.proxy.sweeper import Sweeper
 from gateway.proxy.tls import TlsFiles, listener_context
@@ -168,7 +170,8 @@ class Proxy:
             elif section.proxy_protocol_from:
                 self._open_door(found, None)
             else:
-                self._servers.append(await loop.create_server(self._desk.connection, sock=found, backlog=BACKLOG))
+                connection = partial(ClientConnection, self._desk)
+                self._servers.append(await loop.create_server(connection, sock=found, backlog=BACKLOG))
 
     def _open_door(self, found: socket.socket, context: Callable[[], ssl.SSLContext] | None) -> None:
         door = Door(self._desk, context)
@@ -249,18 +252,8 @@ def bind(listen: Iterable[str]) -> list[socket.socket]:
         except OSError as error:
             for each in bound:
                 each.close()
-            raise ListenError(f"proxy.listen: {text}: {_advice(error)}") from None
+            raise ListenError(f"proxy.listen: {text}: {remedy(error, socket.SOCK_STREAM, int(port))}") from None
     return bound
-
-
-def _advice(error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return "the port is in use; find the program with 'ss -ltnp', or listen elsewhere"
-    if error.errno == errno.EACCES:
-        return "ports below 1024 need CAP_NET_BIND_SERVICE (or root); or listen on a higher port"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return "this machine does not have that address; see 'ip address'"
-    return error.strerror or str(error)
 
 
 def _address_of(found: socket.socket) -> tuple[IPAddress, int]:

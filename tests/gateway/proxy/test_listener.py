@@ -15,8 +15,9 @@ from gateway.decision import Decision, Reason
 from gateway.htpasswd import Accounts
 from gateway.policy import Policy
 from gateway.proxy.authentication import Authenticator
+from gateway.proxy.desk import Desk
 from gateway.proxy.dial import Dialer
-from gateway.proxy.listener import ClientConnection, Desk
+from gateway.proxy.listener import ClientConnection
 from gateway.proxy.sweeper import Sweeper
 from gateway.proxy.uploads import Uploads
 from gateway.request import Client, Request, TlsHello
@@ -77,7 +78,7 @@ class Scene:
 
     def arrive(self) -> tuple[ClientConnection, FakeTransport]:
         """Accept a client."""
-        connection, transport = self.desk.connection(), FakeTransport()
+        connection, transport = ClientConnection(self.desk), FakeTransport()
         connection.connection_made(cast(asyncio.Transport, transport))
         return connection, transport
 

@@ -1,0 +1,78 @@
+"""What all connections of a process share, and how many each client has open."""
+
+import asyncio
+from collections.abc import Callable
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import Protocol
+
+from gateway.addresses import unmap
+from gateway.proxy.authentication import Authenticator
+from gateway.proxy.dial import Dialer
+from gateway.proxy.roles import Judge, Settings
+from gateway.proxy.sweeper import Sweeper
+from gateway.proxy.uploads import Uploads
+from gateway.request import Client, TlsHello
+
+
+class Inspector(Protocol):
+    """Takes connections over that have to be looked into."""
+
+    def take(
+        self,
+        transport: asyncio.Transport,
+        received: bytes,
+        client: Client,
+        hello: TlsHello | None,
+        done: Callable[[], None],
+    ) -> None:
+        """Go on with what was received: a plain HTTP request, or the ClientHello of an allowed tunnel.
+
+        Calls `done` when the connection is gone.
+        """
+
+
+class Desk:
+    """What all connections of a process share."""
+
+    def __init__(
+        self,
+        judge: Judge,
+        settings: Settings,
+        dialer: Dialer,
+        inspector: Inspector,
+        sweeper: Sweeper,
+        authenticator: Authenticator,
+        uploads: Uploads,
+    ) -> None:
+        self.judge = judge
+        self.settings = settings
+        self.authenticator = authenticator
+        self.dialer = dialer
+        self.inspector = inspector
+        self.sweeper = sweeper
+        self.uploads = uploads
+        self.loop = asyncio.get_running_loop()
+        self.per_client: dict[Client, int] = {}
+        """Open connections by address, from accepting to closing."""
+        self.draining = False
+
+    def enter(self, client: Client) -> int:
+        """Count a connection in. Returns how many of that client were open already."""
+        open_now = self.per_client.get(client, 0)
+        self.per_client[client] = open_now + 1
+        return open_now
+
+    def leave(self, client: Client) -> None:
+        """Count a connection out."""
+        left = self.per_client.get(client, 0) - 1
+        if left > 0:
+            self.per_client[client] = left
+        else:
+            self.per_client.pop(client, None)
+
+
+@lru_cache(maxsize=4096)
+def client_at(address: str) -> Client:
+    """Return the client behind the address that a socket names."""
+    return Client(address=unmap(ip_address(address.partition("%")[0])))
