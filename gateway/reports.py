@@ -28,18 +28,19 @@ def welcome(config: Config, roles: tuple[str, ...], program: str, path: str) -> 
     """Yield what a newcomer sees when everything serves: where, and what to try."""
     rules, lists = counted(len(config.rules), "rule"), counted(len(config.active_feeds), "list")
     yield f"gateway is running with {path} ({rules}, {lists})"
-    if "dns" in roles:
-        yield f"  DNS    {'  '.join(config.file.dns.listen)}"
-    if "proxy" in roles:
-        yield f"  proxy  {'  '.join(config.file.proxy.listen)}"
+    dns = config.file.dns.listen if "dns" in roles else ()
+    proxy = config.file.proxy.listen if "proxy" in roles else ()
+    if dns:
+        yield f"  DNS    {'  '.join(dns)}"
+    if proxy:
+        yield f"  proxy  {'  '.join(proxy)}"
     yield "try, in another terminal:"
-    if "proxy" in roles:
-        place = config.file.proxy.listen[0]
-        place = place.replace("tls://", "https://") if place.startswith("tls://") else f"http://{place}"
+    if proxy:
+        place = proxy[0].replace("tls://", "https://") if proxy[0].startswith("tls://") else f"http://{proxy[0]}"
         yield f"  curl -x {place} https://example.com/"
         yield f"  curl -v -x {place} https://pastebin.com/"
-    if "dns" in roles:
-        host, _, port = config.file.dns.listen[0].partition("://")[2].rpartition(":")
+    if dns:
+        host, _, port = dns[0].partition("://")[2].rpartition(":")
         yield f"  dig @{host.strip('[]')} -p {port} dns.google"
     yield f"  {program} explain -c {path} https://pastebin.com/"
     yield f"  {program} ledger -c {path} --tail"

@@ -30,6 +30,19 @@ def test_findings_name_the_feed_and_what_to_do() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("closed", "said", "silent"),
+    [("dns", "curl -x http://127.0.0.1:3128", "dig"), ("proxy", "dig @127.0.0.1 -p 5335", "curl")],
+)
+def test_the_welcome_speaks_of_what_listens(tmp_path: Path, closed: str, said: str, silent: str) -> None:
+    """A part that listens nowhere is left out, and so is what to try there."""
+    policy = tmp_path / "gateway.yaml"
+    policy.write_text(f"version: 1\n{closed}: {{listen: []}}\n")
+    told = "\n".join(reports.welcome(load(policy), ("dns", "proxy"), "gateway", "gateway.yaml"))
+    assert said in told
+    assert silent not in told
+
+
 def test_the_refresh_table_has_a_row_for_each_list() -> None:
     """Age and version are short."""
     headings, rows = reports.refresh_table(REPORT)

@@ -1,10 +1,14 @@
 """Chaining: the gateway asks another proxy for tunnels to the addresses that it judged, and for nothing else."""
 
+import asyncio
+import contextlib
 from pathlib import Path
 
 import pytest
 
-from gateway.decision import Reason
+from gateway.decision import Budget, Reason
+from gateway.policy import Policy
+from tests.gateway.proxy.samples import a_hello
 from tests.integration.proxy_rig import a_proxy, allow, inspect, until
 from tests.peers.http_origin import Origin
 from tests.peers.parent import Parent
@@ -86,6 +90,69 @@ async def test_refusal(tmp_path: Path, answer: bytes, told: str, tls: bool) -> N
         assert f"the parent proxy {parent.url}" in rig.ledger.lines[0].decision.detail
         await rig.settled()
         assert plain.untouched
+
+
+@pytest.mark.parametrize("tls", [True, False], ids=["spliced", "plain"])
+async def test_budget(tmp_path: Path, tls: bool) -> None:
+    """What may be uploaded does not depend on the way: a tunnel through the parent ends where its budget does."""
+    hello = a_hello()
+    got = bytearray()
+
+    async def keep(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        while data := await reader.read(4096):
+            got.extend(data)
+
+    rule = allow("good.test", upload=Budget(2000, 3600))
+    async with (
+        Origin(behave=keep) as origin,
+        Parent() as parent,
+        a_proxy(tmp_path, rule, section={"parent": parent.url}) as rig,
+    ):
+        target = f"good.test:{origin.port}"
+        if tls:
+            reader, writer = await rig.tunnel(target)
+            writer.write(hello)
+        else:
+            reader, writer = await rig.connect()
+            head = f"POST http://{target}/ HTTP/1.1\r\nHost: {target}\r\nTransfer-Encoding: chunked\r\n\r\n"
+            writer.write(head.encode())
+        piece = b"x" * 100 if tls else b"64\r\n%s\r\n" % (b"x" * 100)
+        with contextlib.suppress(ConnectionError):
+            while len(got) < 4000 and not reader.at_eof():
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0.001)
+        writer.transport.abort()
+        await rig.settled()
+        assert parent.asked == [f"127.0.0.1:{origin.port}"]
+        assert rig.ledger.denials == [Reason.UPLOAD_BUDGET]
+        assert b"x" in got
+        assert len(got) <= 2000 + 500  # what HTTP adds: chunk sizes, and fields of the gateway's own
+
+
+async def test_reload(tmp_path: Path) -> None:
+    """A tunnel through the parent that the new policy denies is closed, and recorded with the address it led to."""
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"there")
+        await reader.read()
+
+    async with (
+        Origin(behave=hold) as origin,
+        Parent() as parent,
+        a_proxy(tmp_path, allow("good.test"), section={"parent": parent.url}) as rig,
+    ):
+        reader, writer = await rig.tunnel(f"good.test:{origin.port}")
+        writer.write(a_hello())
+        assert await reader.readexactly(5) == b"there"
+        rig.judge.policy, rig.judge.generation = Policy(), 2
+        assert await asyncio.wait_for(reader.read(), 20) == b""
+        writer.close()
+        await rig.settled()
+        (line,) = rig.ledger.lines
+        assert line.decision.reason is Reason.PORT  # the origin has an odd one, and no rule opens it any more
+        assert line.outcome is not None
+        assert str(line.outcome.address) == "127.0.0.1"
 
 
 async def test_silent_parent(tmp_path: Path) -> None:
