@@ -45,16 +45,22 @@ class Hot:
 class HotAnswer(Hot):
     """An allowed answer, whose TTLs count down second by second."""
 
-    __slots__ = ("_answer", "_before", "_expires", "_opt", "_stored")
+    __slots__ = ("_after", "_answer", "_before", "_expires", "_stored", "_ttl")
 
     def __init__(self, answer: Answer, stored: float, expires: float, before: bytes, opt: bytes, now: float) -> None:
         """Keep an answer; `before` is its header without the id and its question, `opt` what follows the records."""
         super().__init__(None, -math.inf)
-        self._answer = answer
         self._stored = stored
         self._expires = expires
+        self._answer = answer
         self._before = before
-        self._opt = opt
+        self._after = opt
+        self._ttl = -1
+        if len(answer.ttls) == 1:  # most answers have one record, and renewing is what hits cost most
+            (at,) = answer.ttls
+            self._ttl = int.from_bytes(answer.records[at : at + 4], "big")
+            self._before += answer.records[:at]
+            self._after = answer.records[at + 4 :] + opt
         self.renew(now)
 
     def renew(self, now: float) -> bool:
@@ -62,7 +68,11 @@ class HotAnswer(Hot):
         if now >= self._expires:
             return False
         age = int(now - self._stored)
-        self.tail = self._before + aged(self._answer.records, self._answer.ttls, age) + self._opt
+        if self._ttl >= 0:
+            middle = max(self._ttl - age, 0).to_bytes(4, "big")
+        else:
+            middle = aged(self._answer.records, self._answer.ttls, age)
+        self.tail = self._before + middle + self._after
         self.until = min(self._stored + age + 1, self._expires)
         return True
 
