@@ -126,7 +126,7 @@ async def test_poison_in_a_good_list(server: FeedServer, tmp_path: Path) -> None
     assert (report.exit_code, feed.outcome, feed.entries) == (0, Outcome.FRESH, 201)
     assert feed.account is not None
     assert feed.account.dropped == {"never-block": 2, "public suffix": 1}
-    assert sum(feed.account.rejected.values()) == 6, "stars, roots and networks of everything are no names"
+    assert sum(feed.account.rejected.values()) == 5, "stars, roots and networks of everything are no names"
     world.check()
 
 
