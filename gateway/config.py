@@ -4,7 +4,7 @@ Reports every problem at once, each with file, line and path. What a value may l
 is what values mean together: unknown names, contradictions, rules that can never match.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,25 @@ from gateway.domainset import Lists
 from gateway.feeds.catalog import Feed, load_catalog
 from gateway.policy import Policy
 from gateway.rule import ClientGroup, HttpConditions, Rule
-from gateway.schema import HttpSection, PolicyFile, RuleSection
+from gateway.schema import HttpSection, PolicyFile, RpzZoneSection, RuleSection
 from gateway.shadowing import shadowed
+from gateway.tsigkey import Key, parse_keys
+
+
+@dataclass(frozen=True, slots=True)
+class RpzZone:
+    """A zone for other resolvers, and the keys that they have to have."""
+
+    section: RpzZoneSection
+    keys: Mapping[str, Key] = field(default_factory=dict, repr=False)
+
+    def holds(self, name: str, feed: Feed) -> bool:
+        """Say whether a list is in the zone."""
+        wanted = self.section
+        if not (wanted.lists or wanted.categories):
+            return True
+        return name in wanted.lists or not set(wanted.categories).isdisjoint(feed.categories)
+
 
 _ENCRYPTED = ("tls://", "https://")
 
@@ -33,6 +50,8 @@ class Config:
     """Feeds of all catalogues and local lists, by name; their paths are absolute."""
     rules: tuple[Rule, ...] = ()
     clients: tuple[ClientGroup, ...] = ()
+    rpz_zones: Mapping[str, RpzZone] = field(default_factory=dict, repr=False)
+    """Zones for other resolvers."""
     warnings: tuple[Problem, ...] = ()
 
     @property
@@ -83,11 +102,13 @@ def load(path: Path) -> Config:
     feeds, problems = _load_feeds(document, file, path.resolve().parent)
     problems += _check_rules(document, file, feeds)
     problems += _check_listeners(document, file)
+    zones, found = _load_zones(document, file, feeds, path.resolve().parent)
+    problems += found
     if problems:
         raise ConfigError(problems)
     rules = tuple(_rule(section) for section in file.policy.rules)
     clients = tuple(ClientGroup(name=name, addresses=group.addresses) for name, group in file.clients.items())
-    return Config(path.resolve(), file, feeds, rules, clients, tuple(_check_shadowed(document, rules)))
+    return Config(path.resolve(), file, feeds, rules, clients, zones, tuple(_check_shadowed(document, rules)))
 
 
 def json_schema() -> dict[str, Any]:
@@ -124,6 +145,35 @@ def _load_feeds(document: Document, file: PolicyFile, folder: Path) -> tuple[dic
             )
         feeds[name] = feed.located(folder)
     return feeds, problems
+
+
+def _load_zones(
+    document: Document, file: PolicyFile, feeds: dict[str, Feed], folder: Path
+) -> tuple[dict[str, RpzZone], list[Problem]]:
+    zones: dict[str, RpzZone] = {}
+    problems: list[Problem] = []
+    active = {name: feed for name, feed in feeds.items() if feed.enabled and not feed.never_block}
+    categories = {category for feed in active.values() for category in feed.categories}
+    for name, section in file.dns.rpz_zones.items():
+        where: Location = ("dns", "rpz_zones", name)
+        for key, given, known in (
+            ("categories", section.categories, categories),
+            ("lists", section.lists, set(active)),
+        ):
+            problems += [
+                document.problem((*where, key), f"no enabled list has {unknown!r}; {_known(known)}")
+                for unknown in sorted(set(given) - known)
+            ]
+        keys: Mapping[str, Key] = {}
+        if section.key is not None:
+            try:
+                keys = parse_keys((folder / section.key).read_text(encoding="ascii", errors="replace"))
+            except OSError as error:
+                problems.append(document.problem((*where, "key"), f"cannot be read: {error.strerror or error}"))
+            except ValueError as error:
+                problems.append(document.problem((*where, "key"), str(error)))
+        zones[name] = RpzZone(section, keys)
+    return zones, problems
 
 
 def _check_listeners(document: Document, file: PolicyFile) -> list[Problem]:

@@ -8,17 +8,20 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gateway.config import Config
 from gateway.dns.bootstrap import BootstrapResolver
 from gateway.dns.settings import make_settings, parse_resolv_conf
+from gateway.feeds.export import ExportError, collect
 from gateway.feeds.hunt import Hunt, ListLookup, Sighting
 from gateway.feeds.impact import Impact, newly_denied
 from gateway.feeds.refresh import refresh
 from gateway.feeds.report import Outcome, Progress, RefreshReport
-from gateway.feeds.snapshot import Snapshot
+from gateway.feeds.snapshot import Snapshot, SnapshotError
+from gateway.feeds.store import Store as Lists
+from gateway.feeds.zones import read_index, write_zone, zone_folder
 from gateway.ledger import Event, Ledger
 from gateway.ledger.store import Store
 
@@ -30,6 +33,7 @@ BUDGET = 60.0
 """Seconds that a look at the ledger may take in a refresh; `gateway hunt` has no such bound."""
 MOST_TOLD = 1000
 """Findings of one hunt that are written into the ledger one by one."""
+_LONGEST_NAME = 253
 _RESOLV_CONF = Path("/etc/resolv.conf")
 
 
@@ -110,8 +114,37 @@ def run_refresh(
 
     report = asyncio.run(work())
     if not preview:
+        if warnings := tuple(write_zones(config)):
+            report = replace(report, warnings=(*report.warnings, *warnings))
         record(config, report, steward)
     return report, steward
+
+
+def write_zones(config: Config) -> Iterator[str]:
+    """Write the zones for other resolvers anew, where the lists have changed; yield what went wrong."""
+    if not config.rpz_zones:
+        return
+    try:
+        snapshot = Snapshot.open(config.snapshot_path)
+    except SnapshotError as error:
+        yield f"dns.rpz_zones: {error}"
+        return
+    with snapshot:
+        for name, zone in config.rpz_zones.items():
+            folder = zone_folder(config.state_dir, name)
+            chosen = (zone.section.categories, zone.section.lists)
+            made_of = f"{snapshot.notes.get('fingerprint')} {snapshot.created} {chosen!r}"
+            index = read_index(folder)
+            if index is not None and index.made_of == made_of:
+                continue
+            try:
+                found = collect(snapshot, config.active_feeds, Lists(config.state_dir), zone.holds)
+                longest = _LONGEST_NAME - 1 - len(name)
+                write_zone(folder, found, made_of=made_of, now=snapshot.created, longest=longest)
+            except ExportError as error:
+                yield f"dns.rpz_zones: {name}: {error}"
+            except OSError as error:
+                yield f"dns.rpz_zones: {name}: {error.filename or folder}: {error.strerror or error}"
 
 
 def bootstrap(config: Config) -> BootstrapResolver:

@@ -165,7 +165,7 @@ async def test_bind_accepts_it(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout
 
 
-@given(st.ip_addresses())
+@given(st.ip_addresses(v=4) | st.ip_addresses(v=6).filter(lambda address: not getattr(address, "ipv4_mapped", None)))
 def test_address_triggers_are_read_back(address: object) -> None:
     """Every address survives the way into an owner name and back."""
     network = ip_network(str(address))
