@@ -94,7 +94,7 @@ def _prepare(config: Config) -> str | None:
     """
     if not config.active_feeds:
         return None
-    report, _ = run_refresh(config, now=time.time(), offline=True)
+    report, _ = run_refresh(config, now=time.time(), offline=True, watch=False)
     for line in reports.findings(report):
         _LOG.warning("%s", line)
     if not report.problem:

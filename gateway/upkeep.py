@@ -93,9 +93,13 @@ def run_refresh(
     force: bool = False,
     preview: bool = False,
     accept: tuple[str, ...] = (),
+    watch: bool = True,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> tuple[RefreshReport, Steward]:
-    """Refresh the lists of a policy file, and write into the ledger what has changed."""
+    """Refresh the lists of a policy file, and write into the ledger what has changed.
+
+    Without `watch`, the ledger is not searched: a gateway that starts does not wait for that.
+    """
     steward = Steward(config, now)
 
     async def work() -> RefreshReport:
@@ -108,7 +112,7 @@ def run_refresh(
             preview=preview,
             accept=accept,
             resolver=None if offline else bootstrap(config),
-            watcher=steward,
+            watcher=steward if watch else None,
             progress=progress,
         )
 

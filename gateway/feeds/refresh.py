@@ -323,11 +323,13 @@ class _Refresh:
         waiting = failed and not update.asked and before.failures > 0 and bool(feed.urls)
         known = result is not None and result.account is not None
         state = update.state
+        # Offline nobody was asked, so what the last attempt has shown still holds.
+        unasked = self.offline and bool(feed.urls) and state is not None and bool(before.outcome)
         return FeedStatus(
             name=name,
-            outcome=update.outcome.value,
+            outcome=before.outcome if unasked else update.outcome.value,
             # While it is left alone, what counts is why it failed.
-            reason=before.reason if waiting else update.reason,
+            reason=before.reason if waiting or unasked else update.reason,
             version=state.version if state is not None else "",
             categories=feed.categories,
             never_block=feed.never_block,

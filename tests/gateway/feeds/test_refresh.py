@@ -342,6 +342,16 @@ async def test_a_feed_that_fails_is_left_alone(gateway: Gateway) -> None:
     assert (status.failures, status.reason, status.age(gateway.now)) == (0, "", 0.0)
 
 
+async def test_offline_nothing_is_learned_about_publishers(gateway: Gateway) -> None:
+    """A gateway that starts compiles what there is; how its feeds did when they were last asked stays known."""
+    await gateway.refresh()
+    gateway.server.publish("/a", b"", status=503)
+    await gateway.refresh()
+    await gateway.refresh(later=60, offline=True)
+    status = load_status(gateway.state).feeds["a"]
+    assert (status.outcome, status.failures, status.reason) == ("kept", 1, "127.0.0.1: HTTP 503 Service Unavailable")
+
+
 async def test_a_missing_never_block_list_holds_new_lists_back(gateway: Gateway) -> None:
     """Without a copy of a never-block list nothing new is put in force, but for the very first time."""
     gateway.feed("never", never_block=True, categories=[])
