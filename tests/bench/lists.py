@@ -66,9 +66,9 @@ def write_list(path: Path, lines: Iterable[str]) -> bytes:
 
 
 def private_memory() -> float:
-    """Return what this process has of its own, in MB: pages of a file that is mapped are shared."""
+    """Return what this process has of its own, in MB: pages of a file that is mapped are shared by all workers."""
     for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
-        if line.startswith("Private_Dirty:"):
+        if line.startswith("Anonymous:"):
             return int(line.split()[1]) / 1024
     raise RuntimeError("this kernel does not say what memory is private")
 
