@@ -6,7 +6,7 @@ with "200 OK"; and a list that denies what everybody needs has been published mo
 
 import hashlib
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Buffer
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -55,9 +55,11 @@ def judge(
         return Judgement(0, 0, flaw)
     report = ParseReport()
     objections: Counter[str] = Counter()
-    for entry in parse(data, feed.format, report, column=feed.column, now=datetime.fromtimestamp(now, UTC)):
-        if never_block is not None and (reason := objection(entry, never_block)):
-            objections[reason] += 1
+    entries = parse(data, feed.format, report, column=feed.column, now=datetime.fromtimestamp(now, UTC))
+    if never_block is None or feed.max_protected is None:
+        deque(entries, maxlen=0)
+    else:
+        objections.update(reason for entry in entries if (reason := objection(entry, never_block)))
     rejected = report.rejected.total()
     flaw = _flaw_of_lines(rejected, report.accepted, feed)
     flaw = flaw or _flaw_of_count(report.entries, feed, before) or _flaw_of_targets(report.entries, objections, feed)

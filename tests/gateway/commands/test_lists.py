@@ -1,6 +1,10 @@
 """Commands about lists."""
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,3 +118,23 @@ def test_export(policy: Path, tmp_path: Path) -> None:
     assert "{ 192.0.2.0/24 }" in (tmp_path / "out").read_text()
     assert run("export", policy, "--format", "hosts", "--list", "nobody").exit_code == 2
     assert run("export", policy, "--format", "hosts", "-o", str(tmp_path / "none/out")).exit_code == 2
+
+
+def test_a_terminal_sees_progress(policy: Path) -> None:
+    """On a terminal there is a bar while lists are compiled; in a pipe there is none."""
+    (policy.parent / "ours.txt").write_text("other.example\n")
+    ours, theirs = pty.openpty()
+    command = [str(Path(sys.executable).parent / "gateway"), "refresh", "-c", str(policy)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs)
+    os.close(theirs)
+    seen = b""
+    while True:
+        try:
+            seen += os.read(ours, 4096)
+        except OSError:  # how the kernel says that the other side of a terminal is closed
+            break
+    os.close(ours)
+    assert process.wait(30) == 0
+    assert b"compiling" in seen
+    piped = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (piped.returncode, piped.stderr) == (0, "")
