@@ -5,7 +5,6 @@ A key that is agreed but not built yet is `Unbuilt`: refused, never accepted and
 enforced is a hole.
 """
 
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Literal, Self
 
 from dnslib import QTYPE
@@ -13,7 +12,6 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
-    PlainSerializer,
     WithJsonSchema,
     model_validator,
 )
@@ -24,16 +22,9 @@ from gateway.dnssection import DnsSection
 from gateway.domainset import parse_pattern
 from gateway.feeds.catalog import FeedName, LocalList
 from gateway.names import normalize, registered_domain
-from gateway.section import Conditions, FileName, Identifier, Section, Unbuilt, Workers, check_listener
+from gateway.section import Conditions, FileName, Identifier, Network, Section, Unbuilt, Workers, check_listener
 from gateway.tools import KNOWN as KNOWN_TOOLS
 from gateway.units import Duration, Size
-
-
-def _network(value: Any) -> IPv4Network | IPv6Network:
-    try:
-        return ip_network(value, strict=True)
-    except ValueError as error:
-        raise ValueError(f"{value!r} is no network: {error}") from None
 
 
 def _pattern(value: str) -> str:
@@ -93,9 +84,6 @@ def _tunnelling_action(value: Any) -> Any:
     return value
 
 
-type Network = Annotated[
-    IPv4Network | IPv6Network, BeforeValidator(_network), PlainSerializer(str), WithJsonSchema({"type": "string"})
-]
 type Pattern = Annotated[str, AfterValidator(_pattern)]
 type Registered = Annotated[str, AfterValidator(_registrable)]
 type Ports = Annotated[

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import zstandard
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -62,7 +63,9 @@ async def test_a_copy_and_its_validators(server: FeedServer, session: aiohttp.Cl
     url = server.publish("/list", LIST, etag='"7"', modified="Sat, 01 Nov 2025 00:00:00 GMT")
     found = await get(session, url)
     assert found == Fetched(
-        data=LIST, validators=Validators(url=url, etag='"7"', last_modified="Sat, 01 Nov 2025 00:00:00 GMT")
+        data=LIST,
+        published=LIST,
+        validators=Validators(url=url, etag='"7"', last_modified="Sat, 01 Nov 2025 00:00:00 GMT"),
     )
 
 
@@ -96,6 +99,44 @@ async def test_packed_for_transport(server: FeedServer, session: aiohttp.ClientS
     found = await get(session, server.publish("/two", members, headers={"Content-Encoding": "gzip"}))
     assert isinstance(found, Fetched)
     assert found.data == LIST + b"more.example\n"
+    url = server.publish("/zstd", zstandard.compress(LIST), headers={"Content-Encoding": "zstd"})
+    found = await get(session, url)
+    assert isinstance(found, Fetched)
+    assert (found.data, found.published) == (LIST, LIST)
+    assert server.requests[-1][1]["Accept-Encoding"] == "gzip, zstd"
+
+
+async def test_packed_files(server: FeedServer, session: aiohttp.ClientSession) -> None:
+    """A list that is published as a packed file is unpacked; what was published is kept for its signature."""
+    packed = gzip.compress(LIST)
+    found = await get(session, server.publish("/list.gz", packed))
+    assert isinstance(found, Fetched)
+    assert (found.data, found.published) == (LIST, packed)
+
+
+async def test_a_server_that_asks_for_a_pause(server: FeedServer, session: aiohttp.ClientSession) -> None:
+    """What a server says about when to come again is heard, if it is a number of seconds."""
+    url = server.publish("/list", b"", status=429, headers={"Retry-After": "600"})
+    assert await get(session, url) == Failed("HTTP 429 Too Many Requests", 600.0)
+    server.publish("/list", b"", status=503, headers={"Retry-After": "Sat, 01 Nov 2025 00:00:00 GMT"})
+    assert await get(session, url) == Failed("HTTP 503 Service Unavailable")
+
+
+async def test_the_proxy_of_the_environment(server: FeedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that the environment names is asked, and looks the name up itself."""
+    monkeypatch.setenv("http_proxy", server.url)
+    server.publish("/list", LIST)
+    async with open_session() as session:
+        found = await get(session, "http://lists.example/list")
+    assert isinstance(found, Fetched)
+    assert server.requests[-1][1]["Host"] == "lists.example"
+
+
+async def test_a_bundle_of_the_environment(tls: tuple[ssl.SSLContext, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate that the bundle of the environment vouches for is good."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tls[1]))
+    async with FeedServer.running(tls[0]) as server, open_session() as session:
+        assert isinstance(await get(session, server.publish("/list", LIST)), Fetched)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +144,8 @@ async def test_packed_for_transport(server: FeedServer, session: aiohttp.ClientS
     [
         (gzip.compress(LIST)[:-20], "gzip", "ends in the middle of its gzip data"),
         (LIST, "gzip", "is not the gzip data that it claims to be"),
+        (zstandard.compress(LIST)[:-20], "zstd", "ends in the middle of its zstd data"),
+        (LIST, "zstd", "is not the zstd data that it claims to be"),
         (LIST, "zz", "is sent in an encoding that was not asked for (zz)"),
     ],
 )
@@ -173,8 +216,8 @@ async def test_nobody_there(session: aiohttp.ClientSession) -> None:
 
 
 @pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    """Return a server context with a certificate that nobody vouches for."""
+def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]:
+    """Return a server context with a certificate that nobody vouches for, and the certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.datetime.now(datetime.UTC)
@@ -198,12 +241,12 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    return context
+    return context, folder / "cert.pem"
 
 
-async def test_certificates_are_verified(tls: ssl.SSLContext, session: aiohttp.ClientSession) -> None:
+async def test_certificates_are_verified(tls: tuple[ssl.SSLContext, Path], session: aiohttp.ClientSession) -> None:
     """A certificate that nobody vouches for is not accepted."""
-    async with FeedServer.running(tls) as server:
+    async with FeedServer.running(tls[0]) as server:
         found = await get(session, server.publish("/list", LIST))
         assert isinstance(found, Failed)
         assert found.reason.startswith("its certificate is not valid: ")
@@ -215,8 +258,8 @@ async def test_mirrors_in_order(server: FeedServer, session: aiohttp.ClientSessi
     urls = (f"{server.url}/none", server.publish("/bad", b"bad", etag='"7"'), server.publish("/good", LIST))
     known = Validators(url=urls[2], etag='"7"')
 
-    async def flaw_of(data: bytes) -> str:
-        return "is bad" if data == b"bad" else ""
+    async def flaw_of(found: Fetched) -> str:
+        return "is bad" if found.data == b"bad" else ""
 
     found = await fetch_any(session, urls, known=known, max_bytes=1 << 20, time_limit=10, flaw_of=flaw_of)
     assert isinstance(found, Fetched)
