@@ -33,7 +33,8 @@ from gateway.dns.exchange import Failure, UpstreamError
 from gateway.dns.forwarder import Forwarder, Resolution
 from gateway.dns.hot import MAX_PACKET, HotAnswer, HotAnswers, HotBlock, hot_key
 from gateway.dns.judge import Judge, RuntimeJudge
-from gateway.dns.local import is_meta
+from gateway.dns.leakage import Leakage
+from gateway.dns.local import absent, is_meta, zone_of
 from gateway.dns.message import STREAM_SIZE, Answer, head_of, opt_of, render, udp_limit
 from gateway.dns.ratelimit import Excess, RateLimit
 from gateway.dns.settings import Settings
@@ -101,7 +102,9 @@ class Resolver:
     def _use(self, settings: Settings) -> None:
         self._settings = settings
         self._limit = RateLimit(*settings.rate_limit) if settings.rate_limit else None
-        self._forwarder = Forwarder(settings, self._clock)
+        self.leakage = Leakage(settings.tunnelling, self._clock)
+        """What clients told the outside."""
+        self._forwarder = Forwarder(settings, self._clock, self.leakage.least_ttl)
 
     def _adopt(self) -> None:
         """Take over a new generation. The cache stays, unless the resolver's own configuration has changed."""
@@ -160,6 +163,13 @@ class Resolver:
                 return self._refuse(miss, Flaw(Reason.RATE_LIMIT, "too many queries of this client are waiting"))
             if self._waiting >= MAX_WAITING:
                 return self._refuse(miss, Flaw(Reason.RATE_LIMIT, "too many queries are waiting"))
+            groups = self._judge.groups(client)
+            leak = self.leakage.query(client.address, groups, query.name, query.qtype)
+            if leak is not None and (ident := self._judge.record(_request(miss), leak)) and leak.denied:
+                return self._blocked(miss, leak, ident)
+            if self.leakage.keeps(query.name) and zone_of(query.name, self._settings.forward) is None:
+                kept = absent(query.name, query.name.rpartition(".")[2])
+                return self._finish(client, query, kept, 0, _limit(query, miss.stream), miss.options)[0]
             self._waiting += 1
             self._per_client[source] += 1
             try:
@@ -171,6 +181,11 @@ class Resolver:
                     del self._per_client[source]
             if self._judge.generation is not self._generation:
                 self._adopt()
+            leak = self.leakage.response(
+                client.address, groups, query.name, query.qtype, answer.records, answer.rcode
+            )
+            if leak is not None and (ident := self._judge.record(_request(miss), leak)) and leak.denied:
+                return self._blocked(miss, leak, ident)
             options = miss.options + (_stale_option(answer) if stale else b"")
             reply, _ = self._finish(client, query, answer, 0, _limit(query, miss.stream), options)
             return reply
@@ -180,6 +195,10 @@ class Resolver:
         except Exception as error:
             _LOG.exception("a query failed inside the resolver")
             return self._refuse(miss, Flaw(Reason.INTERNAL_ERROR, type(error).__name__))
+
+    def _blocked(self, miss: Miss, decision: Decision, ident: str) -> bytes | None:
+        query = miss.query
+        return self._block(query, decision).render(query.id.to_bytes(2, "big"), query.question, ident, miss.options)
 
     async def answer(self, peer: str, data: bytes, *, stream: bool = False) -> bytes | None:
         """Answer a packet, however long it takes."""
@@ -397,6 +416,10 @@ class Resolver:
         """Give up what is on its way."""
         for forwarder in (self._forwarder, *self._retired):
             await forwarder.close()
+
+
+def _request(miss: Miss) -> DnsQuery:
+    return DnsQuery(client=miss.client, name=miss.query.name, qtype=miss.query.qtype)
 
 
 def _stale_option(answer: Answer) -> bytes:

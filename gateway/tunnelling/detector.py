@@ -168,6 +168,11 @@ class Detector:
         elif news.hashes:
             self.tables.learn(now, zone, news.hashes)
 
+    def prior(self, now: float, name: str) -> Prior:
+        """Return what is known of the zone of a name."""
+        zone = self._zone(now, name)
+        return (zone.divided and self._priors.of_name(name)) or zone.prior
+
     def _zone(self, now: float, name: str) -> Zone:
         kind = classify(name)
         zone = self.tables.zone(kind.zone)
