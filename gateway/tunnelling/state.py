@@ -24,11 +24,11 @@ _NO_NAMES: frozenset[int] = frozenset()
 class Bounds(NamedTuple):
     """How much may be remembered."""
 
-    zones: int = 32_768
+    zones: int = 24_576
     names: int = 400_000
     """Hashes of names, over all zones: some 70 octets each."""
     clients: int = 131_072
-    accounts: int = 65_536
+    accounts: int = 40_960
     """Pairs of client and zone that spent something."""
     trips: int = 4_096
 
