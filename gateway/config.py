@@ -216,6 +216,11 @@ def _check_rules(document: Document, file: PolicyFile, feeds: dict[str, Feed]) -
     seen: set[str] = set()
     active = {name: feed for name, feed in feeds.items() if feed.enabled and not feed.never_block}
     categories = {category for feed in active.values() for category in feed.categories}
+    for group in file.tunnelling.clients:
+        if group not in file.clients:
+            known = ", ".join(file.clients) or "none"
+            message = f"no client group {group!r}; there is: {known}"
+            problems.append(document.problem(("tunnelling", "clients", group), message))
     for position, rule in enumerate(file.policy.rules):
         where: Location = ("policy", "rules", position)
         if rule.name in seen:

@@ -12,6 +12,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PlainSerializer,
     WithJsonSchema,
     model_validator,
 )
@@ -24,7 +25,7 @@ from gateway.feeds.catalog import FeedName, LocalList
 from gateway.names import normalize, registered_domain
 from gateway.section import Conditions, FileName, Identifier, Network, Section, Unbuilt, Workers, check_listener
 from gateway.tools import KNOWN as KNOWN_TOOLS
-from gateway.units import Duration, Size
+from gateway.units import Duration, Size, parse_duration, parse_size, render_duration, render_size
 
 
 def _pattern(value: str) -> str:
@@ -77,13 +78,31 @@ def _proxy_listener(value: str) -> str:
 
 def _tunnelling_action(value: Any) -> Any:
     value = "off" if value is False else value  # YAML 1.1 reads a bare `off` as false
-    if value in ("deny", "report"):
-        raise ValueError(f"{value!r} is not supported yet: leave this key out")
-    if value != "off":
-        raise ValueError(f"expected 'off', not {value!r}")
+    if value not in ("deny", "report", "off"):
+        raise ValueError(f"expected 'deny', 'report' or 'off', not {value!r}")
     return value
 
 
+def _leak_limit(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return value
+    size, slash, span = str(value).partition("/")
+    try:
+        octets, seconds = parse_size(size), parse_duration(span)
+    except ValueError:
+        octets, seconds = 0, 0.0
+    if not slash or octets <= 0 or not 60 <= seconds <= 7 * 86400:
+        raise ValueError(f"{value!r} is no budget: give octets and a time from 1m to 7d, as in '120B/1h'")
+    return octets, seconds
+
+
+type TunnellingAction = Annotated[Literal["deny", "report", "off"], BeforeValidator(_tunnelling_action)]
+type LeakLimit = Annotated[
+    tuple[int, float],
+    BeforeValidator(_leak_limit),
+    PlainSerializer(lambda limit: f"{render_size(limit[0])}/{render_duration(limit[1])}", return_type=str),
+    WithJsonSchema({"type": "string", "examples": ["120B/1h", "240B/24h"]}),
+]
 type Pattern = Annotated[str, AfterValidator(_pattern)]
 type Registered = Annotated[str, AfterValidator(_registrable)]
 type Ports = Annotated[
@@ -155,12 +174,31 @@ class ProxySection(Section):
     """Proxy to chain to."""
 
 
+class TunnellingControls(Section):
+    """What narrows the channel to zones that are not known, whatever is sent through it."""
+
+    types: bool = True
+    """Refuse query types that nobody uses: NULL, KEY, private ones."""
+    octets: bool = True
+    """Refuse names with octets that host names do not have."""
+    tlds: bool = True
+    """Answer names under top-level domains that do not exist here."""
+    min_ttl: Duration = 60
+    """Answers are kept at least so long, so that a name asked again does not leave again."""
+
+
 class TunnellingSection(Section):
     """Detection of DNS tunnels."""
 
-    action: Annotated[Literal["off"], BeforeValidator(_tunnelling_action)] = "off"
-    leak_budget: Unbuilt = None
-    exempt: Unbuilt = None
+    action: TunnellingAction = "deny"
+    """What is done with a query that tells an unknown zone too much: `deny`, `report` (recorded only), or `off`."""
+    clients: dict[Identifier, TunnellingAction] = {}
+    """Another action for some groups of clients."""
+    leak_budget: Annotated[tuple[LeakLimit, ...], Field(min_length=1, max_length=4)] = ((120, 3600), (240, 86400))
+    """New information that a client may tell an unknown zone; known zones have a multiple of it."""
+    exempt: tuple[Pattern, ...] = ()
+    """Names that are not accounted for, beside forward zones, local records and the shipped list of services."""
+    controls: TunnellingControls = TunnellingControls()
 
 
 class LedgerSection(Section):

@@ -78,7 +78,11 @@ class _Failed(NamedTuple):
 class Forwarder:
     """Finds answers for one configuration (`Settings.for_answers`). Another configuration is another forwarder."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, settings: Settings, clock: Callable[[], float], least_ttl: Callable[[str], int] = lambda _: 0
+    ) -> None:
+        """`least_ttl` says for how many seconds answers for a name are kept at least."""
+        self._least_ttl = least_ttl
         self._settings = settings
         self._clock = clock
         self._cache = Cache(settings.cache_entries, settings.cache_memory, settings.serve_stale)
@@ -228,6 +232,8 @@ class Forwarder:
             nonlocal outcome
             try:
                 outcome = select(response, name, key.qtype, settings.limits, trust, aliases=chain)
+                if zone is None and outcome.ttl < (least := self._least_ttl(end)):
+                    outcome = with_ttl(outcome, least)
             except WireError:
                 raise
             except Exception as error:

@@ -35,7 +35,8 @@ from gateway.dns.exchange import Failure, UpstreamError
 from gateway.dns.forwarder import Forwarder, Resolution
 from gateway.dns.hot import MAX_PACKET, Hot, HotAnswer, HotAnswers, hot_key
 from gateway.dns.judge import Judge, RuntimeJudge
-from gateway.dns.local import is_meta, local_answer
+from gateway.dns.leakage import Leakage, client_key
+from gateway.dns.local import absent, is_meta, local_answer, zone_of
 from gateway.dns.message import STREAM_SIZE, Answer, head_of, opt_of, render, udp_limit
 from gateway.dns.ratelimit import Excess, RateLimit
 from gateway.dns.settings import Settings
@@ -69,10 +70,16 @@ class Miss(NamedTuple):
     """EDNS options that the answer carries."""
 
 
+class _Refused(NamedTuple):
+    """A query that was turned away. The reply is None where blocks are silent."""
+
+    reply: bytes | None
+
+
 class _Known:
     """A client, and what is looked up for it with each packet."""
 
-    __slots__ = ("client", "credit", "limited", "share", "view")
+    __slots__ = ("client", "closed", "credit", "limited", "share", "view")
 
     def __init__(self, client: Client, view: bytes, limited: str, share: int) -> None:
         self.client = client
@@ -84,6 +91,8 @@ class _Known:
         """Queries taken from the rate limit at a time."""
         self.credit = 0
         """Datagrams that are paid for."""
+        self.closed = False
+        """Zones are closed to it: its view is its own then, so that the hot table never knows it."""
 
 
 type Reply = bytes | Miss | None
@@ -126,7 +135,9 @@ class Resolver:
         self._retired: list[Forwarder] = []
         self._settings = judge.settings
         self._limit = _limit_of(self._settings)
-        self._forwarder = Forwarder(self._settings, clock)
+        self.leakage = Leakage(self._settings.tunnelling, clock)
+        """What clients told the outside."""
+        self._forwarder = Forwarder(self._settings, clock, self.leakage.least_ttl)
         self._adopt()
 
     def _adopt(self) -> None:
@@ -140,11 +151,12 @@ class Resolver:
         self._settings = settings
         if settings.rate_limit != before.rate_limit:
             self._limit = _limit_of(settings)
+        self.leakage.use(settings.tunnelling)
         if settings.for_answers != before.for_answers:
             # Answers on their way come from the old upstreams: whoever waits for them gets them, nobody else does.
             self._forwarder.retire()
             self._retired = [one for one in (*self._retired, self._forwarder) if one.is_busy]
-            self._forwarder = Forwarder(settings, self._clock)
+            self._forwarder = Forwarder(settings, self._clock, self.leakage.least_ttl)
 
     # -- for listeners -----------------------------------------------------------------------------------------
 
@@ -225,6 +237,13 @@ class Resolver:
                 return self._refuse(miss, Flaw(Reason.RATE_LIMIT, "too many queries of this client are waiting"))
             if self._waiting >= MAX_WAITING:
                 return self._refuse(miss, Flaw(Reason.RATE_LIMIT, "too many queries are waiting"))
+            groups = self._judge.groups(client)
+            leak = self.leakage.query(client.address, groups, query.name, query.qtype)
+            if leak is not None and (found := self._leaked(miss, leak)) is not None:
+                return found.reply
+            if self.leakage.keeps(query.name) and zone_of(query.name, self._settings.forward) is None:
+                kept = absent(query.name, query.name.rpartition(".")[2])
+                return self._finish(client, query, kept, 0, _limit(query, miss.stream), miss.options)[0]
             self._waiting += 1
             self._per_client[source] += 1
             try:
@@ -236,6 +255,11 @@ class Resolver:
                     del self._per_client[source]
             if self._judge.generation is not self._generation:
                 self._adopt()
+            leak = self.leakage.response(
+                client.address, groups, query.name, query.qtype, answer.records, answer.rcode
+            )
+            if leak is not None and (found := self._leaked(miss, leak)) is not None:
+                return found.reply
             options = miss.options + (_stale_option(answer) if stale else b"")
             reply, _ = self._finish(client, query, answer, 0, _limit(query, miss.stream), options)
             return reply
@@ -245,6 +269,18 @@ class Resolver:
         except Exception as error:
             _LOG.exception("a query failed inside the resolver")
             return self._refuse(miss, Flaw(Reason.INTERNAL_ERROR, type(error).__name__))
+
+    def _leaked(self, miss: Miss, decision: Decision) -> "_Refused | None":
+        """Record that a query or its answer would tell too much. Returns the refusal, unless it is only reported."""
+        ident = self._judge.record(_request(miss), decision)
+        if not decision.denied:
+            return None
+        self._close(miss.client)
+        return _Refused(self._blocked(miss, decision, ident))
+
+    def _blocked(self, miss: Miss, decision: Decision, ident: str) -> bytes | None:
+        query = miss.query
+        return self._block(query, decision).render(query.id.to_bytes(2, "big"), query.question, ident, miss.options)
 
     async def answer(self, peer: str, data: bytes, *, stream: bool = False) -> bytes | None:
         """Answer a packet, however long it takes."""
@@ -259,14 +295,27 @@ class Resolver:
         view = self._judge.view(client)
         if view not in self._views:
             # Never used again, so that what was kept for an earlier generation is never found again.
-            self._views[view] = next(self._numbers).to_bytes(_PREFIX, "big")
+            self._views[view] = self._new_view()
         if len(self._clients) >= _CLIENTS_KEPT:
             self._clients.clear()
         source = client.address
         limited = str(source) if source.version == 4 else source.packed[:8].hex()
         share = self._limit.share if self._limit is not None and source.version == 4 else 1
         known = self._clients[peer] = _Known(client, self._views[view], limited, share)
+        if self.leakage.closed_to(source):
+            known.closed, known.view = True, self._new_view()
         return known
+
+    def _new_view(self) -> bytes:
+        return next(self._numbers).to_bytes(_PREFIX, "big")
+
+    def _close(self, client: Client) -> None:
+        """Ask from now on about everything that a client wants, since a zone has been closed to it."""
+        if self.leakage.closed_to(client.address):
+            key = client_key(client.address)
+            for known in self._clients.values():
+                if known.limited == key and not known.closed:
+                    known.closed, known.view = True, self._new_view()
 
     def _over_limit(self, known: _Known, data: bytes, excess: Excess, *, stream: bool) -> Reply:
         """Turn a query away. The first of a window is recorded, and the others refer to that record.
@@ -346,6 +395,11 @@ class Resolver:
                 tail = None if reply is None else reply[2:HEADER] + question + reply[HEADER + len(question) :]
                 self._hot.put(key, Hot(tail, math.inf, receipt.repeats))
             return reply
+        if known.closed:
+            key = b""
+            leak = self.leakage.again(client.address, self._judge.groups(client), query.name)
+            if leak is not None:
+                return self._blocked(Miss(client, query, stream, options), leak, self._judge.record(request, leak))
         limit = udp_limit(query.edns)
         if not query.flags & RD:
             # Nobody is told what others have asked for, and nobody is asked: such a query is for servers that have
@@ -475,6 +529,10 @@ class Resolver:
         """Give up what is on its way."""
         for forwarder in (self._forwarder, *self._retired):
             await forwarder.close()
+
+
+def _request(miss: Miss) -> DnsQuery:
+    return DnsQuery(client=miss.client, name=miss.query.name, qtype=miss.query.qtype)
 
 
 def _stale_option(answer: Answer) -> bytes:

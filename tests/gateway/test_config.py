@@ -127,6 +127,13 @@ def test_a_policy_is_made_of_it(tmp_path: Path) -> None:
     assert (decision.verdict, decision.enforced) == (Verdict.DENY, False)
 
 
+def test_tunnelling_names_groups_that_exist(tmp_path: Path) -> None:
+    """A group that does not exist would be held to nothing."""
+    text = "version: 1\ntunnelling: {clients: {nobody: off}}\n"
+    (problem,) = problems_of(tmp_path, text)
+    assert problem.endswith("tunnelling.clients.nobody: no client group 'nobody'; there is: none")
+
+
 def test_every_problem_is_told(tmp_path: Path) -> None:
     """Problems of several kinds in several places are all told, each with line and path."""
     text = rules(
