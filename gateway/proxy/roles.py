@@ -26,6 +26,10 @@ class Judge(Protocol):
     def ledger(self) -> Ledger:
         """Where decisions are recorded."""
 
+    @property
+    def generation(self) -> int:
+        """Counts the policies that were in force: another number is another policy."""
+
     def decide(self, request: Request) -> Decision:
         """Return the verdict of the policy in force."""
 
