@@ -108,7 +108,9 @@ class Resolver:
 
         `secret` is for cookies: the same for all processes that share a port. Without it, the process has its own.
         """
-        return cls(RuntimeJudge(runtime), secret=secret)
+        resolver = cls(RuntimeJudge(runtime), secret=secret)
+        resolver.leakage.prepare()
+        return resolver
 
     def __init__(
         self,

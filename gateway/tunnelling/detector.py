@@ -24,7 +24,7 @@ from gateway.tunnelling.priors import FACTORS, Prior, Priors
 from gateway.tunnelling.state import Account, Bounds, Tables, Trip, Zone
 from gateway.tunnelling.structure import Controls, flaw_of
 from gateway.tunnelling.window import Limit, Window
-from gateway.tunnelling.zones import NO_TLD, classify, exists, is_hosted
+from gateway.tunnelling.zones import NO_TLD, STAYING, classify, exists, is_hosted
 
 DEFAULT_BUDGET = (Limit(120, 3600), Limit(240, 86400))
 ANSWER_BUDGET = Limit(4096, 3600)
@@ -205,7 +205,7 @@ class Detector:
         zone = self.tables.zone(kind.zone)
         if zone is None:
             if kind.private:
-                prior = Prior.PRIVATE
+                prior = Prior.SITE if "." in kind.zone else Prior.PRIVATE
             elif kind.zone == NO_TLD:
                 prior = Prior.NOWHERE
             elif kind.reverse:
@@ -228,8 +228,8 @@ class Detector:
         known = self._priors.of_name(key)
         prior = known or Prior(prior)
         factor = FACTORS.get(prior)
-        if prior is Prior.PRIVATE and self._controls.tlds:
-            factor = None  # never leaves
+        if key in STAYING:
+            factor = None
         return Zone(key, prior, factor, now, reverse=reverse, divided=self._priors.divides(key))
 
     def _verdict(self, now: float, client: str, zone: Zone, account: Account, news: News) -> _Finding | None:
@@ -264,7 +264,7 @@ class Detector:
             zone.until = now + self.tables.longest
             why = f"{heavy} of {new} new names look like data, from {clients} or more clients"
             return _Finding(Reason.DNS_TUNNEL, why, budget[0], lasting=False)
-        counted = self._counted(account, news)
+        counted = self._counted(zone, account, news)
         whole = self.tables.client(now, client).all
         if counted and whole is not None:
             limit = whole.exceeds(now, counted, budget, _ALL_FACTOR)
@@ -280,15 +280,17 @@ class Detector:
         finding = _Finding(Reason.DNS_TUNNEL, flaw, self._budget[0], lasting=news.heavy or account.heavy > 0)
         return self._deny(now, client, zone, name, news.octets, finding)
 
-    def _counted(self, account: Account, news: News) -> float:
+    def _counted(self, zone: Zone, account: Account, news: News) -> float:
         """Return what a heavy name adds to what its client told all unknown zones together."""
+        if zone.prior is Prior.SITE:
+            return 0.0  # one domain for a network, with all its machines
         if account.heavy == 0:
             return max(0.0, news.octets - _SINGLE)
         return news.octets if (account.heavy + 1) * 2 > account.new + 1 else 0.0
 
     def _commit(self, now: float, client: str, zone: Zone, account: Account, name: str, news: News) -> None:
         longest = self.tables.longest
-        if zone.prior in _STRICT and news.heavy and (counted := self._counted(account, news)):
+        if zone.prior in _STRICT and news.heavy and (counted := self._counted(zone, account, news)):
             owner = self.tables.client(now, client)
             if owner.all is None:
                 owner.all = Window()
@@ -528,5 +530,5 @@ class Detector:
         return self.tables.untrip(client, zone)
 
 
-_STRICT = frozenset([Prior.UNKNOWN, Prior.NOWHERE])
+_STRICT = frozenset([Prior.UNKNOWN, Prior.NOWHERE, Prior.SITE])
 _CONFIGURED = frozenset([Prior.EXEMPT, Prior.SERVICE])

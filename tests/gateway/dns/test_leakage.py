@@ -10,6 +10,7 @@ from gateway.dns.leakage import client_key
 from gateway.dns.resolver import Resolver
 from gateway.dns.settings import Tunnelling
 from gateway.tunnelling.structure import Controls
+from gateway.tunnelling.zones import PRIVATE, STAYING
 from tests.gateway.dns.support import BATCH, WEB, Clock, a_judge, a_policy, addresses, ask, client, ede, parse
 from tests.peers.dns_upstream import Upstream, upstream, zone
 
@@ -121,6 +122,27 @@ async def test_names_without_a_zone_stay_here() -> None:
         await resolver.close()
         resolver = Resolver(a_judge(up.endpoint, tunnelling=DENY, forward={"contoso": (up.endpoint,)}))
         assert addresses(await resolver.answer(WEB, ask("host.contoso"))) == ["93.184.215.14"]
+        await resolver.close()
+
+
+@pytest.mark.parametrize("top", sorted(PRIVATE | {"home.arpa"}))
+async def test_private_names_that_leave_are_accounted_for(top: str) -> None:
+    """A name under a private top-level domain either stays here, or is bounded like any other."""
+    async with upstream(answering()) as up:
+        resolver = Resolver(a_judge(up.endpoint, tunnelling=DENY))
+        await resolver.answer(WEB, ask(f"www.site.{top}"))
+        assert bool(asked(up)) is (top not in STAYING)
+        await resolver.answer(WEB, ask(f"{DATA}.site.{top}", "TXT"))
+        assert asked(up) == ([] if top in STAYING else [f"www.site.{top}"])
+        await resolver.close()
+
+
+async def test_the_root_exists() -> None:
+    """A validator gets the keys of the root: it is no name without a top-level domain."""
+    async with upstream(answering()) as up:
+        resolver = Resolver(a_judge(up.endpoint, tunnelling=DENY))
+        await resolver.answer(WEB, ask(".", "DNSKEY"))
+        assert asked(up) == [""]
         await resolver.close()
 
 
