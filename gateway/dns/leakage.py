@@ -4,17 +4,18 @@ The resolver's narrow view of `gateway.tunnelling`. What is answered here (recor
 """
 
 import secrets
-import zlib
 from collections.abc import Callable
 
 from gateway.addresses import IPAddress
 from gateway.decision import Decision, Reason, Verdict
+from gateway.dns.forwarder import Terms
+from gateway.dns.message import Answer
 from gateway.dns.settings import Tunnelling
 from gateway.techniques import techniques
 from gateway.tunnelling.assessment import Assessment
 from gateway.tunnelling.data import character_model, popular, services
-from gateway.tunnelling.detector import Detector
-from gateway.tunnelling.priors import Prior, Priors
+from gateway.tunnelling.detector import STRICT, Detector
+from gateway.tunnelling.priors import Priors
 from gateway.tunnelling.zones import PRIVATE, exists
 
 
@@ -63,9 +64,9 @@ class Leakage:
         return decision_of(found, enforced=action == "deny") if found.denied else None
 
     def response(
-        self, address: IPAddress, groups: tuple[str, ...], name: str, qtype: int, records: bytes, rcode: int
+        self, address: IPAddress, groups: tuple[str, ...], name: str, qtype: int, answer: Answer
     ) -> Decision | None:
-        """Return the denial of an answer that came for a client; None hands it over."""
+        """Return the denial of an answer that is about to be given to a client; None hands it over."""
         if not self._is_on or (action := self._settings.action_for(groups)) == "off":
             return None
         found = self.detector.response(
@@ -73,9 +74,9 @@ class Leakage:
             client_key(address),
             name,
             qtype,
-            len(records),
-            rcode=rcode,
-            content=zlib.crc32(records),
+            len(answer.records),
+            rcode=answer.rcode,
+            contents=answer.contents(),
         )
         return decision_of(found, enforced=action == "deny") if found.denied else None
 
@@ -97,12 +98,14 @@ class Leakage:
         top = name.rpartition(".")[2]
         return not exists(top) and top not in PRIVATE
 
-    def least_ttl(self, name: str) -> int:
-        """Return for how many seconds an answer is kept at least: a name of an unknown zone is a symbol a minute."""
-        least = self._settings.controls.ttl
-        if not self._is_on or not least:
-            return 0
-        return least if self.detector.prior(self._clock(), name) is Prior.UNKNOWN else 0
+    def terms(self, name: str) -> Terms:
+        """Return on what terms answers are kept: a name of an unknown zone is a symbol a minute, and whoever gets an
+        answer of it from the cache may be told something that no query of its own was answered with: one that was
+        renewed early, or that came when its client had gone.
+        """
+        if not self._is_on or self.detector.prior(self._clock(), name) not in STRICT:
+            return Terms()
+        return Terms(self._settings.controls.ttl, metered=True)
 
 
 def _is_on(settings: Tunnelling) -> bool:

@@ -26,6 +26,8 @@ from gateway.tunnelling.structure import Controls, flaw_of
 from gateway.tunnelling.window import Limit, Window
 from gateway.tunnelling.zones import NO_TLD, STAYING, classify, exists, is_hosted
 
+STRICT = frozenset([Prior.UNKNOWN, Prior.NOWHERE, Prior.SITE])
+"""Zones of which nothing good is known."""
 DEFAULT_BUDGET = (Limit(120, 3600), Limit(240, 86400))
 ANSWER_BUDGET = Limit(4096, 3600)
 """Octets of answers that can carry data."""
@@ -49,7 +51,12 @@ _ADDRESS_TYPES = frozenset([1, 28, 65, 64, 12])
 _ROUTINE_TYPES = frozenset([2, 5, 6, 15, 16, 33, 35, 43, 48, 257])
 _DATA_WEIGHT = 1.5
 """For types whose answers are made to carry data: a question that gets more of an answer."""
-_ANSWER_WEIGHTS = {1: 0.0, 2: 0.0, 6: 0.0, 12: 0.0, 28: 0.25, 64: 0.25, 65: 0.25, 43: 0.5, 46: 0.5, 48: 0.5}
+_ANSWER_WEIGHTS = {1: 0.0, 2: 0.0, 6: 0.0, 12: 0.0, 64: 0.25, 65: 0.25, 43: 0.5, 46: 0.5, 48: 0.5}
+"""By the type of the question, where nothing but the size of the answer is known."""
+_RECORD = 12
+"""Octets of a record beside its data and name."""
+_RECORD_WEIGHTS = {1: 0.25, 43: 0.25, 46: 0.25, 47: 0.25, 48: 0.25, 50: 0.25}
+"""Of new records: 4 of the 16 octets of an A record are data. Signatures differ for each name by nature."""
 _ROUTINE, _UNUSUAL = 0.25, 1.0
 """Octets that a known name carries when another type is asked for."""
 
@@ -128,7 +135,7 @@ class Detector:
         zone.asked(now, client, qtype)
         if zone.factor is None or (zone.divided and self._priors.of_name(name) is not None):
             return Assessment(False, zone.key, zone.prior)
-        if zone.prior in _STRICT and not zone.reverse:
+        if zone.prior in STRICT and not zone.reverse:
             flaw = flaw_of(name, qtype, self._controls)
             if flaw is not None:
                 return self._flawed(now, client, zone, name, qtype, flaw)
@@ -237,7 +244,7 @@ class Detector:
         budget, factor = self._budget, self._factor(zone)
         octets = news.octets
         if octets > budget[0].octets / 2 * factor or (
-            news.plain > budget[0].octets * _SINGLE_SHARE and zone.prior in _STRICT
+            news.plain > budget[0].octets * _SINGLE_SHARE and zone.prior in STRICT
         ):
             return _Finding(Reason.DNS_TUNNEL, f"one name with {octets:.0f} octets of new information", budget[0])
         if (limit := account.up.exceeds(now, octets, budget, factor)) is not None:
@@ -249,7 +256,7 @@ class Detector:
                 zone.until = now + self.tables.longest
                 why = "more new information than all clients together may tell the zone"
                 return _Finding(Reason.LEAK_BUDGET, why, limit, lasting=False)
-        return self._data_verdict(now, client, zone, account, news) if news.heavy and zone.prior in _STRICT else None
+        return self._data_verdict(now, client, zone, account, news) if news.heavy and zone.prior in STRICT else None
 
     def _data_verdict(self, now: float, client: str, zone: Zone, account: Account, news: News) -> _Finding | None:
         """Return why a name that looks like data is denied under an unknown zone, or None."""
@@ -290,7 +297,7 @@ class Detector:
 
     def _commit(self, now: float, client: str, zone: Zone, account: Account, name: str, news: News) -> None:
         longest = self.tables.longest
-        if zone.prior in _STRICT and news.heavy and (counted := self._counted(zone, account, news)):
+        if zone.prior in STRICT and news.heavy and (counted := self._counted(zone, account, news)):
             owner = self.tables.client(now, client)
             if owner.all is None:
                 owner.all = Window()
@@ -405,22 +412,27 @@ class Detector:
         octets: int,
         *,
         rcode: int = 0,
-        content: int | None = None,
+        contents: Iterable[tuple[int, bytes]] | None = None,
     ) -> Assessment:
         """Assess an answer before the client gets it, and account for it if it is allowed.
 
-        `octets` is the size of the message. An answer that came before, as `content` says (without it: an answer of
-        the same size), tells the client nothing new.
+        `octets` is the size of the message. `contents`, types and data of its records, say what of it is new: a
+        record that came before, under whatever name, tells the client nothing. Without them, an answer of the same
+        size is taken for the same one.
         """
         zone = self._zone(now, name)
         zone.replies += 1
         zone.nxdomain += rcode == 3
         zone.answers += octets
-        counted = octets * _ANSWER_WEIGHTS.get(qtype, 1.0)
-        if not counted or rcode or zone.factor is None or (zone.divided and self._priors.of_name(name) is not None):
+        if zone.factor is None or (zone.divided and self._priors.of_name(name) is not None):
             return Assessment(False, zone.key, zone.prior)
-        value = self._hash(f"{name}/{qtype}/{octets if content is None else content}")
-        if zone.knows(value):
+        if contents is not None and zone.prior in STRICT:
+            counted, hashes = self._new_records(zone, contents)
+        else:
+            counted, hashes = octets * _ANSWER_WEIGHTS.get(qtype, 1.0), [self._hash(f"{name}/{qtype}/{octets}")]
+            if rcode or zone.knows(hashes[0]):
+                counted = 0.0
+        if not counted:
             return Assessment(False, zone.key, zone.prior)
         account = self.tables.account(now, client, zone.key)
         if account.down is None:
@@ -432,10 +444,20 @@ class Detector:
             return self._deny(now, client, zone, name, counted, finding, account.down)
         used = account.down.spent(now, ANSWER_BUDGET.seconds)
         account.down.add(now, counted, self.tables.longest)
-        self.tables.learn(now, zone, [value])
+        self.tables.learn(now, zone, hashes)
         return Assessment(
             False, zone.key, zone.prior, counted, used, ANSWER_BUDGET.octets * factor, ANSWER_BUDGET.seconds
         )
+
+    def _new_records(self, zone: Zone, contents: Iterable[tuple[int, bytes]]) -> tuple[float, list[int]]:
+        """Return the octets of the records that the zone has not sent before, weighted, and their hashes."""
+        counted, hashes = 0.0, []
+        for rtype, data in contents:
+            value = int.from_bytes(blake2b(data, digest_size=8, key=self.key).digest(), "big")
+            if not zone.knows(value) and value not in hashes:
+                hashes.append(value)
+                counted += (len(data) + _RECORD) * _RECORD_WEIGHTS.get(rtype, 1.0)
+        return counted, hashes
 
     # -- denials -----------------------------------------------------------------------------------------------
 
@@ -530,5 +552,4 @@ class Detector:
         return self.tables.untrip(client, zone)
 
 
-_STRICT = frozenset([Prior.UNKNOWN, Prior.NOWHERE, Prior.SITE])
 _CONFIGURED = frozenset([Prior.EXEMPT, Prior.SERVICE])

@@ -14,7 +14,7 @@ from gateway.dns.forwarder import Resolution, ResolutionError
 from gateway.ledger import Outcome
 from gateway.policy import Policy
 from gateway.proxy.server import Proxy
-from gateway.request import Request
+from gateway.request import Client, Request
 from gateway.rule import HttpConditions, Rule
 from gateway.schema import ProxySection
 from tests.builders import an_address, networks
@@ -82,7 +82,7 @@ class Names:
     before: Callable[[str], Any] | None = None
     """Called at every look-up; what it returns is awaited."""
 
-    async def lookup(self, host: str) -> Resolution:
+    async def lookup(self, host: str, client: Client) -> Resolution:
         """Look a name up."""
         self.asked.append(host)
         if self.before is not None and (waiting := self.before(host)) is not None:
