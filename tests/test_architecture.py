@@ -75,6 +75,7 @@ PURE = [
     "tunnelling.state",
     "tunnelling.detector",
     "tunnelling.saved",
+    "tunnelling.accounts",
     "proxy.head",
     "proxy.clienthello",
     "proxy.fingerprint",

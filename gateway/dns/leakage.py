@@ -5,16 +5,19 @@ The resolver's narrow view of `gateway.tunnelling`. What is answered here (recor
 
 import secrets
 from collections.abc import Callable
+from pathlib import Path
 
 from gateway.addresses import IPAddress
 from gateway.decision import Decision, Reason, Verdict
+from gateway.dns.accounts import open_table
 from gateway.dns.forwarder import Terms
 from gateway.dns.message import Answer
 from gateway.dns.settings import Tunnelling
 from gateway.techniques import techniques
+from gateway.tunnelling.accounts import SharedTable
 from gateway.tunnelling.assessment import Assessment
 from gateway.tunnelling.data import character_model, popular, services
-from gateway.tunnelling.detector import STRICT, Detector
+from gateway.tunnelling.detector import ANSWER_BUDGET, STRICT, Detector
 from gateway.tunnelling.priors import Priors
 from gateway.tunnelling.zones import PRIVATE, exists
 
@@ -22,9 +25,14 @@ from gateway.tunnelling.zones import PRIVATE, exists
 class Leakage:
     """Accounts for what leaves, for one process and one configuration."""
 
-    def __init__(self, settings: Tunnelling, clock: Callable[[], float]) -> None:
+    def __init__(self, settings: Tunnelling, wall: Callable[[], float], state_dir: Path | None = None) -> None:
+        """`wall` tells the time of day, since accounts outlive the process: those in `state_dir`, which all workers
+        share. Without it, there are none but those of this process.
+        """
         self._settings = settings
-        self._clock = clock
+        self._wall = wall
+        self._state_dir = state_dir
+        self._now = 0.0
         self._detector: Detector | None = None
         self._is_on = _is_on(settings)
 
@@ -33,27 +41,45 @@ class Leakage:
         if self._is_on:
             self.detector.prior(self._clock(), "www.example.com")
 
+    def _clock(self) -> float:
+        self._now = max(self._now, self._wall())  # a clock that is set back makes nothing free
+        return self._now
+
+    def _table(self) -> SharedTable | None:
+        if self._state_dir is None:
+            return None
+        seconds = (ANSWER_BUDGET.seconds, *(limit.seconds for limit in self._settings.budget))
+        return open_table(self._state_dir, seconds)
+
     def use(self, settings: Tunnelling) -> None:
         """Go on with another configuration. What was accounted stays."""
         if settings == self._settings:
             return
-        self._settings = settings
+        before, self._settings = self._settings, settings
         self._is_on = _is_on(settings)
         if self._detector is not None:
+            if settings.budget != before.budget:
+                self._detector.share(None)
             self._detector.use(_priors(settings), settings.budget, settings.controls)
+            if settings.budget != before.budget and (table := self._table()) is not None:
+                if table.key == self._detector.key:
+                    self._detector.share(table)
+                else:
+                    self._detector = None  # its key was its own: there was nothing to share with before
 
     @property
     def detector(self) -> Detector:
         """The detector, made when it is first needed: its data cost memory and time."""
         if self._detector is None:
-            settings = self._settings
+            settings, table = self._settings, self._table()
             self._detector = Detector(
                 character_model(),
                 _priors(settings),
                 budget=settings.budget,
                 controls=settings.controls,
-                key=secrets.token_bytes(16),
+                key=secrets.token_bytes(16) if table is None else table.key,
             )
+            self._detector.share(table)
         return self._detector
 
     def query(self, address: IPAddress, groups: tuple[str, ...], name: str, qtype: int) -> Decision | None:

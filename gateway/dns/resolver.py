@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.addresses import parse_address, unmap
@@ -116,7 +117,7 @@ class Resolver:
 
         `secret` is for cookies: the same for all processes that share a port. Without it, the process has its own.
         """
-        resolver = cls(RuntimeJudge(runtime), secret=secret)
+        resolver = cls(RuntimeJudge(runtime), secret=secret, state_dir=runtime.state.config.state_dir)
         resolver.leakage.prepare()
         return resolver
 
@@ -127,6 +128,7 @@ class Resolver:
         wall: Callable[[], float] = time.time,
         *,
         secret: bytes = b"",
+        state_dir: Path | None = None,
     ) -> None:
         self._judge = judge
         self._clock = clock
@@ -145,7 +147,7 @@ class Resolver:
         self._retired: list[Forwarder] = []
         self._settings = judge.settings
         self._limit = _limit_of(self._settings)
-        self.leakage = Leakage(self._settings.tunnelling, clock)
+        self.leakage = Leakage(self._settings.tunnelling, wall, state_dir)
         """What clients told the outside."""
         self._forwarder = Forwarder(self._settings, clock, self.leakage.terms)
         self._adopt()

@@ -177,9 +177,9 @@ def test_an_operator_releases() -> None:
     """A released client begins anew."""
     detector = a_detector()
     detector.query(0, "c", "k2bdxqvwzjhnfpyrtmlsacgu3e4i5o6u7" * 2 + ".evilzone.com", TXT)
-    assert detector.release("c", "evilzone.com")
+    assert detector.release(1, "c", "evilzone.com")
     assert not detector.query(1, "c", "www.evilzone.com", A).denied
-    assert not detector.release("c", "evilzone.com")
+    assert not detector.release(1, "c", "evilzone.com")
 
 
 def test_what_is_known_costs_nothing() -> None:
