@@ -84,6 +84,7 @@ PURE = [
     "htpasswd",
     "proxy.credentials",
     "proxy.budget",
+    "tunnelling.accounts",
     "proxy.head",
     "proxy.proxyprotocol",
     "proxy.clienthello",
