@@ -187,7 +187,7 @@ MAPPED = st.ip_addresses(v=4).map(lambda address: ip_address(f"::ffff:{address}"
 @given(st.ip_addresses() | MAPPED)
 @example(ip_address("::ffff:192.0.2.1"))
 def test_address_triggers_are_read_back(address: IPAddress) -> None:
-    """Every address survives the way into an owner name and back; an IPv4-mapped one is read as what it stands for."""
+    """Every address survives the way into an owner name and back, an IPv4-mapped one as what it stands for."""
     network = ip_network(str(address))
     zone = f"{rpz_ip(network)} CNAME .\n".encode()
     (entry,) = list(parse(zone, "rpz", ParseReport()))
