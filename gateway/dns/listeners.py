@@ -96,7 +96,7 @@ class UdpListener:
     def _burst(self) -> Callable[[str, bytes], bytes | Miss | None]:
         """Return the function that answers a datagram until the event loop goes on."""
         transfers, otherwise = self._transfers, self._resolver.burst()
-        if transfers is None:
+        if transfers is None or not transfers.has_zones:
             return otherwise
 
         def answer(peer: str, data: bytes) -> bytes | Miss | None:

@@ -69,17 +69,21 @@ async def serve(
             await core.close()
 
 
-def _transfers(runtime: "Runtime") -> Transfers | None:
-    """Return who answers for the zones of the state in force; none, at no cost, when there were none at the start."""
-    if not runtime.state.config.rpz_zones:
-        return None
+def _transfers(runtime: "Runtime") -> Transfers:
+    """Return who answers for the zones of the state in force."""
+    seen: object = None
+    found: Mapping[str, RpzZone] = {}
 
     def zones() -> Mapping[str, RpzZone]:
-        config = runtime.state.config
-        return {
-            name: RpzZone.of(config.state_dir, name, zone.section.allow, zone.keys)
-            for name, zone in config.rpz_zones.items()
-        }
+        nonlocal seen, found
+        state = runtime.state
+        if seen is not state:
+            seen, config = state, state.config
+            found = {
+                name: RpzZone.of(config.state_dir, name, zone.section.allow, zone.keys)
+                for name, zone in config.rpz_zones.items()
+            }
+        return found
 
     return Transfers(zones, time.time)
 

@@ -76,6 +76,11 @@ class Transfers:
         self._zones = zones
         self._clock = clock
 
+    @property
+    def has_zones(self) -> bool:
+        """Say whether there is any zone now; after a reload that may be otherwise."""
+        return bool(self._zones())
+
     def concerns(self, data: bytes) -> bool:
         """Say, quickly, whether a message asks for the SOA or for all of one of the zones."""
         return self._zone(data) is not None

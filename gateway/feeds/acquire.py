@@ -9,10 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import aiohttp
-
 from gateway.feeds.catalog import Feed, Verify
-from gateway.feeds.fetch import Failed, Fetched, Validators, fetch, fetch_any
+from gateway.feeds.fetch import Failed, Fetched, Sessions, Validators, fetch, fetch_any
 from gateway.feeds.guards import Judgement, flaw_of_content, judge, version_of
 from gateway.feeds.packing import unpack_file
 from gateway.feeds.protected import NeverBlock
@@ -53,7 +51,7 @@ class Acquisition:
     """Gets lists, for one refresh."""
 
     store: Store
-    session: aiohttp.ClientSession
+    sessions: Sessions
     now: float
     offline: bool
     force: bool
@@ -148,7 +146,7 @@ class _One:
         if state is not None and self._same_reading and state.origin == feed.verify.origin:
             known = Validators(url=state.url, etag=state.etag, last_modified=state.last_modified)
         found = await fetch_any(
-            run.session,
+            run.sessions,
             feed.urls,
             known=known,
             max_bytes=feed.limits.max_bytes,
@@ -170,7 +168,7 @@ class _One:
             # A query is part of the address of the list, and of that of its signature.
             address, mark, query = found.validators.url.partition("?")
             signature = await fetch(
-                self.run.session,
+                self.run.sessions,
                 f"{address}{suffix}{mark}{query}",
                 known=None,
                 max_bytes=MAX_SIGNATURE,

@@ -194,7 +194,10 @@ def rpz_ip(network: IPNetwork) -> str:
     if address.version == 4:
         words = str(address).split(".")
     else:
-        words = [word for word in str(address).replace("::", ":zz:").split(":") if word]
+        text = str(address)
+        if address.ipv4_mapped is not None:  # whose text ends with dots, and a trigger has 16 bits in each label
+            text = f"::ffff:{int(address) >> 16 & 0xFFFF:x}:{int(address) & 0xFFFF:x}"
+        words = [word for word in text.replace("::", ":zz:").split(":") if word]
     return ".".join((str(network.prefixlen), *reversed(words), "rpz-ip"))
 
 

@@ -5,18 +5,22 @@ What a list must look like is not judged here (`gateway.feeds.guards`), and noth
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
+from urllib.request import getproxies
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
+from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from gateway import __version__
 from gateway.feeds.entry import printable
 from gateway.feeds.packing import gunzip, too_large, unpack_file, unzstd
+from gateway.feeds.reach import Judging, flaw_of_redirect
 
 MAX_REDIRECTS: Final = 5
 _CHUNK: Final = 1 << 16
@@ -63,23 +67,47 @@ type Received = Callable[[int, int | None], None]
 """Told the octets received so far, and the octets to expect where the server said so."""
 
 
-def open_session(resolver: AbstractResolver | None = None) -> aiohttp.ClientSession:
-    """Return a session for fetches: certificates verified, proxies from the environment, nothing unpacked unasked.
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """The two ways out of this host (`gateway.feeds.reach`)."""
+
+    named: aiohttp.ClientSession
+    """To hosts that the catalogue names."""
+    others: aiohttp.ClientSession
+    """To hosts that publishers name, in redirects."""
+
+
+@asynccontextmanager
+async def open_sessions(resolver: AbstractResolver | None = None) -> AsyncIterator[Sessions]:
+    """Open sessions for fetches: certificates verified, proxies from the environment, nothing unpacked unasked.
 
     The environment also says which certificates are trusted (`SSL_CERT_FILE`, `SSL_CERT_DIR`) and names the proxies
-    (`https_proxy`, `no_proxy` ...). Without a resolver, names are looked up as this host does it.
+    (`https_proxy`, `no_proxy` ...). Without a resolver, names are looked up as this host does it. The resolver is
+    closed with the sessions.
     """
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(resolver=resolver, ssl=ssl.create_default_context()),
-        trust_env=True,
-        auto_decompress=False,  # it would unpack first and let us count afterwards
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"User-Agent": f"egress-gateway/{__version__}", "Accept-Encoding": "gzip, zstd"},
-    )
+    inner = resolver or ThreadedResolver()
+    proxies = {URL(url).host or "" for url in getproxies().values() if "://" in url}
+    context = ssl.create_default_context()
+
+    def session(*, named: bool) -> aiohttp.ClientSession:
+        judging = Judging(inner, named=named, beyond=proxies)
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(resolver=judging, ssl=context),
+            trust_env=True,
+            auto_decompress=False,  # it would unpack first and let us count afterwards
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": f"egress-gateway/{__version__}", "Accept-Encoding": "gzip, zstd"},
+        )
+
+    try:
+        async with session(named=True) as named, session(named=False) as others:
+            yield Sessions(named, others)
+    finally:
+        await inner.close()
 
 
 async def fetch_any(
-    session: aiohttp.ClientSession,
+    sessions: Sessions,
     urls: tuple[str, ...],
     *,
     known: Validators | None,
@@ -93,7 +121,7 @@ async def fetch_any(
     pauses: list[float] = []
     for url in urls:
         found = await fetch(
-            session,
+            sessions,
             url,
             known=known if known is not None and known.url == url else None,
             max_bytes=max_bytes,
@@ -114,7 +142,7 @@ async def fetch_any(
 
 
 async def fetch(
-    session: aiohttp.ClientSession,
+    sessions: Sessions,
     url: str,
     *,
     known: Validators | None,
@@ -125,7 +153,7 @@ async def fetch(
     """Get one URL. Failure is a value; only cancellation is raised."""
     try:
         async with asyncio.timeout(time_limit):
-            return await _follow(session, url, known, max_bytes, received)
+            return await _follow(sessions, url, known, max_bytes, received)
     except TimeoutError:
         return Failed(f"no complete answer within {time_limit:g} seconds")
     except _Refused as error:
@@ -153,12 +181,16 @@ def _brief(error: object) -> str:
 
 
 async def _follow(
-    session: aiohttp.ClientSession, url: str, known: Validators | None, max_bytes: int, received: Received | None
+    sessions: Sessions, url: str, known: Validators | None, max_bytes: int, received: Received | None
 ) -> Fetched | NotModified:
     here = URL(url)
+    named = here.host
     headers = _conditions(known)
     for _ in range(MAX_REDIRECTS + 1):
-        # Followed by hand, because aiohttp would follow from https to http.
+        # Followed by hand, because aiohttp would follow from https to http, and to any address.
+        if here.host != named and (flaw := flaw_of_redirect(here.host or "")):
+            raise _Refused(flaw)
+        session = sessions.named if here.host == named else sessions.others
         async with session.get(here, headers=headers, allow_redirects=False, timeout=_NO_TIMEOUT) as response:
             if response.status in _REDIRECTS:
                 here = next_url(here, response.headers.get("Location", ""))

@@ -29,7 +29,7 @@ from gateway.feeds.compile import (
     fingerprint,
     never_block_of,
 )
-from gateway.feeds.fetch import open_session
+from gateway.feeds.fetch import open_sessions
 from gateway.feeds.impact import Impact
 from gateway.feeds.lock import Busy, locked
 from gateway.feeds.protected import NeverBlock
@@ -157,9 +157,9 @@ class _Refresh:
                 updates[name] = await run.get(name, feed, status, never_block)
             self.progress(Progress(Step.DONE, name, outcome=updates[name].outcome))
 
-        async with open_session(self.resolver) as session:
+        async with open_sessions(self.resolver) as sessions:
             run = Acquisition(
-                self.store, session, self.now, self.offline, self.force, self.accept, self.time_limit, self.progress
+                self.store, sessions, self.now, self.offline, self.force, self.accept, self.time_limit, self.progress
             )
             async with asyncio.TaskGroup() as tasks:
                 for name, feed in self.feeds.items():

@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -125,13 +127,13 @@ class World:
                 process.wait(5)
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    """A gateway that serves two zones."""
-    made = World(tmp_path)
-    (tmp_path / "gateway.yaml").write_text(POLICY.format(port=made.port))
-    (tmp_path / "xfr.key").write_text(KEY % GOOD)
-    (tmp_path / "nets.txt").write_text("203.0.113.0/24\n2001:db8:bad::/48\n")
+@contextmanager
+def running(folder: Path, policy: str) -> Iterator[World]:
+    """Run a gateway with a policy."""
+    made = World(folder)
+    (folder / "gateway.yaml").write_text(policy.format(port=made.port))
+    (folder / "xfr.key").write_text(KEY % GOOD)
+    (folder / "nets.txt").write_text("203.0.113.0/24\n2001:db8:bad::/48\n")
     made.refresh("evil.example\nold.example\n")
     try:
         log = made.start(GATEWAY, "dns", "-c", "gateway.yaml", log="gateway.log")
@@ -139,6 +141,13 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A gateway that serves two zones."""
+    with running(tmp_path, POLICY) as made:
+        yield made
 
 
 def status(port: int, name: str) -> str:
@@ -202,6 +211,25 @@ def test_dig_with_a_key(world: World) -> None:
     done = subprocess.run([*command, "AXFR", "rpz.example"], capture_output=True, text=True, timeout=20, check=False)
     assert "XFR size: 9 records" in done.stdout, done.stdout
     assert "ould" not in done.stdout, "couldn't verify, or the like"
+
+
+def test_a_zone_that_comes_later(tmp_path: Path) -> None:
+    """A zone that a reload adds, where there was none, is served as soon as a refresh has written it."""
+    without = "\n".join(line for line in POLICY.splitlines() if "rpz_zones" not in line and ".example:" not in line)
+    with running(tmp_path, without + "\n") as world:
+        command = [need("dig"), "@127.0.0.1", "-p", str(world.port), "+tries=1", "+time=2", "+noall", "+answer"]
+
+        def answer(*question: str) -> str:
+            return subprocess.run(
+                [*command, *question], capture_output=True, text=True, timeout=20, check=False
+            ).stdout
+
+        assert "SOA" not in answer("open.example", "SOA")
+        (tmp_path / "gateway.yaml").write_text(POLICY.format(port=world.port))
+        world.processes[0].send_signal(signal.SIGHUP)
+        world.refresh("evil.example\n")
+        wait_until(lambda: "SOA" in answer("open.example", "SOA"), "the zone")
+        assert "*.evil.example.open.example." in answer("open.example", "AXFR")
 
 
 def test_unbound(world: World) -> None:

@@ -7,9 +7,10 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gateway.addresses import IPAddress, unmap
 from gateway.feeds.catalog import Feed
 from gateway.feeds.entry import ParseReport
 from gateway.feeds.export import (
@@ -165,14 +166,33 @@ async def test_bind_accepts_it(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout
 
 
-@given(st.ip_addresses(v=4) | st.ip_addresses(v=6).filter(lambda address: not getattr(address, "ipv4_mapped", None)))
-def test_address_triggers_are_read_back(address: object) -> None:
-    """Every address survives the way into an owner name and back."""
+async def test_squid_accepts_it(tmp_path: Path) -> None:
+    """`squid -k parse` takes an export without a warning about it; a list with a name below another gets one."""
+    export = await save(tmp_path, "squid")
+    (tmp_path / "squid.conf").write_text(f'acl listed dstdomain "{export}"\nhttp_access deny listed\n')
+    result = run("squid", "-k", "parse", "-f", str(tmp_path / "squid.conf"))
+    assert result.returncode == 0, result.stderr
+    told = [line for line in result.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
+    assert [line for line in told if "listed" in line] == []
+    with export.open("a") as file:
+        file.write("x.ads.example\n")
+    assert (
+        "You should remove 'x.ads.example'" in run("squid", "-k", "parse", "-f", str(tmp_path / "squid.conf")).stderr
+    )
+
+
+MAPPED = st.ip_addresses(v=4).map(lambda address: ip_address(f"::ffff:{address}"))
+
+
+@given(st.ip_addresses() | MAPPED)
+@example(ip_address("::ffff:192.0.2.1"))
+def test_address_triggers_are_read_back(address: IPAddress) -> None:
+    """Every address survives the way into an owner name and back, an IPv4-mapped one as what it stands for."""
     network = ip_network(str(address))
     zone = f"{rpz_ip(network)} CNAME .\n".encode()
     (entry,) = list(parse(zone, "rpz", ParseReport()))
     assert str(entry)  # a range of that one address
-    assert entry[1] == int(ip_address(str(address)))
+    assert entry[1] == int(unmap(address))
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
