@@ -59,8 +59,8 @@ class Resolution(Protocol):
 class Resolver(Protocol):
     """The gateway's own resolver: the only way from a name to addresses."""
 
-    async def lookup(self, host: str, client: Client) -> Resolution:
-        """Resolve a name in normal form, for a client: what names tell the outside is bounded.
+    async def lookup(self, host: str, client: Client | None = None) -> Resolution:
+        """Resolve a name in normal form, for a client, whose names tell the outside only so much; or for ourselves.
 
         Raises:
             ResolutionError: it has no address, no server told, or the client may not ask.

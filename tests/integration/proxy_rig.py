@@ -85,7 +85,7 @@ class Names:
     before: Callable[[str], Any] | None = None
     """Called at every look-up; what it returns is awaited."""
 
-    async def lookup(self, host: str, client: Client) -> Resolution:
+    async def lookup(self, host: str, client: Client | None = None) -> Resolution:
         """Look a name up."""
         self.asked.append(host)
         if self.before is not None and (waiting := self.before(host)) is not None:
