@@ -9,22 +9,21 @@ import logging
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from ipaddress import ip_address
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import get_args
 
 import click
 from pydantic import TypeAdapter, ValidationError
 
 from gateway import __version__, console, reports
 from gateway.addresses import IPAddress
+from gateway.commands import lists
+from gateway.commands.options import Address, config_option, fail, find, json_option, load_config
 from gateway.config import Config, json_schema, load
 from gateway.decision import Point, Reason
 from gateway.document import ConfigError
 from gateway.explain import explain_destination, explain_name, parse_destination
-from gateway.feeds.refresh import refresh
-from gateway.feeds.report import Progress, RefreshReport, Step
 from gateway.feeds.snapshot import Snapshot, SnapshotError
 from gateway.ledger import Event
 from gateway.ledger.line import render as render_event
@@ -37,60 +36,9 @@ from gateway.selfcheck.scripts import CAP
 from gateway.selfcheck.session import POLICY, Setting, SetupError
 from gateway.selfcheck.session import check as check_proxy
 from gateway.service import EXIT_CONFIG, Supervisor, prepare_state_dir
+from gateway.upkeep import run_refresh
 
 _LOG = logging.getLogger(__name__)
-_PLACES = (Path("gateway.yaml"), Path("/etc/gateway/gateway.yaml"))
-
-
-def _config_option[F: Callable[..., Any]](function: F) -> F:
-    return click.option(
-        "--config",
-        "-c",
-        "config_path",
-        type=click.Path(path_type=Path, dir_okay=False),
-        envvar="GATEWAY_CONFIG",
-        help="Policy file. Without it: $GATEWAY_CONFIG, ./gateway.yaml, /etc/gateway/gateway.yaml.",
-    )(function)
-
-
-def _json_option[F: Callable[..., Any]](function: F) -> F:
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
-
-
-class _Address(click.ParamType[IPAddress]):
-    name = "address"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> IPAddress:
-        try:
-            return ip_address(value)
-        except ValueError:
-            self.fail(f"{value!r} is no IP address", param, ctx)
-
-
-def _find(path: Path | None) -> Path:
-    if path is not None:
-        return path
-    for place in _PLACES:
-        if place.exists():
-            return place
-    raise click.UsageError("no policy file: give --config FILE, set GATEWAY_CONFIG, or create ./gateway.yaml")
-
-
-def _load(path: Path | None) -> Config:
-    """Load the policy file, or print everything wrong with it and exit."""
-    try:
-        config = load(_find(path))
-    except ConfigError as error:
-        _fail(*(str(problem) for problem in error.problems))
-    for warning in config.warnings:
-        console.complain(str(warning))
-    return config
-
-
-def _fail(*messages: str) -> NoReturn:
-    for message in messages:
-        console.complain(message)
-    raise SystemExit(EXIT_CONFIG)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -104,21 +52,21 @@ def main() -> None:
 
 
 @main.command()
-@_config_option
+@config_option
 def run(config_path: Path | None) -> None:
     """Run everything: resolver and proxy."""
     _serve(config_path, ("dns", "proxy"))
 
 
 @main.command()
-@_config_option
+@config_option
 def dns(config_path: Path | None) -> None:
     """Run the resolver alone."""
     _serve(config_path, ("dns",))
 
 
 @main.group(invoke_without_command=True)
-@_config_option
+@config_option
 @click.pass_context
 def proxy(context: click.Context, config_path: Path | None) -> None:
     """Run the proxy alone. It resolves names by itself and needs no `gateway dns` beside it."""
@@ -128,14 +76,14 @@ def proxy(context: click.Context, config_path: Path | None) -> None:
 
 
 @proxy.command(name="ca")
-@_config_option
+@config_option
 @click.option("--export", is_flag=True, help="Print only the certificate, to be put into a file.")
 @click.pass_obj
 def proxy_ca(outer: Path | None, config_path: Path | None, *, export: bool) -> None:
     """Show the certificate that clients of inspected tunnels have to trust, and how; make it if there is none."""
-    config = _load(config_path or outer)
+    config = load_config(config_path or outer)
     if problem := prepare_state_dir(config.state_dir):
-        _fail(problem)
+        fail(problem)
     certificate = ensure_ca(config.state_dir / "ca")
     if export:
         click.echo(certificate.read_text(), nl=False)
@@ -145,11 +93,11 @@ def proxy_ca(outer: Path | None, config_path: Path | None, *, export: bool) -> N
 
 
 def _serve(config_path: Path | None, roles: tuple[str, ...]) -> None:
-    config = _load(config_path)
+    config = load_config(config_path)
     if problem := prepare_state_dir(config.state_dir):
-        _fail(problem)
+        fail(problem)
     if problem := _prepare(config):
-        _fail(problem)
+        fail(problem)
 
     def on_ready() -> None:
         for line in reports.welcome(config, roles, _shown(Path(sys.argv[0])), _shown(config.path)):
@@ -171,7 +119,7 @@ def _prepare(config: Config) -> str | None:
     """
     if not config.active_feeds:
         return None
-    report = _refresh(config, offline=True)
+    report, _ = run_refresh(config, now=time.time(), offline=True, watch=False)
     for line in reports.findings(report):
         _LOG.warning("%s", line)
     if not report.problem:
@@ -184,69 +132,22 @@ def _prepare(config: Config) -> str | None:
     return None
 
 
-# -- lists ---------------------------------------------------------------------------------------------------------
-
-
-@main.command(name="refresh")
-@_config_option
-@_json_option
-@click.option("--quiet", "-q", is_flag=True, help="Print only what needs attention: for cron.")
-@click.option("--offline", is_flag=True, help="Use local files and the copies at hand; no network.")
-@click.option("--force", is_flag=True, help="Ask for feeds before their interval is over.")
-@click.option("--accept", multiple=True, metavar="FEED", help="Accept a feed's new copy whatever its size.")
-def refresh_command(
-    config_path: Path | None, *, as_json: bool, quiet: bool, offline: bool, force: bool, accept: tuple[str, ...]
-) -> None:
-    """Fetch feeds and compile all lists into the snapshot that workers use.
-
-    Exit code 0: all lists are the newest; 1: some kept their last good copy; 2: nothing could be compiled.
-    """
-    config = _load(config_path)
-    if problem := prepare_state_dir(config.state_dir):
-        _fail(problem)
-    report = _refresh(config, offline=offline, force=force, accept=accept, show=not (quiet or as_json))
-    if as_json:
-        console.as_json(reports.refresh_json(report))
-    elif not quiet:
-        console.table(*reports.refresh_table(report))
-    if not as_json:
-        for line in reports.findings(report):
-            console.complain(line)
-    raise SystemExit(report.exit_code)
-
-
-def _refresh(
-    config: Config, *, offline: bool, force: bool = False, accept: tuple[str, ...] = (), show: bool = False
-) -> RefreshReport:
-    def progress(event: Progress) -> None:
-        if show and sys.stderr.isatty() and event.step is not Step.FETCHING:
-            click.echo(f"{event.step} {event.name}".rstrip(), err=True)
-
-    return asyncio.run(
-        refresh(
-            config.feeds,
-            config.state_dir,
-            now=time.time(),
-            offline=offline,
-            force=force,
-            accept=accept,
-            progress=progress,
-        )
-    )
+for _command in (lists.refresh_command, lists.feeds, lists.hunt, lists.export):
+    main.add_command(_command)
 
 
 # -- policy --------------------------------------------------------------------------------------------------------
 
 
 @main.command()
-@_config_option
-@_json_option
+@config_option
+@json_option
 def check(config_path: Path | None, *, as_json: bool) -> None:
     """Validate the policy file and its catalogues; print every problem.
 
     Exit code 0: good; 1: there are warnings; 2: it cannot be used.
     """
-    path = _find(config_path)
+    path = find(config_path)
     try:
         config = load(path)
         problems, code = list(config.warnings), int(bool(config.warnings))
@@ -273,12 +174,12 @@ def schema() -> None:
 
 
 @main.command()
-@_config_option
-@_json_option
+@config_option
+@json_option
 @click.argument("destination", required=False)
 @click.option("--dns", "name", metavar="NAME", help="Explain a DNS question instead of a URL.")
 @click.option("--type", "qtype", default="A", show_default=True, help="Its query type.")
-@click.option("--client", type=_Address(), default="127.0.0.1", show_default=True, help="Who asks.")
+@click.option("--client", type=Address(), default="127.0.0.1", show_default=True, help="Who asks.")
 @click.option("--user", help="User name, taken for proven.")
 @click.option(
     "--certificate",
@@ -289,7 +190,7 @@ def schema() -> None:
 )
 @click.option("--method", default="GET", show_default=True)
 @click.option("--user-agent", default="", help="As the client would send it, in CONNECT too.")
-@click.option("--address", "addresses", type=_Address(), multiple=True, help="Assume that the name resolves to this.")
+@click.option("--address", "addresses", type=Address(), multiple=True, help="Assume that the name resolves to this.")
 def explain(
     config_path: Path | None,
     *,
@@ -310,7 +211,7 @@ def explain(
     """
     if (destination is None) == (name is None):
         raise click.UsageError("give a DESTINATION, or --dns NAME")
-    config = _load(config_path)
+    config = load_config(config_path)
     snapshot = _open_snapshot(config)
     policy = config.policy(snapshot)
     who = Client(
@@ -367,14 +268,14 @@ def _open_snapshot(config: Config) -> Snapshot | None:
     try:
         return Snapshot.open(config.snapshot_path)
     except SnapshotError as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 # -- checking itself -----------------------------------------------------------------------------------------------
 
 
 @main.command()
-@_json_option
+@json_option
 @click.option("--proxy", default="", metavar="URL", help="Proxy to check; without it, a gateway is started for it.")
 @click.option("--good", default="127.0.0.1", show_default=True, help="Address of the origin that is allowed.")
 @click.option("--good-port", default=0, help="Its port; 0: any free one.")
@@ -404,7 +305,7 @@ def selfcheck(
     try:
         scores = asyncio.run(check_proxy(Setting(proxy, good, good_port, (host, int(port)), patience), progress))
     except SetupError as error:
-        _fail(str(error))
+        fail(str(error))
     progress("")
     if as_json:
         console.as_json(reports.selfcheck_json(scores))
@@ -417,8 +318,8 @@ def selfcheck(
 
 
 @main.command()
-@_config_option
-@_json_option
+@config_option
+@json_option
 @click.option("--tail", is_flag=True, help="Go on with new decisions as they are made.")
 @click.option("--since", default="", help="From then on: 1h, 7d, or 2026-01-31T12:00:00Z.")
 @click.option("--until", default="", help="Until then.")
@@ -453,7 +354,7 @@ def ledger(
     grouping: Grouping | None,
 ) -> None:
     """Show recorded decisions. All conditions given must hold."""
-    config = _load(config_path)
+    config = load_config(config_path)
     now = time.time()
     try:
         wanted = parse(

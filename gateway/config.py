@@ -5,7 +5,7 @@ is what values mean together: unknown names, contradictions, rules that can neve
 """
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from gateway.decision import Point, Tls, Verdict
+from gateway.dnssection import RpzZoneSection
 from gateway.document import ConfigError, Document, Location, Problem, read_document, validate
 from gateway.domainset import Lists
 from gateway.feeds.catalog import Feed, load_catalog
@@ -21,6 +22,23 @@ from gateway.policy import Policy
 from gateway.rule import ClientGroup, HttpConditions, Rule
 from gateway.schema import HttpSection, PolicyFile, RuleSection
 from gateway.shadowing import shadowed
+from gateway.tsigkey import Key, parse_keys
+
+
+@dataclass(frozen=True, slots=True)
+class RpzZone:
+    """A zone for other resolvers, and the keys that they have to have."""
+
+    section: RpzZoneSection
+    keys: Mapping[str, Key] = field(default_factory=dict, repr=False)
+
+    def holds(self, name: str, feed: Feed) -> bool:
+        """Say whether a list is in the zone."""
+        wanted = self.section
+        if not (wanted.lists or wanted.categories):
+            return True
+        return name in wanted.lists or not set(wanted.categories).isdisjoint(feed.categories)
+
 
 _ENCRYPTED = ("tls://", "https://")
 
@@ -35,6 +53,8 @@ class Config:
     """Feeds of all catalogues and local lists, by name; their paths are absolute."""
     rules: tuple[Rule, ...] = ()
     clients: tuple[ClientGroup, ...] = ()
+    rpz_zones: Mapping[str, RpzZone] = field(default_factory=dict, repr=False)
+    """Zones for other resolvers."""
     warnings: tuple[Problem, ...] = ()
     upstream_ca: str = field(default="", repr=False)
     """What `dns.upstream_ca` holds: the text and not the place, so that another content is another configuration."""
@@ -108,7 +128,8 @@ def load(path: Path) -> Config:
     accounts, found, warnings = _load_accounts(document, file, path.resolve().parent)
     problems += found
     upstream_ca, unreadable = _read_authorities(document, file, path.resolve().parent)
-    problems += unreadable
+    zones, unknown = _load_zones(document, file, feeds, path.resolve().parent)
+    problems += unreadable + unknown
     problems += _check_ca_bundle(document, file, path.resolve().parent)
     if problems:
         raise ConfigError(problems)
@@ -123,7 +144,7 @@ def load(path: Path) -> Config:
         for name, group in file.clients.items()
     )
     warnings += _check_shadowed(document, rules, clients)
-    return Config(path.resolve(), file, feeds, rules, clients, tuple(warnings), upstream_ca, accounts)
+    return Config(path.resolve(), file, feeds, rules, clients, zones, tuple(warnings), upstream_ca, accounts)
 
 
 def json_schema() -> dict[str, Any]:
@@ -160,6 +181,35 @@ def _load_feeds(document: Document, file: PolicyFile, folder: Path) -> tuple[dic
             )
         feeds[name] = feed.located(folder)
     return feeds, problems
+
+
+def _load_zones(
+    document: Document, file: PolicyFile, feeds: dict[str, Feed], folder: Path
+) -> tuple[dict[str, RpzZone], list[Problem]]:
+    zones: dict[str, RpzZone] = {}
+    problems: list[Problem] = []
+    active = {name: feed for name, feed in feeds.items() if feed.enabled and not feed.never_block}
+    categories = {category for feed in active.values() for category in feed.categories}
+    for name, section in file.dns.rpz_zones.items():
+        where: Location = ("dns", "rpz_zones", name)
+        for key, given, known in (
+            ("categories", section.categories, categories),
+            ("lists", section.lists, set(active)),
+        ):
+            problems += [
+                document.problem((*where, key), f"no enabled list has {unknown!r}; {_known(known)}")
+                for unknown in sorted(set(given) - known)
+            ]
+        keys: Mapping[str, Key] = {}
+        if section.key is not None:
+            try:
+                keys = parse_keys((folder / section.key).read_text(encoding="ascii", errors="replace"))
+            except OSError as error:
+                problems.append(document.problem((*where, "key"), f"cannot be read: {error.strerror or error}"))
+            except ValueError as error:
+                problems.append(document.problem((*where, "key"), str(error)))
+        zones[name] = RpzZone(section, keys)
+    return zones, problems
 
 
 def _check_ca_bundle(document: Document, file: PolicyFile, folder: Path) -> list[Problem]:
@@ -240,6 +290,11 @@ def _check_rules(document: Document, file: PolicyFile, feeds: dict[str, Feed]) -
     seen: set[str] = set()
     active = {name: feed for name, feed in feeds.items() if feed.enabled and not feed.never_block}
     categories = {category for feed in active.values() for category in feed.categories}
+    for group in file.tunnelling.clients:
+        if group not in file.clients:
+            known = ", ".join(file.clients) or "none"
+            message = f"no client group {group!r}; there is: {known}"
+            problems.append(document.problem(("tunnelling", "clients", group), message))
     for position, rule in enumerate(file.policy.rules):
         where: Location = ("policy", "rules", position)
         if rule.name in seen:

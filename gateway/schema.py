@@ -6,7 +6,6 @@ enforced is a hole.
 """
 
 import re
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Literal, Self
 
 from dnslib import QTYPE
@@ -31,6 +30,7 @@ from gateway.section import (
     Conditions,
     FileName,
     Identifier,
+    Network,
     Section,
     Unbuilt,
     Workers,
@@ -38,13 +38,6 @@ from gateway.section import (
 )
 from gateway.tools import KNOWN as KNOWN_TOOLS
 from gateway.units import Duration, Size, parse_duration, parse_size, render_duration, render_size
-
-
-def _network(value: Any) -> IPv4Network | IPv6Network:
-    try:
-        return ip_network(value, strict=True)
-    except ValueError as error:
-        raise ValueError(f"{value!r} is no network: {error}") from None
 
 
 def _pattern(value: str) -> str:
@@ -126,10 +119,8 @@ def _certificate_name(value: str) -> str:
 
 def _tunnelling_action(value: Any) -> Any:
     value = "off" if value is False else value  # YAML 1.1 reads a bare `off` as false
-    if value in ("deny", "report"):
-        raise ValueError(f"{value!r} is not supported yet: leave this key out")
-    if value != "off":
-        raise ValueError(f"expected 'off', not {value!r}")
+    if value not in ("deny", "report", "off"):
+        raise ValueError(f"expected 'deny', 'report' or 'off', not {value!r}")
     return value
 
 
@@ -152,8 +143,25 @@ _CERTIFICATE_KINDS = ("DNS", "URI", "email", "IP")
 _is_subject = re.compile(r"[A-Za-z0-9.]+=[^\x00-\x1f]*").fullmatch
 
 
-type Network = Annotated[
-    IPv4Network | IPv6Network, BeforeValidator(_network), PlainSerializer(str), WithJsonSchema({"type": "string"})
+def _leak_limit(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return value
+    size, slash, span = str(value).partition("/")
+    try:
+        octets, seconds = parse_size(size), parse_duration(span)
+    except ValueError:
+        octets, seconds = 0, 0.0
+    if not slash or octets <= 0 or not 60 <= seconds <= 7 * 86400:
+        raise ValueError(f"{value!r} is no budget: give octets and a time from 1m to 7d, as in '120B/1h'")
+    return octets, seconds
+
+
+type TunnellingAction = Annotated[Literal["deny", "report", "off"], BeforeValidator(_tunnelling_action)]
+type LeakLimit = Annotated[
+    tuple[int, float],
+    BeforeValidator(_leak_limit),
+    PlainSerializer(lambda limit: f"{render_size(limit[0])}/{render_duration(limit[1])}", return_type=str),
+    WithJsonSchema({"type": "string", "examples": ["120B/1h", "240B/24h"]}),
 ]
 type Pattern = Annotated[str, AfterValidator(_pattern)]
 type Registered = Annotated[str, AfterValidator(_registrable)]
@@ -251,12 +259,31 @@ class ProxySection(Section):
     """PEM file of the authorities that inspected origins are verified with; without it, the public ones."""
 
 
+class TunnellingControls(Section):
+    """What narrows the channel to zones that are not known, whatever is sent through it."""
+
+    types: bool = True
+    """Refuse query types that nobody uses: NULL, KEY, private ones."""
+    octets: bool = True
+    """Refuse names with octets that host names do not have."""
+    tlds: bool = True
+    """Answer names under top-level domains that do not exist here."""
+    min_ttl: Duration = 60
+    """Answers are kept at least so long, so that a name asked again does not leave again."""
+
+
 class TunnellingSection(Section):
     """Detection of DNS tunnels."""
 
-    action: Annotated[Literal["off"], BeforeValidator(_tunnelling_action)] = "off"
-    leak_budget: Unbuilt = None
-    exempt: Unbuilt = None
+    action: TunnellingAction = "deny"
+    """What is done with a query that tells an unknown zone too much: `deny`, `report` (recorded only), or `off`."""
+    clients: dict[Identifier, TunnellingAction] = {}
+    """Another action for some groups of clients."""
+    leak_budget: Annotated[tuple[LeakLimit, ...], Field(min_length=1, max_length=4)] = ((120, 3600), (240, 86400))
+    """New information that a client may tell an unknown zone; known zones have a multiple of it."""
+    exempt: tuple[Pattern, ...] = ()
+    """Names that are not accounted for, beside forward zones, local records and the shipped list of services."""
+    controls: TunnellingControls = TunnellingControls()
 
 
 class LedgerSection(Section):

@@ -74,9 +74,9 @@ class Dialer:
         chain: tuple[str, ...] = ()
         if isinstance(host, str):
             try:
-                resolution = await self._resolver.lookup(host)
+                resolution = await self._resolver.lookup(host, origin.client)
             except ResolutionError as error:
-                return case.refuse(origin, Reason.NAME_UNRESOLVABLE, str(error))
+                return case.refuse(origin, error.reason, str(error))
             addresses, chain = resolution.addresses[:_MOST], resolution.chain
             if not addresses:
                 return case.refuse(origin, Reason.NAME_UNRESOLVABLE, f"{host} has no address")

@@ -178,6 +178,13 @@ def test_a_policy_is_made_of_it(tmp_path: Path) -> None:
     assert (decision.verdict, decision.enforced) == (Verdict.DENY, False)
 
 
+def test_tunnelling_names_groups_that_exist(tmp_path: Path) -> None:
+    """A group that does not exist would be held to nothing."""
+    text = "version: 1\ntunnelling: {clients: {nobody: off}}\n"
+    (problem,) = problems_of(tmp_path, text)
+    assert problem.endswith("tunnelling.clients.nobody: no client group 'nobody'; there is: none")
+
+
 def test_every_problem_is_told(tmp_path: Path) -> None:
     """Problems of several kinds in several places are all told, each with line and path."""
     text = rules(
@@ -320,6 +327,51 @@ def test_configurations_are_values(tmp_path: Path) -> None:
     config: Config = load(write(tmp_path, "version: 1\n"))
     with pytest.raises(AttributeError):
         config.rules = ()  # type: ignore[misc]  # on purpose
+
+
+ZONES = """
+version: 1
+dns:
+  rpz_zones:
+    RPZ.example: {key: xfr.key, lists: [ours]}
+    open.example: {allow: [10.0.0.0/8], categories: [malware]}
+lists:
+  ours: {path: a.txt, format: domains, categories: [malware]}
+  other: {path: b.txt, format: domains, categories: [ads]}
+"""
+XFR_KEY = 'key "xfr" { algorithm hmac-sha256; secret "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="; };'
+
+
+def test_zones_for_other_resolvers(tmp_path: Path) -> None:
+    """A zone has its lists by name or category, and its keys are read from the folder of the policy file."""
+    (tmp_path / "gateway.yaml").write_text(ZONES)
+    (tmp_path / "xfr.key").write_text(XFR_KEY)
+    config = load(tmp_path / "gateway.yaml")
+    assert {name: list(zone.keys) for name, zone in config.rpz_zones.items()} == {
+        "rpz.example": ["xfr"],
+        "open.example": [],
+    }
+    for zone in config.rpz_zones.values():
+        assert [name for name, feed in config.feeds.items() if zone.holds(name, feed)] == ["ours"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("lists: [ours]", "lists: [theirs]", "dns.rpz_zones.rpz.example.lists: no enabled list has 'theirs'"),
+        ("[malware]}\nlists", "[c2]}\nlists", "open.example.categories: no enabled list has 'c2'"),
+        ("{key: xfr.key, ", "{", "says nobody who may have it: give allow, key, or both"),
+        ("xfr.key", "none.key", "key: cannot be read: No such file"),
+        ("xfr.key", "gateway.yaml", "key: expected what tsig-keygen writes"),
+    ],
+)
+def test_zones_that_cannot_be_served(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    """A zone of lists that do not exist, for nobody, or with keys that are none, is a problem of the policy file."""
+    (tmp_path / "xfr.key").write_text(XFR_KEY)
+    (tmp_path / "gateway.yaml").write_text(ZONES.replace(old, new))
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path / "gateway.yaml")
+    assert problem in "\n".join(str(each) for each in error.value.problems)
 
 
 @pytest.mark.parametrize(

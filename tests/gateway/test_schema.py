@@ -65,6 +65,10 @@ ACCEPTED: list[tuple[type[BaseModel], dict[str, Any], Any]] = [
     (RuleSection, {"name": "r", "action": "allow", "upload": "50MiB/1h"}, Budget(50 << 20, 3600)),
     (RuleSection, {"name": "r", "action": "allow", "upload": "1GB/d"}, Budget(10**9, 86400)),
     (TunnellingSection, {"action": False}, "off"),
+    (TunnellingSection, {"action": "report"}, "report"),
+    (TunnellingSection, {"clients": {"web": "report"}}, {"web": "report"}),
+    (TunnellingSection, {"leak_budget": ["64B/10m", "1KiB/1d"]}, ((64, 600), (1024, 86400))),
+    (TunnellingSection, {"exempt": ["*.Example.com"]}, ("*.example.com",)),
 ]
 
 
@@ -81,6 +85,9 @@ REFUSED: list[tuple[str, type[BaseModel], dict[str, Any], str]] = [
     ("an unknown key", PolicyFile, {"version": 1, "polcy": {}}, "Extra inputs"),
     ("another version", PolicyFile, {"version": 2}, "Input should be 1"),
     ("no version", PolicyFile, {}, "Field required"),
+    ("another action", TunnellingSection, {"action": "maybe"}, "expected 'deny', 'report' or 'off'"),
+    ("a budget without a time", TunnellingSection, {"leak_budget": ["120B"]}, "is no budget: give octets and a time"),
+    ("a budget of nothing", TunnellingSection, {"leak_budget": ["0B/1h"]}, "is no budget: give octets and a time"),
     ("a star in the middle", DestinationSection, {"domains": ["a.*.test"]}, "a star stands only in front"),
     ("an address as a domain", DestinationSection, {"domains": ["10.0.0.1"]}, "ends in a number"),
     (

@@ -16,7 +16,7 @@ from gateway.ledger import Outcome
 from gateway.policy import Policy
 from gateway.proxy.server import Proxy
 from gateway.proxy.tls import TlsFiles
-from gateway.request import Request
+from gateway.request import Client, Request
 from gateway.rule import ClientGroup, HttpConditions, Rule
 from gateway.schema import ProxySection
 from tests.builders import an_address, networks
@@ -85,7 +85,7 @@ class Names:
     before: Callable[[str], Any] | None = None
     """Called at every look-up; what it returns is awaited."""
 
-    async def lookup(self, host: str) -> Resolution:
+    async def lookup(self, host: str, client: Client | None = None) -> Resolution:
         """Look a name up."""
         self.asked.append(host)
         if self.before is not None and (waiting := self.before(host)) is not None:
