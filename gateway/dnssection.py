@@ -8,7 +8,17 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 
 from gateway.addresses import parse_address
 from gateway.names import normalize
-from gateway.section import Address, FileName, Identifier, Name, Network, Section, Workers, check_listener
+from gateway.section import (
+    Address,
+    CertificateSection,
+    FileName,
+    Identifier,
+    Name,
+    Network,
+    Section,
+    Workers,
+    check_listener,
+)
 from gateway.units import Duration, Size
 
 _plain_path = re.compile(r"[A-Za-z0-9._~/-]*").fullmatch
@@ -117,15 +127,6 @@ class StripSection(Section):
     """Encrypted ClientHello keys in SVCB and HTTPS records, and the signatures over them."""
     ecs: Literal[True] = True
     """EDNS Client Subnet: never sent upstream."""
-
-
-class CertificateSection(Section):
-    """A certificate with its key, PEM files; read again on SIGHUP."""
-
-    cert: FileName
-    """The certificate, followed by those that lead to its root."""
-    key: FileName
-    """Its private key, without a passphrase."""
 
 
 class RateLimitSection(Section):

@@ -5,7 +5,11 @@ Pure, but for reading the stored copy of a list to show the line that matched.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from gateway.config import Config
 from gateway.decision import Decision
@@ -17,6 +21,7 @@ from gateway.feeds.impact import Impact
 from gateway.feeds.report import Outcome, RefreshReport
 from gateway.feeds.status import Status
 from gateway.feeds.store import read_line
+from gateway.selfcheck.battery import Score
 from gateway.units import render_duration
 from gateway.upkeep import describe, sighting_fields
 
@@ -38,8 +43,9 @@ def welcome(config: Config, roles: tuple[str, ...], program: str, path: str) -> 
     yield "try, in another terminal:"
     if "proxy" in roles:
         place = config.file.proxy.listen[0]
-        yield f"  curl -x http://{place} https://example.com/"
-        yield f"  curl -v -x http://{place} https://pastebin.com/"
+        place = place.replace("tls://", "https://") if place.startswith("tls://") else f"http://{place}"
+        yield f"  curl -x {place} https://example.com/"
+        yield f"  curl -v -x {place} https://pastebin.com/"
     if "dns" in roles:
         host, _, port = config.file.dns.listen[0].partition("://")[2].rpartition(":")
         yield f"  dig @{host.strip('[]')} -p {port} dns.google"
@@ -310,3 +316,45 @@ def stage_json(stage: Stage, config: Config) -> dict[str, Any]:
         "technique": list(decision.technique),
         "reported": [reported.rule for reported in decision.reported],
     }
+
+
+def how_to_trust(certificate: Path) -> Iterator[str]:
+    """Yield where the inspection CA is, and how programs on a client are told to trust it."""
+    data = certificate.read_bytes()
+    fingerprint = x509.load_pem_x509_certificate(data).fingerprint(hashes.SHA256()).hex(":").upper()
+    there = "/usr/local/share/ca-certificates/egress-gateway.crt"
+    yield f"certificate  {certificate}"
+    yield f"SHA-256      {fingerprint}"
+    yield f"copy it to every client as {there}, compare the fingerprint there, and:"
+    yield "  Debian   update-ca-certificates          (then curl, wget, apt, git and Python's ssl trust it)"
+    yield f"  Java     keytool -importcert -cacerts -storepass changeit -noprompt -alias egress-gateway -file {there}"
+    yield f"  Node     export NODE_EXTRA_CA_CERTS={there}"
+    yield "  pip      pip config set global.cert /etc/ssl/certs/ca-certificates.crt"
+    yield "  requests export REQUESTS_CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt"
+    yield f"  git      git config --system http.https://HOST/.sslCAInfo {there}   (for one host alone)"
+    yield "Who has the key beside it can be any server for these clients: keep the state directory to its owner."
+
+
+# -- selfcheck -----------------------------------------------------------------------------------------------------
+
+
+def selfcheck_table(scores: Sequence[Score]) -> Rows:
+    """Return the battery's score, a row for each number."""
+    rows: list[Sequence[object]] = []
+    for score in scores:
+        resisted = score.tried - len(score.failures)
+        first = score.failures[0] if score.failures else ""
+        rows.append(
+            (score.number, score.title, f"{resisted}/{score.tried}", "pass" if score.passed else "FAIL", first)
+        )
+    passed = sum(score.passed for score in scores)
+    rows.append(("", "all", f"{passed}/{len(scores)}", "pass" if passed == len(scores) else "FAIL", ""))
+    return ("number", "bypass", "resisted", "verdict", "first that got through"), rows
+
+
+def selfcheck_json(scores: Sequence[Score]) -> list[dict[str, Any]]:
+    """Return the battery's score with every failure."""
+    return [
+        {"number": s.number, "title": s.title, "tried": s.tried, "passed": s.passed, "failures": s.failures}
+        for s in scores
+    ]

@@ -86,3 +86,12 @@ type FileName = Annotated[str, AfterValidator(_file_name)]
 type Name = Annotated[str, AfterValidator(normalize)]
 type Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 type Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
+
+
+class CertificateSection(Section):
+    """A certificate with its key, PEM files; read again on SIGHUP."""
+
+    cert: FileName
+    """The certificate, followed by those that lead to its root."""
+    key: FileName
+    """Its private key, without a passphrase."""

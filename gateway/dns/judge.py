@@ -39,6 +39,9 @@ class Judge(Protocol):
     def record(self, request: Request, decision: Decision) -> str:
         """Record a decision made earlier in this generation. Returns its id."""
 
+    def groups(self, client: Client) -> tuple[str, ...]:
+        """Return the client groups of a client."""
+
     def view(self, client: Client) -> Hashable:
         """Return a value that is equal for clients whom every decision treats alike in this generation."""
 
@@ -68,6 +71,7 @@ class RuntimeJudge:
                 system=parse_resolv_conf(_resolv_conf()),
                 is_local=_is_local,
                 upstream_ca=state.config.upstream_ca,
+                tunnelling=file.tunnelling,
             )
             self._settings_of = state
             if not self._settings.upstreams:
@@ -85,6 +89,10 @@ class RuntimeJudge:
     def record(self, request: Request, decision: Decision) -> str:
         """Record."""
         return self._runtime.ledger.record(request, decision)
+
+    def groups(self, client: Client) -> tuple[str, ...]:
+        """Return the client groups."""
+        return self._runtime.state.policy.groups_of(client, Point.DNS)
 
     def view(self, client: Client) -> Hashable:
         """Return the client groups: the policy knows clients of the resolver by nothing else."""

@@ -83,16 +83,17 @@ def special_answer(name: str, qtype: int = Type.A) -> Answer | None:
     """Return the absence of names that must not be sent to any upstream but one configured for them."""
     top = name.rpartition(".")[2]
     if top in _NEVER_SENT:
-        return _absent(name, top)
+        return absent(name, top)
     if top == "arpa":
         zone = next((suffix for suffix in suffixes(name) if suffix in _EMPTY_ZONES), None)
         # Whether the delegation is signed is a question to the zone above.
         if zone is not None and not (name == zone and qtype == _DS):
-            return _absent(name, zone) if name != zone else _apex(zone, qtype)
+            return absent(name, zone) if name != zone else _apex(zone, qtype)
     return None
 
 
-def _absent(name: str, zone: str) -> Answer:
+def absent(name: str, zone: str) -> Answer:
+    """Return the absence of a name below a zone that is served here."""
     return make_answer(
         encode_name(name), (), [soa_record(encode_name(zone), TTL)], rcode=Rcode.NXDOMAIN, ttl=TTL, authoritative=True
     )

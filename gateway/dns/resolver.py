@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.addresses import parse_address, unmap
@@ -32,14 +33,15 @@ from gateway.dns.answers import (
 from gateway.dns.cache import Key
 from gateway.dns.cookies import Cookies, cookie_in
 from gateway.dns.exchange import Failure, UpstreamError
-from gateway.dns.forwarder import Forwarder, Resolution
+from gateway.dns.forwarder import Forwarder, Resolution, ResolutionError
 from gateway.dns.hot import MAX_PACKET, Hot, HotAnswer, HotAnswers, hot_key
 from gateway.dns.judge import Judge, RuntimeJudge
-from gateway.dns.local import is_meta, local_answer
+from gateway.dns.leakage import Leakage, client_key
+from gateway.dns.local import absent, is_meta, local_answer, zone_of
 from gateway.dns.message import STREAM_SIZE, Answer, head_of, opt_of, render, udp_limit
 from gateway.dns.ratelimit import Excess, RateLimit
 from gateway.dns.settings import Settings
-from gateway.dns.wire import CD, HEADER, RD, Query, Rcode, WireError, read_query
+from gateway.dns.wire import CD, HEADER, RD, Query, Rcode, Type, WireError, read_query
 from gateway.request import Client, DnsAnswer, DnsQuery, Flaw
 
 if TYPE_CHECKING:
@@ -69,10 +71,24 @@ class Miss(NamedTuple):
     """EDNS options that the answer carries."""
 
 
+class LeakError(ResolutionError):
+    """A name that would tell its zone too much was not looked up."""
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(decision.detail)
+        self.reason = decision.reason
+
+
+class _Refused(NamedTuple):
+    """A query that was turned away. The reply is None where blocks are silent."""
+
+    reply: bytes | None
+
+
 class _Known:
     """A client, and what is looked up for it with each packet."""
 
-    __slots__ = ("client", "credit", "limited", "share", "view")
+    __slots__ = ("client", "closed", "credit", "limited", "share", "view")
 
     def __init__(self, client: Client, view: bytes, limited: str, share: int) -> None:
         self.client = client
@@ -84,6 +100,8 @@ class _Known:
         """Queries taken from the rate limit at a time."""
         self.credit = 0
         """Datagrams that are paid for."""
+        self.closed = False
+        """Zones are closed to it: its view is its own then, so that the hot table never knows it."""
 
 
 type Reply = bytes | Miss | None
@@ -99,7 +117,9 @@ class Resolver:
 
         `secret` is for cookies: the same for all processes that share a port. Without it, the process has its own.
         """
-        return cls(RuntimeJudge(runtime), secret=secret)
+        resolver = cls(RuntimeJudge(runtime), secret=secret, state_dir=runtime.state.config.state_dir)
+        resolver.leakage.prepare()
+        return resolver
 
     def __init__(
         self,
@@ -108,6 +128,7 @@ class Resolver:
         wall: Callable[[], float] = time.time,
         *,
         secret: bytes = b"",
+        state_dir: Path | None = None,
     ) -> None:
         self._judge = judge
         self._clock = clock
@@ -126,7 +147,9 @@ class Resolver:
         self._retired: list[Forwarder] = []
         self._settings = judge.settings
         self._limit = _limit_of(self._settings)
-        self._forwarder = Forwarder(self._settings, clock)
+        self.leakage = Leakage(self._settings.tunnelling, wall, state_dir)
+        """What clients told the outside."""
+        self._forwarder = Forwarder(self._settings, clock, self.leakage.terms)
         self._adopt()
 
     def _adopt(self) -> None:
@@ -140,11 +163,12 @@ class Resolver:
         self._settings = settings
         if settings.rate_limit != before.rate_limit:
             self._limit = _limit_of(settings)
+        self.leakage.use(settings.tunnelling)
         if settings.for_answers != before.for_answers:
             # Answers on their way come from the old upstreams: whoever waits for them gets them, nobody else does.
             self._forwarder.retire()
             self._retired = [one for one in (*self._retired, self._forwarder) if one.is_busy]
-            self._forwarder = Forwarder(settings, self._clock)
+            self._forwarder = Forwarder(settings, self._clock, self.leakage.terms)
 
     # -- for listeners -----------------------------------------------------------------------------------------
 
@@ -225,6 +249,13 @@ class Resolver:
                 return self._refuse(miss, Flaw(Reason.RATE_LIMIT, "too many queries of this client are waiting"))
             if self._waiting >= MAX_WAITING:
                 return self._refuse(miss, Flaw(Reason.RATE_LIMIT, "too many queries are waiting"))
+            groups = self._judge.groups(client)
+            leak = self.leakage.query(client.address, groups, query.name, query.qtype)
+            if leak is not None and (found := self._leaked(miss, leak)) is not None:
+                return found.reply
+            if self._stays(query.name):
+                kept = absent(query.name, query.name.rpartition(".")[2])
+                return self._finish(client, query, kept, 0, _limit(query, miss.stream), miss.options)[0]
             self._waiting += 1
             self._per_client[source] += 1
             try:
@@ -236,6 +267,9 @@ class Resolver:
                     del self._per_client[source]
             if self._judge.generation is not self._generation:
                 self._adopt()
+            leak = self.leakage.response(client.address, groups, query.name, query.qtype, answer)
+            if leak is not None and (found := self._leaked(miss, leak)) is not None:
+                return found.reply
             options = miss.options + (_stale_option(answer) if stale else b"")
             reply, _ = self._finish(client, query, answer, 0, _limit(query, miss.stream), options)
             return reply
@@ -245,6 +279,18 @@ class Resolver:
         except Exception as error:
             _LOG.exception("a query failed inside the resolver")
             return self._refuse(miss, Flaw(Reason.INTERNAL_ERROR, type(error).__name__))
+
+    def _leaked(self, miss: Miss, decision: Decision) -> "_Refused | None":
+        """Record that a query or its answer would tell too much. Returns the refusal, unless it is only reported."""
+        ident = self._judge.record(_request(miss), decision)
+        if not decision.denied:
+            return None
+        self._close(miss.client)
+        return _Refused(self._blocked(miss, decision, ident))
+
+    def _blocked(self, miss: Miss, decision: Decision, ident: str) -> bytes | None:
+        query = miss.query
+        return self._block(query, decision).render(query.id.to_bytes(2, "big"), query.question, ident, miss.options)
 
     async def answer(self, peer: str, data: bytes, *, stream: bool = False) -> bytes | None:
         """Answer a packet, however long it takes."""
@@ -259,14 +305,27 @@ class Resolver:
         view = self._judge.view(client)
         if view not in self._views:
             # Never used again, so that what was kept for an earlier generation is never found again.
-            self._views[view] = next(self._numbers).to_bytes(_PREFIX, "big")
+            self._views[view] = self._new_view()
         if len(self._clients) >= _CLIENTS_KEPT:
             self._clients.clear()
         source = client.address
         limited = str(source) if source.version == 4 else source.packed[:8].hex()
         share = self._limit.share if self._limit is not None and source.version == 4 else 1
         known = self._clients[peer] = _Known(client, self._views[view], limited, share)
+        if self.leakage.closed_to(source):
+            known.closed, known.view = True, self._new_view()
         return known
+
+    def _new_view(self) -> bytes:
+        return next(self._numbers).to_bytes(_PREFIX, "big")
+
+    def _close(self, client: Client) -> None:
+        """Ask from now on about everything that a client wants, since a zone has been closed to it."""
+        if self.leakage.closed_to(client.address):
+            key = client_key(client.address)
+            for known in self._clients.values():
+                if known.limited == key and not known.closed:
+                    known.closed, known.view = True, self._new_view()
 
     def _over_limit(self, known: _Known, data: bytes, excess: Excess, *, stream: bool) -> Reply:
         """Turn a query away. The first of a window is recorded, and the others refer to that record.
@@ -346,6 +405,11 @@ class Resolver:
                 tail = None if reply is None else reply[2:HEADER] + question + reply[HEADER + len(question) :]
                 self._hot.put(key, Hot(tail, math.inf, receipt.repeats))
             return reply
+        if known.closed:
+            key = b""
+            leak = self.leakage.again(client.address, self._judge.groups(client), query.name)
+            if leak is not None:
+                return self._blocked(Miss(client, query, stream, options), leak, self._judge.record(request, leak))
         limit = udp_limit(query.edns)
         if not query.flags & RD:
             # Nobody is told what others have asked for, and nobody is asked: such a query is for servers that have
@@ -360,6 +424,12 @@ class Resolver:
         if found is None:
             return Miss(client, query, stream, options)
         answer, stored, fresh_until, stale = found
+        if answer.metered:
+            # Only until the hot table knows it: what was counted once is not counted again.
+            miss, groups = Miss(client, query, stream, options), self._judge.groups(client)
+            leak = self.leakage.response(client.address, groups, query.name, query.qtype, answer)
+            if leak is not None and (refused := self._leaked(miss, leak)) is not None:
+                return refused.reply
         if stale:
             options += _stale_option(answer)
         reply, plain = self._finish(
@@ -461,20 +531,50 @@ class Resolver:
 
     # -- for everybody -----------------------------------------------------------------------------------------
 
-    async def lookup(self, host: str, *, families: Iterable[int] = (4, 6)) -> Resolution:
-        """Return the addresses of a name in normal form, for a caller that the policy has already let through.
+    async def lookup(
+        self, host: str, client: Client | None = None, *, families: Iterable[int] = (4, 6)
+    ) -> Resolution:
+        """Return the addresses of a name in normal form, for a caller that the policy has already let through. The
+        name is accounted for as one that the client has told the outside; without a client, it is one of our own.
 
         Raises:
-            ResolutionError: there is none, or it could not be found out.
+            ResolutionError: there is none, it could not be found out, or the client told the zone too much.
         """
         if self._judge.generation is not self._generation:
             self._adopt()
+        families = tuple(families)
+        if client is not None:
+            self._account_for(host, client, families)
         return await self._forwarder.lookup(host, families=families)
+
+    def _account_for(self, host: str, client: Client, families: tuple[int, ...]) -> None:
+        groups, now = self._judge.groups(client), self._clock()
+        leak = self.leakage.again(client.address, groups, host)
+        for qtype in (Type.A if family == 4 else Type.AAAA for family in families):
+            if leak is None and self._forwarder.at_hand(Key(host, qtype, False, False), now) is None:
+                leak = self.leakage.query(client.address, groups, host, qtype)
+                if leak is not None and not leak.denied:
+                    self._judge.record(DnsQuery(client=client, name=host, qtype=qtype), leak)
+                    leak = None
+        if leak is not None:
+            self._close(client)
+            raise LeakError(leak)
+        if self._stays(host):
+            raise ResolutionError(f"{host} does not exist")
+
+    def _stays(self, name: str) -> bool:
+        """Say whether nobody is asked for a name."""
+        settings = self._settings
+        return self.leakage.keeps(name) and name not in settings.records and zone_of(name, settings.forward) is None
 
     async def close(self) -> None:
         """Give up what is on its way."""
         for forwarder in (self._forwarder, *self._retired):
             await forwarder.close()
+
+
+def _request(miss: Miss) -> DnsQuery:
+    return DnsQuery(client=miss.client, name=miss.query.name, qtype=miss.query.qtype)
 
 
 def _stale_option(answer: Answer) -> bytes:

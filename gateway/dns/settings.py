@@ -12,6 +12,10 @@ from gateway.dns.answers import BlockAnswer
 from gateway.dns.bailiwick import Limits
 from gateway.dns.records import LocalData, parse_data
 from gateway.dnssection import DnsSection, RecordSection
+from gateway.schema import TunnellingSection
+from gateway.tunnelling.detector import DEFAULT_BUDGET
+from gateway.tunnelling.structure import Controls
+from gateway.tunnelling.window import Limit
 
 MAX_SYSTEM = 3
 """Name servers read from resolv.conf: as many as the C library reads (resolv.h, MAXNS)."""
@@ -46,6 +50,25 @@ class Timing(NamedTuple):
     """Until an expired answer has to do (RFC 8767 section 5)."""
 
 
+type Action = Literal["deny", "report", "off"]
+
+
+class Tunnelling(NamedTuple):
+    """The `tunnelling` section, in the terms of the resolver."""
+
+    action: Action = "off"
+    groups: tuple[tuple[str, Action], ...] = ()
+    """What is done for client groups instead."""
+    budget: tuple[Limit, ...] = DEFAULT_BUDGET
+    exempt: tuple[str, ...] = ()
+    """Patterns: those of the configuration, forward zones and local records."""
+    controls: Controls = Controls()
+
+    def action_for(self, groups: tuple[str, ...]) -> Action:
+        """Return what is done for a client of these groups; the first one that is named counts."""
+        return next((action for name, action in self.groups if name in groups), self.action)
+
+
 class Settings(NamedTuple):
     """Everything that the resolving core and its listeners need to know."""
 
@@ -72,11 +95,19 @@ class Settings(NamedTuple):
     strip_ech: bool = True
     trust_ad: bool = False
     timing: Timing = Timing()
+    tunnelling: Tunnelling = Tunnelling()
 
     @property
     def for_answers(self) -> "Settings":
         """What answers depend on, and the rest as it is by default: where this is equal, answers may be kept."""
-        return self._replace(listen=(), block_answer="nxdomain", block_ttl=0, record_allowed=False, rate_limit=None)
+        return self._replace(
+            listen=(),
+            block_answer="nxdomain",
+            block_ttl=0,
+            record_allowed=False,
+            rate_limit=None,
+            tunnelling=Tunnelling(),
+        )
 
 
 def parse_endpoint(text: str, default_port: int = 53) -> Endpoint:
@@ -180,6 +211,7 @@ def make_settings(
     system: tuple[Endpoint, ...],
     is_local: Callable[[IPAddress], bool],
     upstream_ca: str = "",
+    tunnelling: TunnellingSection | None = None,
 ) -> Settings:
     """Translate the `dns` section. `system` are the name servers of this host, `upstream_ca` is what that file
     holds.
@@ -218,4 +250,17 @@ def make_settings(
         rate_limit=(rate.queries_per_second, rate.burst) if rate else None,
         strip_ech=section.strip.ech,
         trust_ad=section.trust_ad,
+        tunnelling=_tunnelling(tunnelling, section) if tunnelling is not None else Tunnelling(),
+    )
+
+
+def _tunnelling(section: TunnellingSection, dns: DnsSection) -> Tunnelling:
+    controls = section.controls
+    own = (*(f".{zone}" for zone in dns.forward), *dns.records)
+    return Tunnelling(
+        action=section.action,
+        groups=tuple(section.clients.items()),
+        budget=tuple(Limit(*limit) for limit in section.leak_budget),
+        exempt=(*section.exempt, *own),
+        controls=Controls(controls.types, controls.octets, controls.tlds, int(controls.min_ttl)),
     )

@@ -60,13 +60,11 @@ class WildcardListener(UdpListener):
                 continue
             sender = _sender(control)
             if isinstance(reply, Miss):
-                task = self._loop.create_task(self._answer_later(reply, peer, sender))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._answer_later(self._later_from(reply, peer, sender))
             else:
                 self._send(reply, peer, sender)
 
-    async def _answer_later(self, miss: Miss, peer: tuple[str, int], sender: _Control) -> None:
+    async def _later_from(self, miss: Miss, peer: tuple[str, int], sender: _Control) -> None:
         reply = await self._resolver.answer_later(miss)
         if reply is not None:
             self._send(reply, peer, sender)

@@ -98,6 +98,10 @@ class PolicyJudge:
         self.records.append((request, decision))
         return f"r{len(self.records)}"
 
+    def groups(self, client: Client) -> tuple[str, ...]:
+        """Return the groups."""
+        return self.policy.groups_of(client, Point.DNS)
+
     def view(self, client: Client) -> Hashable:
         """Return the groups."""
         return self.policy.groups_of(client, Point.DNS)

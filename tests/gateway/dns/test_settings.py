@@ -104,7 +104,7 @@ def test_the_resolver_does_not_ask_itself(listen: list[str], kept: list[str]) ->
 @pytest.mark.parametrize("name", Settings._fields)
 def test_what_answers_depend_on(name: str) -> None:
     """Configurations whose answers may differ are told apart; those that differ in what clients get alone are not."""
-    clients = {"listen", "block_answer", "block_ttl", "record_allowed", "rate_limit"}
+    clients = {"listen", "block_answer", "block_ttl", "record_allowed", "rate_limit", "tunnelling"}
     settings: Any = Settings(upstreams=())
     changed = settings._replace(**{name: "something else"})
     assert (changed.for_answers == settings.for_answers) is (name in clients)

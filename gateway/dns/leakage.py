@@ -1,0 +1,164 @@
+"""What clients tell the outside in names: asked before a query leaves for an upstream, and told of the answer.
+
+The resolver's narrow view of `gateway.tunnelling`. What is answered here (records, cache, blocks) never comes by.
+"""
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from gateway.addresses import IPAddress
+from gateway.decision import Decision, Reason, Verdict
+from gateway.dns.accounts import open_table
+from gateway.dns.forwarder import Terms
+from gateway.dns.message import Answer
+from gateway.dns.settings import Tunnelling
+from gateway.techniques import techniques
+from gateway.tunnelling.accounts import SharedTable
+from gateway.tunnelling.assessment import Assessment
+from gateway.tunnelling.data import character_model, popular, services
+from gateway.tunnelling.detector import ANSWER_BUDGET, STRICT, Detector
+from gateway.tunnelling.priors import Priors
+from gateway.tunnelling.zones import PRIVATE, exists
+
+
+class Leakage:
+    """Accounts for what leaves, for one process and one configuration."""
+
+    def __init__(self, settings: Tunnelling, wall: Callable[[], float], state_dir: Path | None = None) -> None:
+        """`wall` tells the time of day, since accounts outlive the process: those in `state_dir`, which all workers
+        share. Without it, there are none but those of this process.
+        """
+        self._settings = settings
+        self._wall = wall
+        self._state_dir = state_dir
+        self._now = 0.0
+        self._detector: Detector | None = None
+        self._is_on = _is_on(settings)
+
+    def prepare(self) -> None:
+        """Read what the detector knows, which takes a tenth of a second: before the first client waits for it."""
+        if self._is_on:
+            self.detector.prior(self._clock(), "www.example.com")
+
+    def _clock(self) -> float:
+        self._now = max(self._now, self._wall())  # a clock that is set back makes nothing free
+        return self._now
+
+    def _table(self) -> SharedTable | None:
+        if self._state_dir is None:
+            return None
+        seconds = (ANSWER_BUDGET.seconds, *(limit.seconds for limit in self._settings.budget))
+        return open_table(self._state_dir, seconds)
+
+    def use(self, settings: Tunnelling) -> None:
+        """Go on with another configuration. What was accounted stays."""
+        if settings == self._settings:
+            return
+        before, self._settings = self._settings, settings
+        self._is_on = _is_on(settings)
+        if self._detector is not None:
+            if settings.budget != before.budget:
+                self._detector.share(None)
+            self._detector.use(_priors(settings), settings.budget, settings.controls)
+            if settings.budget != before.budget and (table := self._table()) is not None:
+                if table.key == self._detector.key:
+                    self._detector.share(table)
+                else:
+                    self._detector = None  # its key was its own: there was nothing to share with before
+
+    @property
+    def detector(self) -> Detector:
+        """The detector, made when it is first needed: its data cost memory and time."""
+        if self._detector is None:
+            settings, table = self._settings, self._table()
+            self._detector = Detector(
+                character_model(),
+                _priors(settings),
+                budget=settings.budget,
+                controls=settings.controls,
+                key=secrets.token_bytes(16) if table is None else table.key,
+            )
+            self._detector.share(table)
+        return self._detector
+
+    def query(self, address: IPAddress, groups: tuple[str, ...], name: str, qtype: int) -> Decision | None:
+        """Return the denial of a query that is about to leave, enforced or only reported; None lets it go."""
+        if not self._is_on or (action := self._settings.action_for(groups)) == "off":
+            return None
+        found = self.detector.query(self._clock(), client_key(address), name, qtype)
+        return decision_of(found, enforced=action == "deny") if found.denied else None
+
+    def response(
+        self, address: IPAddress, groups: tuple[str, ...], name: str, qtype: int, answer: Answer
+    ) -> Decision | None:
+        """Return the denial of an answer that is about to be given to a client; None hands it over."""
+        if not self._is_on or (action := self._settings.action_for(groups)) == "off":
+            return None
+        found = self.detector.response(
+            self._clock(),
+            client_key(address),
+            name,
+            qtype,
+            len(answer.records),
+            rcode=answer.rcode,
+            contents=answer.contents(),
+        )
+        return decision_of(found, enforced=action == "deny") if found.denied else None
+
+    def closed_to(self, address: IPAddress) -> bool:
+        """Say whether any zone is closed to a client: then `again` has to be asked for what is kept here, too."""
+        return self._detector is not None and client_key(address) in self._detector.tables.tripped
+
+    def again(self, address: IPAddress, groups: tuple[str, ...], name: str) -> Decision | None:
+        """Return the denial of a query that could be answered from what is kept here; None lets it be."""
+        if self._detector is None or self._settings.action_for(groups) != "deny":
+            return None
+        found = self._detector.closed(self._clock(), client_key(address), name)
+        return None if found is None else decision_of(found, enforced=True)
+
+    def keeps(self, name: str) -> bool:
+        """Say whether a name stays here, because its top-level domain does not exist."""
+        if not name or not self._is_on or not self._settings.controls.tlds:
+            return False  # the root exists: validators ask it for its keys
+        top = name.rpartition(".")[2]
+        return not exists(top) and top not in PRIVATE
+
+    def terms(self, name: str) -> Terms:
+        """Return on what terms answers are kept: a name of an unknown zone is a symbol a minute, and whoever gets an
+        answer of it from the cache may be told something that no query of its own was answered with: one that was
+        renewed early, or that came when its client had gone.
+        """
+        if not self._is_on or self.detector.prior(self._clock(), name) not in STRICT:
+            return Terms()
+        return Terms(self._settings.controls.ttl, metered=True)
+
+
+def _is_on(settings: Tunnelling) -> bool:
+    return settings.action != "off" or any(action != "off" for _, action in settings.groups)
+
+
+def _priors(settings: Tunnelling) -> Priors:
+    return Priors(popular(), [service.suffix for service in services()], settings.exempt)
+
+
+def client_key(address: IPAddress) -> str:
+    """Return whose account a client's is: an IPv6 client may use all addresses of its network."""
+    return str(address) if address.version == 4 else address.packed[:8].hex()
+
+
+def decision_of(found: Assessment, *, enforced: bool) -> Decision:
+    """Return a denial as a decision, with the evidence for the ledger."""
+    reason = found.reason or Reason.DNS_TUNNEL
+    words = [
+        f"{found.why}: zone {found.zone} ({found.prior}), {found.octets:.1f} octets after {found.used:.1f} of "
+        f"{found.budget:.0f} in {found.seconds:.0f} s"
+    ]
+    if (seen := found.features) is not None:
+        types = "+".join(f"{qtype}x{count}" for qtype, count in seen.types[:4])
+        words.append(
+            f"entropy {seen.entropy:.2f}, length {seen.length}, bits {seen.bits:.0f}, names {seen.unique}, "
+            f"queries {seen.queries} ({seen.per_minute:.1f} a minute), types {types}, "
+            f"nxdomain {seen.nxdomain:.0%}, answers {seen.answers} octets"
+        )
+    return Decision(Verdict.DENY, reason, detail="; ".join(words), enforced=enforced, technique=techniques(reason))

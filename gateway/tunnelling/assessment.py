@@ -1,0 +1,79 @@
+"""What the detector says of one query, with the evidence.
+
+Pure: no I/O, no clock.
+"""
+
+from collections import Counter
+from math import log2
+from typing import NamedTuple
+
+from gateway.decision import Reason
+from gateway.tunnelling.priors import Prior
+
+TECHNIQUES = ("T1071.004", "T1048.003", "T1572")
+"""ATT&CK: application layer protocol DNS, exfiltration over an unencrypted protocol, protocol tunnelling."""
+
+
+class Features(NamedTuple):
+    """What an analyst wants to see beside the verdict. None of it decides."""
+
+    entropy: float
+    """Shannon, bits a character, of the name below its zone."""
+    length: int
+    """Of the whole name, characters."""
+    bits: float
+    """Of the name below its zone, under the character model."""
+    unique: int
+    """Different names below the zone, as far as they are remembered."""
+    queries: int
+    """Cache misses for the zone, by anybody, since `first`."""
+    per_minute: float
+    types: tuple[tuple[int, int], ...]
+    """Query types and how often, the most frequent first."""
+    nxdomain: float
+    """Share of answers that said there is no such name."""
+    answers: int
+    """Octets of answers."""
+    first: float
+    """When the zone was first asked for."""
+
+
+class Assessment(NamedTuple):
+    """The verdict on one query."""
+
+    denied: bool
+    zone: str
+    prior: Prior
+    octets: float = 0.0
+    """New information in this name, weighted."""
+    used: float = 0.0
+    """What the client had spent in the window of the budget before."""
+    budget: float = 0.0
+    """Octets; 0 where there is none."""
+    seconds: float = 0.0
+    """The window of the budget."""
+    reason: Reason | None = None
+    """`dns-tunnel` or `leak-budget` when denied."""
+    why: str = ""
+    """One phrase for people."""
+    features: Features | None = None
+    """When denied."""
+
+    @property
+    def score(self) -> float:
+        """How near to a denial: 1 and more is one."""
+        if self.denied:
+            return max(1.0, (self.used + self.octets) / self.budget if self.budget else 1.0)
+        return (self.used + self.octets) / self.budget if self.budget else 0.0
+
+
+def entropy(text: str) -> float:
+    """Return the Shannon entropy of a text, bits a character.
+
+    >>> entropy("aabb")
+    1.0
+    """
+    if not text:
+        return 0.0
+    total = len(text)
+    return sum(count / total * log2(total / count) for count in Counter(text).values())

@@ -1,0 +1,119 @@
+"""What is known of a zone before anything was asked: whose it is, and how much news it may be told.
+
+Pure: no I/O, no clock.
+"""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable
+from enum import StrEnum
+from hashlib import blake2b
+from typing import NamedTuple
+
+from gateway.domainset import DomainMap, parse_pattern
+from gateway.tunnelling.zones import classify
+
+
+class Prior(StrEnum):
+    """What a zone is."""
+
+    EXEMPT = "exempt"
+    """Named by `tunnelling.exempt`, a forward zone or local records."""
+    SERVICE = "service"
+    """Of the shipped list: names there carry data because that is what the service is for."""
+    PRIVATE = "private"
+    """A top-level domain of private networks, with hosts right below it."""
+    SITE = "site"
+    """A domain of a private network: all names of that network may be below it."""
+    REVERSE = "reverse"
+    """Addresses as names."""
+    LEADING = "leading"
+    """Among the most popular."""
+    POPULAR = "popular"
+    ESTABLISHED = "established"
+    """Several clients have used it on several days."""
+    UNKNOWN = "unknown"
+    NOWHERE = "nowhere"
+    """Under no existing top-level domain."""
+
+
+FACTORS: dict[Prior, float] = {
+    Prior.REVERSE: 8,
+    Prior.LEADING: 128,
+    Prior.POPULAR: 24,
+    Prior.ESTABLISHED: 4,
+    Prior.PRIVATE: 16,
+    Prior.SITE: 16,
+    Prior.UNKNOWN: 1,
+    Prior.NOWHERE: 1,
+}
+"""How many times the budget a zone has; what is not named has no budget at all, it is exempt."""
+
+
+class Popular(NamedTuple):
+    """Popular domains, as sorted 64-bit hashes: 8 octets each, whatever the length of the names."""
+
+    leading: array[int]
+    others: array[int]
+
+    @classmethod
+    def of(cls, leading: Iterable[str], others: Iterable[str]) -> "Popular":
+        """Hash two sets of domains."""
+        return cls(array("Q", sorted(map(_hash, leading))), array("Q", sorted(map(_hash, others))))
+
+    def prior(self, domain: str) -> Prior:
+        """Return LEADING, POPULAR or UNKNOWN.
+
+        >>> str(Popular.of(["example.com"], []).prior("example.com"))
+        'leading'
+        """
+        value = _hash(domain)
+        if _holds(self.leading, value):
+            return Prior.LEADING
+        return Prior.POPULAR if _holds(self.others, value) else Prior.UNKNOWN
+
+
+def _hash(domain: str) -> int:
+    return int.from_bytes(blake2b(domain.encode("utf-8", "replace"), digest_size=8).digest(), "big")
+
+
+def _holds(values: "array[int]", value: int) -> bool:
+    index = bisect_left(values, value)
+    return index < len(values) and values[index] == value
+
+
+class Service(NamedTuple):
+    """A service whose protocol is data in names."""
+
+    suffix: str
+    """A pattern: `*.avqs.example`, `.example`."""
+    vendor: str
+    carries: str
+    """What the names carry."""
+    reason: str
+    """Why it is let pass."""
+
+
+class Priors:
+    """All that is known beforehand."""
+
+    def __init__(self, popular: Popular, services: Iterable[str] = (), exempt: Iterable[str] = ()) -> None:
+        """Take patterns (`gateway.domainset`) of services, and those that the configuration exempts."""
+        self.popular = popular
+        self._patterns = DomainMap()
+        self._zones: set[str] = set()
+        for patterns, mask in ((services, 1), (exempt, 2)):
+            for pattern in patterns:
+                self._patterns.add(pattern, mask)
+                self._zones.add(classify(parse_pattern(pattern)[0]).zone)
+
+    def divides(self, zone: str) -> bool:
+        """Say whether a pattern may cover some names of a zone and not others."""
+        return zone in self._zones
+
+    def of_name(self, name: str) -> Prior | None:
+        """Return EXEMPT or SERVICE where patterns cover a name."""
+        found = self._patterns.lookup(name)
+        if not found:
+            return None
+        return Prior.EXEMPT if found & 2 else Prior.SERVICE

@@ -1,0 +1,37 @@
+"""The shipped data."""
+
+from pathlib import Path
+
+from gateway.domainset import parse_pattern
+from gateway.tunnelling.data import character_model, popular, services
+from gateway.tunnelling.priors import Prior
+
+DATA = Path(__file__).parents[3] / "gateway" / "tunnelling" / "known"
+
+
+def test_it_is_small() -> None:
+    """All data files together stay below 300 KB."""
+    assert sum(path.stat().st_size for path in DATA.iterdir()) < 300_000
+
+
+def test_popular_is_what_people_use() -> None:
+    """Well-known domains are leading; shared ones are unknown, however popular."""
+    assert popular().prior("google.com") is Prior.LEADING
+    assert popular().prior("duckdns.org") is Prior.UNKNOWN
+    assert popular().prior("no-such-domain-at-all.com") is Prior.UNKNOWN
+
+
+def test_services_say_what_they_carry() -> None:
+    """Each shipped service is a pattern, and says what its names carry and why it passes."""
+    found = services()
+    assert len({service.suffix for service in found}) == len(found) > 60
+    for service in found:
+        name, _, below = parse_pattern(service.suffix)
+        assert below, service
+        assert "." in name, service
+        assert all(service), service
+
+
+def test_ordinary_labels_are_cheap() -> None:
+    """Labels that everybody uses cost less than an octet each."""
+    assert all(character_model().bits(label) < 8 for label in ("www", "api", "cdn", "_dmarc", "_tcp"))

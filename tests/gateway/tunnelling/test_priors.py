@@ -1,0 +1,23 @@
+"""What is known beforehand."""
+
+from gateway.tunnelling.priors import Popular, Prior, Priors
+
+
+def test_popular_domains() -> None:
+    """Leading, other and unknown domains are told apart."""
+    popular = Popular.of(["a.example", "b.example"], ["c.example"])
+    assert [popular.prior(name) for name in ("a.example", "c.example", "d.example")] == [
+        Prior.LEADING,
+        Prior.POPULAR,
+        Prior.UNKNOWN,
+    ]
+
+
+def test_patterns() -> None:
+    """The configuration comes before the shipped list, and a zone knows whether patterns divide it."""
+    priors = Priors(Popular.of([], []), services=["*.look.example.com"], exempt=[".mine.look.example.com"])
+    assert priors.of_name("x.look.example.com") is Prior.SERVICE
+    assert priors.of_name("x.mine.look.example.com") is Prior.EXEMPT
+    assert priors.of_name("www.example.com") is None
+    assert priors.divides("example.com")
+    assert not priors.divides("example.org")
