@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gateway.feeds.catalog import Feed, Verify
+from gateway.feeds.compile import Reading
 from gateway.feeds.fetch import Failed, Fetched, Sessions, Validators, fetch, fetch_any
 from gateway.feeds.guards import Judgement, flaw_of_content, judge, version_of
 from gateway.feeds.packing import unpack_file
@@ -44,6 +45,8 @@ class Update:
     asked: bool = False
     """Its publisher was asked, and it matters whether that went well."""
     retry_after: float = 0.0
+    reading: Reading | None = None
+    """Of the copy to compile, if it was read to be judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class Acquisition:
     force: bool
     accept: frozenset[str]
     time_limit: float
+    key: bytes
+    """Of the snapshot to come."""
     progress: Callable[[Progress], None]
 
     async def get(self, name: str, feed: Feed, status: FeedStatus, never_block: NeverBlock | None) -> Update:
@@ -184,11 +189,11 @@ class _One:
         state, feed = self.state, self.feed
         never_block = None if self.name in self.run.accept else self.never_block
         if state is None or not self._same_reading:
-            return judge(data, feed, before=None, now=self.run.now, never_block=never_block)
+            return judge(data, feed, before=None, now=self.run.now, never_block=never_block, key=self.run.key)
         if state.version == version_of(data):
             return Judgement(state.entries, state.rejected, flaw_of_content(data, feed))
         before = None if self.name in self.run.accept else state.entries
-        return judge(data, feed, before=before, now=self.run.now, never_block=never_block)
+        return judge(data, feed, before=before, now=self.run.now, never_block=never_block, key=self.run.key)
 
     def _take(self, data: bytes, judged: Judgement, validators: Validators, *, asked: bool) -> Update:
         state, now = self.state, self.run.now
@@ -208,7 +213,7 @@ class _One:
             last_change=now if state is None or changed else state.last_change,
         )
         self.run.store.save_copy(self.name, data, new)
-        return Update(Outcome.FRESH if changed else Outcome.UNCHANGED, "", new, state, asked)
+        return Update(Outcome.FRESH if changed else Outcome.UNCHANGED, "", new, state, asked, reading=judged.reading)
 
 
 def flaw_of_origin(published: bytes, signatures: dict[str, bytes], verify: Verify) -> str:

@@ -16,7 +16,7 @@ from gateway.feeds.formats import parse
 from gateway.feeds.layout import VERSION
 from gateway.feeds.protected import NeverBlock, objection
 from gateway.feeds.runs import range_text
-from gateway.feeds.writer import SourceList, Writer
+from gateway.feeds.writer import Hashed, SourceList, Writer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,17 @@ class Source:
     never_block: bool = False
     stored_as: str = ""
     """File name of the copy that `data` is."""
+    reading: "Reading | None" = None
+    """What was read of `data` before, if it was, with the same never-block lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A list that was read to its end, ready to be compiled."""
+
+    hashed: Hashed
+    report: ParseReport
+    dropped: Counter[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,10 +100,9 @@ def compile_lists(
         done += len(memoryview(source.data))
         if source.never_block:
             continue
-        report = reports[source.name]
-        entries = parse(source.data, source.format, report, column=source.column, now=now)
-        entries = _admitted(entries, protected, drops[source.name], report)
-        writer.add(SourceList(source.name, source.version, source.categories, entries, source.stored_as))
+        reading = source.reading or read(source, key=key, protected=protected, now=created)
+        reports[source.name], drops[source.name] = reading.report, reading.dropped
+        writer.add(SourceList(source.name, source.version, source.categories, reading.hashed, source.stored_as))
     progress("", done, octets)
     repeated = writer.settle()
     accounts = tuple(
@@ -100,6 +110,13 @@ def compile_lists(
     )
     notes = {"fingerprint": fingerprint(sources), "accounts": [asdict(account) for account in accounts]}
     return Compiled(writer.finish(created, notes), accounts)
+
+
+def read(source: Source, *, key: bytes, protected: NeverBlock, now: float) -> Reading:
+    """Read a list for a snapshot with this key. Raises ValueError as `compile_lists` does."""
+    report, dropped = ParseReport(), Counter[str]()
+    entries = parse(source.data, source.format, report, column=source.column, now=datetime.fromtimestamp(now, UTC))
+    return Reading(Hashed(_admitted(entries, protected, dropped, report), key), report, dropped)
 
 
 def never_block_of(sources: Sequence[Source], now: float) -> NeverBlock:

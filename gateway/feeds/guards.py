@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from gateway.feeds.catalog import Feed
+from gateway.feeds.compile import Reading, Source, read
 from gateway.feeds.entry import ParseReport
 from gateway.feeds.formats import parse
 from gateway.feeds.packing import too_large
@@ -41,29 +42,45 @@ class Judgement:
     rejected: int
     flaw: str = ""
     """Empty when it can be used."""
+    reading: Reading | None = None
+    """What was read, for who compiles it."""
 
 
 def judge(
-    data: bytes, feed: Feed, *, before: int | None, now: float, never_block: NeverBlock | None = None
+    data: bytes,
+    feed: Feed,
+    *,
+    before: int | None,
+    now: float,
+    never_block: NeverBlock | None = None,
+    key: bytes | None = None,
 ) -> Judgement:
     """Judge a copy; `before` is the number of entries of the last good one, `now` is for formats that expire.
 
-    Without `never_block`, what no list may deny is not counted.
+    Without `never_block`, what no list may deny is not counted. With the `key` of the snapshot to come, the judgement
+    has what was read.
     """
     flaw = flaw_of_content(data, feed)
     if flaw:
         return Judgement(0, 0, flaw)
-    report = ParseReport()
-    objections: Counter[str] = Counter()
-    entries = parse(data, feed.format, report, column=feed.column, now=datetime.fromtimestamp(now, UTC))
-    if never_block is None or feed.max_protected is None:
-        deque(entries, maxlen=0)
+    report, objections, reading = ParseReport(), Counter[str](), None
+    if never_block is not None and key is not None:
+        source = Source(name="", version="", format=feed.format, column=feed.column, data=data)
+        try:
+            reading = read(source, key=key, protected=never_block, now=now)
+        except ValueError as error:  # more lines than a snapshot can number
+            return Judgement(0, 0, str(error))
+        report, objections = reading.report, reading.dropped
     else:
-        objections.update(reason for entry in entries if (reason := objection(entry, never_block)))
+        entries = parse(data, feed.format, report, column=feed.column, now=datetime.fromtimestamp(now, UTC))
+        if never_block is None or feed.max_protected is None:
+            deque(entries, maxlen=0)
+        else:
+            objections.update(reason for entry in entries if (reason := objection(entry, never_block)))
     rejected = report.rejected.total()
     flaw = _flaw_of_lines(rejected, report.accepted, feed)
     flaw = flaw or _flaw_of_count(report.entries, feed, before) or _flaw_of_targets(report.entries, objections, feed)
-    return Judgement(report.entries, rejected, flaw)
+    return Judgement(report.entries, rejected, flaw, None if flaw else reading)
 
 
 def flaw_of_content(data: bytes, feed: Feed) -> str:

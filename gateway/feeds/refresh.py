@@ -31,6 +31,7 @@ from gateway.feeds.compile import (
 )
 from gateway.feeds.fetch import open_sessions
 from gateway.feeds.impact import Impact
+from gateway.feeds.layout import KEY_LENGTH
 from gateway.feeds.lock import Busy, locked
 from gateway.feeds.protected import NeverBlock
 from gateway.feeds.report import FeedResult, Outcome, Progress, RefreshReport, Step
@@ -86,6 +87,7 @@ async def refresh(
     run = _Refresh(
         {name: feed for name, feed in feeds.items() if feed.enabled},
         store, before, now, offline, force, preview, frozenset(accept), time_limit, resolver, watcher, progress,
+        secrets.token_bytes(KEY_LENGTH),
     )  # fmt: skip
     updates: dict[str, Update] = {}
     try:
@@ -145,6 +147,8 @@ class _Refresh:
     resolver: AbstractResolver | None
     watcher: Watcher | None
     progress: Callable[[Progress], None]
+    key: bytes
+    """Of the snapshot to come."""
 
     async def update(self) -> dict[str, Update]:
         """Get what there is to get, several feeds at a time: first what must not be denied, then the others."""
@@ -159,7 +163,15 @@ class _Refresh:
 
         async with open_sessions(self.resolver) as sessions:
             run = Acquisition(
-                self.store, sessions, self.now, self.offline, self.force, self.accept, self.time_limit, self.progress
+                self.store,
+                sessions,
+                self.now,
+                self.offline,
+                self.force,
+                self.accept,
+                self.time_limit,
+                self.key,
+                self.progress,
             )
             async with asyncio.TaskGroup() as tasks:
                 for name, feed in self.feeds.items():
@@ -178,7 +190,7 @@ class _Refresh:
 
     def _sources(self, updates: Mapping[str, Update], stack: ExitStack) -> list[Source]:
         return [
-            source_of(name, feed, update.state, stack, self.store)
+            replace(source_of(name, feed, update.state, stack, self.store), reading=update.reading)
             for name, feed in self.feeds.items()
             if (update := updates.get(name)) is not None and update.state is not None
         ]
@@ -245,7 +257,7 @@ class _Refresh:
         def told(name: str, octets: int, of: int) -> None:
             self.progress(Progress(Step.COMPILING, name, octets, of))
 
-        return compile_lists(sources, key=secrets.token_bytes(16), created=self.now, progress=told)
+        return compile_lists(sources, key=self.key, created=self.now, progress=told)
 
     def _with_impact(
         self, old: Snapshot, compiled: Compiled, updates: dict[str, Update], stack: ExitStack

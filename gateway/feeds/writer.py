@@ -41,7 +41,7 @@ class SourceList:
     name: str
     version: str
     categories: tuple[str, ...]
-    entries: Iterable[Entry]
+    entries: "Iterable[Entry] | Hashed"
     source: str = ""
     """File name of the stored copy that the entries were read from."""
 
@@ -61,6 +61,71 @@ class _Added:
     has_exceptions: bool = False
 
 
+class Hashed:
+    """The entries of one list as a snapshot holds them, in 16 octets each. Reads them to their end.
+
+    What is judged before it is compiled is so read once and not twice.
+
+    Raises:
+        ValueError: it has more lines than a snapshot can number.
+    """
+
+    def __init__(self, entries: Iterable[Entry], key: bytes) -> None:
+        self.key = key
+        # By the top octet of the hash: 256 small sorts need a fraction of the memory of one large one, and no
+        # Python object for each entry: 12 octets in arrays, where a list of tuples takes 150.
+        self.hashes = [array("Q") for _ in range(_BUCKETS)]
+        self.refs = [array("I") for _ in range(_BUCKETS)]
+        """Flags, and lines of this list."""
+        self.checksums = array("I")
+        self.ranges: dict[int, list[Range]] = {4: [], 6: []}
+        self.lines = 0
+        """The last line that has an entry."""
+        self.entries = 0
+        self.has_exceptions = False
+        self._hasher = hasher(key)
+        last_host = ""
+        for entry in entries:
+            line = entry.line
+            if line > self.lines:
+                self.lines = line
+                if line > LINE:
+                    raise ValueError(f"has more than {LINE} lines")
+            self.entries += 1
+            ref = line
+            if entry.exception:
+                self.has_exceptions = True
+                ref |= EXCEPTION
+            if isinstance(entry, NameEntry):
+                self._put_name(entry.name, ref | _SCOPES[entry.scope])
+            elif isinstance(entry, PathEntry):
+                self._put(path := octets(entry.host + entry.path), crc32(path), ref | PATH)
+                if entry.host != last_host and not entry.exception:
+                    self._put_name(entry.host, line | HOST)
+                    last_host = entry.host
+            elif isinstance(entry, RangeEntry):
+                self.ranges[entry.version].append(Range(entry.first, entry.last, ref))
+            else:
+                assert_never(entry)
+
+    def _put_name(self, name: str, ref: int) -> None:
+        # The checksum goes from the right, label by label, so that a look-up gets those of all parents in one pass.
+        key = octets(name)
+        checksum = 0
+        for label in reversed(key.split(b".")):
+            checksum = crc32(label, checksum)
+        self._put(key, checksum, ref)
+
+    def _put(self, key: bytes, checksum: int, ref: int) -> None:
+        hashed = self._hasher.copy()
+        hashed.update(key)
+        digest = hashed.digest()
+        bucket = digest[7]
+        self.hashes[bucket].append(int.from_bytes(digest, "little"))
+        self.refs[bucket].append(ref)
+        self.checksums.append(checksum)
+
+
 class Writer:
     """Takes lists one after the other, each only once it has been read to its end, and makes the file."""
 
@@ -68,9 +133,6 @@ class Writer:
         if len(key) != KEY_LENGTH:
             raise ValueError(f"the key of a snapshot has {KEY_LENGTH} octets")
         self._key = key
-        self._hasher = hasher(key)
-        # By the top octet of the hash: 256 small sorts need a fraction of the memory of one large one, and no
-        # Python object for each entry: 12 octets in arrays, where a list of tuples takes 150.
         self._hashes = [array("Q") for _ in range(_BUCKETS)]
         self._refs = [array("I") for _ in range(_BUCKETS)]
         self._checksums = array("I")
@@ -86,51 +148,24 @@ class Writer:
         Raises:
             ValueError: all lists together have more lines than a snapshot can number.
         """
-        added = _Added(source.name, source.version, source.categories, source.source, self._lines)
+        hashed = source.entries if isinstance(source.entries, Hashed) else Hashed(source.entries, self._key)
+        if hashed.key != self._key:
+            raise ValueError("the entries were hashed with another key")
+        base = self._lines
+        if base + hashed.lines > LINE:
+            raise ValueError(f"all lists together have more than {LINE} lines")
+        added = _Added(source.name, source.version, source.categories, source.source, base)
+        added.entries, added.has_exceptions = hashed.entries, hashed.has_exceptions
         self._lists.append(added)
-        self._bases.append(added.base)
-        base = top = added.base
-        last_host = ""
-        for entry in source.entries:
-            line = base + entry.line
-            if line > top:
-                top = line
-                if top > LINE:
-                    raise ValueError(f"all lists together have more than {LINE} lines")
-            added.entries += 1
-            ref = line
-            if entry.exception:
-                added.has_exceptions = True
-                ref |= EXCEPTION
-            if isinstance(entry, NameEntry):
-                self._put_name(entry.name, ref | _SCOPES[entry.scope])
-            elif isinstance(entry, PathEntry):
-                self._put(key := octets(entry.host + entry.path), crc32(key), ref | PATH)
-                if entry.host != last_host and not entry.exception:
-                    self._put_name(entry.host, line | HOST)
-                    last_host = entry.host
-            elif isinstance(entry, RangeEntry):
-                self._ranges[entry.version].append(Range(entry.first, entry.last, ref))
-            else:
-                assert_never(entry)
-        self._lines = top
-
-    def _put_name(self, name: str, ref: int) -> None:
-        # The checksum goes from the right, label by label, so that a look-up gets those of all parents in one pass.
-        key = octets(name)
-        checksum = 0
-        for label in reversed(key.split(b".")):
-            checksum = crc32(label, checksum)
-        self._put(key, checksum, ref)
-
-    def _put(self, key: bytes, checksum: int, ref: int) -> None:
-        hashed = self._hasher.copy()
-        hashed.update(key)
-        digest = hashed.digest()
-        bucket = digest[7]
-        self._hashes[bucket].append(int.from_bytes(digest, "little"))
-        self._refs[bucket].append(ref)
-        self._checksums.append(checksum)
+        self._bases.append(base)
+        self._lines = base + hashed.lines
+        for mine, its in zip(self._hashes, hashed.hashes, strict=True):
+            mine.extend(its)
+        for mine, its in zip(self._refs, hashed.refs, strict=True):
+            mine.extend(array("I", [ref + base for ref in its]) if base else its)
+        self._checksums.extend(hashed.checksums)
+        for version, ranges in hashed.ranges.items():
+            self._ranges[version] += [item._replace(ref=item.ref + base) for item in ranges] if base else ranges
 
     def settle(self) -> dict[str, int]:
         """Take no more lists; return how many entries each has more than once, beyond the first."""

@@ -1,8 +1,10 @@
 """Compiling lists: what goes in, what is left out, and the account of both."""
 
+from dataclasses import replace
+
 import pytest
 
-from gateway.feeds.compile import Source, accounts_of, compile_lists, fingerprint
+from gateway.feeds.compile import Source, accounts_of, compile_lists, fingerprint, never_block_of, read
 from gateway.feeds.snapshot import Snapshot
 
 KEY = bytes(16)
@@ -90,3 +92,25 @@ def test_an_exception_of_a_list_is_never_dropped() -> None:
     ]
     account = compile_lists(lists, key=KEY, created=1.0).accounts[1]
     assert (account.entries, account.dropped) == (2, {})
+
+
+def test_what_was_read_before_is_not_read_again() -> None:
+    """A list that was read before it is compiled gives the same snapshot and the same account, wherever it stands."""
+    texts = {
+        "names": ("domains", b"a.example\nb.example\nb.example\nsafe.example\nco.uk\nno name\n"),
+        "nets": ("addresses", b"192.0.2.0/24\n192.0.2.0/25\n2001:db8::/32\n"),
+        "urls": ("urls", b"http://c.example/x\nhttp://c.example/y\n"),
+        "rules": ("adblock", b"||d.example^\n@@||e.d.example^\n"),
+    }
+    never = Source(name="never", version="1", format="domains", data=b"safe.example\n", never_block=True)
+    plain = [Source(name=name, version="1", format=format, data=data) for name, (format, data) in texts.items()]
+    protected = never_block_of([never], 0.0)
+    ready = [
+        replace(source, data=b"", reading=read(source, key=bytes(16), protected=protected, now=0.0))
+        for source in plain
+    ]
+    expected = compile_lists([never, *plain], key=bytes(16), created=0.0)
+    assert compile_lists([never, *ready], key=bytes(16), created=0.0) == expected
+    assert compile_lists([never, *ready], key=bytes(16), created=0.0) == expected, "a second time as well"
+    with pytest.raises(ValueError, match="another key"):
+        compile_lists([never, *ready], key=bytes([1] * 16), created=0.0)
