@@ -26,6 +26,10 @@ class Judge(Protocol):
     def ledger(self) -> Ledger:
         """Where decisions are recorded."""
 
+    @property
+    def generation(self) -> int:
+        """Counts the policies that were in force: another number is another policy."""
+
     def decide(self, request: Request) -> Decision:
         """Return the verdict of the policy in force."""
 
@@ -55,8 +59,8 @@ class Resolution(Protocol):
 class Resolver(Protocol):
     """The gateway's own resolver: the only way from a name to addresses."""
 
-    async def lookup(self, host: str, client: Client) -> Resolution:
-        """Resolve a name in normal form, for a client: what names tell the outside is bounded.
+    async def lookup(self, host: str, client: Client | None = None) -> Resolution:
+        """Resolve a name in normal form, for a client, whose names tell the outside only so much; or for ourselves.
 
         Raises:
             ResolutionError: it has no address, no server told, or the client may not ask.
