@@ -76,8 +76,12 @@ def _map(path: Path, key: bytes, spans: list[float]) -> SharedTable:
         with lock:
             if os.fstat(descriptor).st_size != octets or os.pread(descriptor, KEY, 0) != key:
                 # Made just now, or cut short, or of another key: nobody has it mapped who could be served by it.
-                os.posix_fallocate(descriptor, 0, octets)
-                os.ftruncate(descriptor, octets)
+                os.ftruncate(descriptor, 0)
+                try:
+                    os.posix_fallocate(descriptor, 0, octets)
+                except OSError:
+                    os.ftruncate(descriptor, 0)  # what there was room for is for others
+                    raise
                 os.pwrite(descriptor, bytes(octets), 0)
                 os.pwrite(descriptor, key, 0)
         # A lock that another descriptor of this process closes is gone, hence one that stays open.

@@ -86,7 +86,7 @@ class Leakage:
         """Return the denial of a query that is about to leave, enforced or only reported; None lets it go."""
         if not self._is_on or (action := self._settings.action_for(groups)) == "off":
             return None
-        found = self.detector.query(self._clock(), client_key(address), name, qtype)
+        found = self.detector.query(self._clock(), client_key(address), name, qtype, enforced=action == "deny")
         return decision_of(found, enforced=action == "deny") if found.denied else None
 
     def response(
@@ -103,6 +103,7 @@ class Leakage:
             len(answer.records),
             rcode=answer.rcode,
             contents=answer.contents(),
+            enforced=action == "deny",
         )
         return decision_of(found, enforced=action == "deny") if found.denied else None
 

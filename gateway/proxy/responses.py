@@ -57,6 +57,8 @@ _SENTENCES = {
     Reason.DIRECT_ADDRESS: "addresses without a name are denied",
     Reason.DNS_REBINDING: "the name leads to an address that is not on the public internet",
     Reason.NAME_UNRESOLVABLE: "the name could not be resolved",
+    Reason.DNS_TUNNEL: "names like that carry data out",
+    Reason.LEAK_BUDGET: "too much was told to that domain in names",
     Reason.SNI_MISSING: "the TLS handshake names no server",
     Reason.SNI_MISMATCH: "the TLS handshake names another server than the request",
     Reason.HOST_MISMATCH: "the Host field names another server than the request",

@@ -5,7 +5,6 @@ the lock. Nothing in it is ever more lenient than the truth: a window is cut int
 a cell that has to make room leaves its sums to the floor of its set, and a name that was forgotten is new again.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from struct import Struct
@@ -16,69 +15,65 @@ KEY = 16
 """Octets of the key for hashes, at the beginning of the table: equal names have equal hashes in all workers."""
 _PARTS = 8
 _WAYS = 8
-_SETS = 2048
+_SETS = 8192
 _NAME_WAYS = 8
 _NAME_SETS = 32768
 _HEAD = 64
-_FACTS = 4  # tag, closed until, new names, heavy names
+_FACTS = 3  # closed until, new names, heavy names
+_FLOOR = 2**64 - 1
 _RING = 1 + _PARTS + 1  # the number of the newest part, and what was spent in each
 
 
 def size(spans: int) -> int:
-    """Return the octets of a table for so many windows: 4.3 MB for two."""
-    return _HEAD + _NAME_SETS * _NAME_WAYS * 8 + _SETS * _WAYS * _cell(spans).size
+    """Return the octets of a table for so many windows: 15 MB for two."""
+    return _HEAD + _NAME_SETS * _NAME_WAYS * 8 + _SETS * _WAYS * (8 + _cell(spans).size)
 
 
 def _cell(spans: int) -> Struct:
-    return Struct(f"<Q{_FACTS - 1 + spans * _RING}d")
+    return Struct(f"<{_FACTS + spans * _RING}d")
 
 
 class Cell:
     """One account: of a client with a zone, of a zone, of a client."""
 
-    __slots__ = ("_seconds", "_values", "at", "tag")
+    __slots__ = ("_seconds", "values", "way")
 
-    def __init__(self, at: int, values: tuple[float, ...], seconds: Sequence[float]) -> None:
-        self.at, self._seconds = at, seconds
-        self.tag = int(values[0])
-        self._values = [value if math.isfinite(value) else 0.0 for value in values[1:]]
+    def __init__(self, way: int, values: Iterable[float], seconds: Sequence[float]) -> None:
+        self.way, self._seconds = way, seconds
+        self.values = list(values)
+        """As they are kept."""
 
     @property
     def until(self) -> float:
         """Until when the zone is closed to the client."""
-        return self._values[0]
+        return self.values[0]
 
     @property
     def new(self) -> int:
         """Names with something new in them."""
-        return int(self._values[1])
+        return int(self.values[1])
 
     @property
     def heavy(self) -> int:
         """Those of them that carry much."""
-        return int(self._values[2])
-
-    @property
-    def values(self) -> list[float]:
-        """All but the tag, as they are kept."""
-        return self._values
+        return int(self.values[2])
 
     def close(self, until: float) -> None:
         """Close the zone to the client."""
-        self._values[0] = max(self._values[0], until)
+        self.values[0] = max(self.values[0], until)
 
     def spent(self, now: float, seconds: float) -> float:
         """Return at least what was spent in the last so many seconds, which are one of the table's windows."""
         index = self._seconds.index(seconds)
-        at, part = _FACTS - 1 + index * _RING, now * _PARTS // seconds
-        gone = part - self._values[at]
+        at, part = _FACTS + index * _RING, now * _PARTS // seconds
+        gone = part - self.values[at]
         if gone <= 0:  # also when the clock was set back: that makes nothing free
-            return sum(self._values[at + 1 : at + _RING])
+            return sum(self.values[at + 1 : at + _RING])
         if gone > _PARTS:
             return 0.0
-        newest = int(self._values[at])
+        newest = int(self.values[at])
         lost = {(newest + step) % (_PARTS + 1) for step in range(1, int(gone) + 1)}
-        return sum(self._values[at + 1 + place] for place in range(_PARTS + 1) if place not in lost)
+        return sum(self.values[at + 1 + place] for place in range(_PARTS + 1) if place not in lost)
 
     def exceeds(self, now: float, octets: float, limits: Iterable[Limit], factor: float) -> Limit | None:
         """Return the first limit that spending so many octets now would exceed."""
@@ -89,11 +84,11 @@ class Cell:
 
     def add(self, now: float, octets: float, *, new: int = 0, heavy: bool = False) -> None:
         """Spend."""
-        values = self._values
+        values = self.values
         values[1] += new
         values[2] += heavy
         for index, seconds in enumerate(self._seconds):
-            at, part = _FACTS - 1 + index * _RING, now * _PARTS // seconds
+            at, part = _FACTS + index * _RING, now * _PARTS // seconds
             newest = values[at]
             if part > newest:
                 if part - newest > _PARTS:
@@ -118,7 +113,9 @@ class SharedTable:
         names = _HEAD + _NAME_SETS * _NAME_WAYS * 8
         self.key = bytes(buffer[:KEY])
         self._names = buffer[_HEAD:names].cast("Q")
-        self._cells = buffer[names : names + _SETS * _WAYS * self._cell.size]
+        cells = names + _SETS * _WAYS * 8
+        self._tags = buffer[names:cells].cast("Q")
+        self._cells = buffer[cells : cells + _SETS * _WAYS * self._cell.size]
 
     def knows(self, value: int) -> bool:
         """Say whether any worker was asked for a name."""
@@ -138,35 +135,38 @@ class SharedTable:
         least. What it had spent counts for all accounts of the set that begin later.
         """
         value = value or 1
-        base = value % _SETS * _WAYS * self._cell.size
-        cells = []
-        for way in range(1, _WAYS):
-            at = base + way * self._cell.size
-            values = self._cell.unpack_from(self._cells, at)
-            if values[0] == value:
-                return Cell(at, values, self.seconds)
-            cells.append(Cell(at, values, self.seconds))
-        floor = Cell(base, self._cell.unpack_from(self._cells, base), self.seconds)
-        longest = max(self.seconds)
-        # A closed zone is forgotten last.
-        victim = min(cells, key=lambda cell: (cell.tag != 0, cell.until > now, cell.spent(now, longest)))
-        if victim.tag and victim.spent(now, longest):
-            self._raise(now, floor, victim)
-        begun = Cell(victim.at, (value, 0.0, 0.0, 0.0, *floor.values[_FACTS - 1 :]), self.seconds)
+        floor = value % _SETS * _WAYS
+        tags = self._tags[floor : floor + _WAYS].tolist()
+        tags[0] = _FLOOR
+        if value in tags:
+            return self._load(floor + tags.index(value))
+        base = self._load(floor)
+        if 0 in tags:
+            way = floor + tags.index(0)
+        else:
+            # By what it spent in any part of the longest window, whether or not that is over by now.
+            cells = [self._load(floor + way) for way in range(1, _WAYS)]
+            gone = min(cells, key=lambda cell: (cell.until > now, sum(cell.values[-_PARTS - 1 :])))
+            way = gone.way
+            self._raise(now, base, gone)
+        begun = Cell(way, (0.0,) * _FACTS + tuple(base.values[_FACTS:]), self.seconds)
+        self._tags[way] = value
         self.store(begun)
         return begun
+
+    def _load(self, way: int) -> Cell:
+        return Cell(way, self._cell.unpack_from(self._cells, way * self._cell.size), self.seconds)
 
     def _raise(self, now: float, floor: Cell, gone: Cell) -> None:
         """Let no part of the floor be below that of a cell that goes."""
         floor.add(now, 0.0)
         gone.add(now, 0.0)
-        for place in range(_FACTS - 1, len(floor.values)):
-            floor.values[place] = max(floor.values[place], gone.values[place])
+        floor.values[_FACTS:] = map(max, floor.values[_FACTS:], gone.values[_FACTS:])
         self.store(floor)
 
     def store(self, cell: Cell) -> None:
         """Write a cell back."""
-        self._cell.pack_into(self._cells, cell.at, cell.tag, *cell.values)
+        self._cell.pack_into(self._cells, cell.way * self._cell.size, *cell.values)
 
     def forget(self, now: float, value: int) -> None:
         """Begin an account anew."""

@@ -53,13 +53,13 @@ def test_the_bound_holds_for_all_workers_together(tmp_path: Path) -> None:
     assert 60 < sum(totals) <= 120
 
 
-@pytest.mark.parametrize("junk", [b"", b"x" * 100, b"\xff" * 9_000_000], ids=["empty", "cut short", "too long"])
+@pytest.mark.parametrize("junk", [b"", b"x" * 100, b"\xff" * 20_000_000], ids=["empty", "cut short", "too long"])
 def test_a_file_of_another_size_is_made_anew(tmp_path: Path, junk: bytes) -> None:
     """A file that cannot be right is replaced by an empty table."""
     (tmp_path / "tunnelling").mkdir()
     (tmp_path / "tunnelling" / "accounts-3600-86400").write_bytes(junk)
     assert a_worker(tmp_path).query(0, "c", "first.evilzone.com", 1).octets > 0
-    assert (tmp_path / "tunnelling" / "accounts-3600-86400").stat().st_size < 8_000_000
+    assert (tmp_path / "tunnelling" / "accounts-3600-86400").stat().st_size < 18_000_000
 
 
 def test_without_a_place_to_share(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -5,7 +5,8 @@ import socket
 
 import pytest
 
-from gateway.decision import Reason
+from gateway.decision import Decision, Reason, Verdict
+from gateway.dns.resolver import LeakError
 from gateway.policy import Policy
 from gateway.proxy.case import Case, Refusal
 from gateway.proxy.dial import Approved, Dialer, is_local, peer_address
@@ -49,6 +50,19 @@ async def test_all_denied() -> None:
     assert isinstance(refusal, Refusal)
     assert refusal.decision.reason is Reason.METADATA_ADDRESS
     assert len(bench.ledger.lines) == 1
+
+
+async def test_a_name_that_tells_too_much() -> None:
+    """A host that the resolver does not look up for this client is denied for the resolver's reason."""
+    bench = Bench(Policy(rules=[allow("good.test")]))
+
+    def refuse(_: str) -> None:
+        raise LeakError(Decision(Verdict.DENY, Reason.LEAK_BUDGET, detail="zone good.test"))
+
+    refusal = await Dialer(Names({}, before=refuse)).approve(Case(bench), a_hello("good.test"))
+    assert isinstance(refusal, Refusal)
+    assert refusal.decision.reason is Reason.LEAK_BUDGET
+    assert bench.ledger.denials == [Reason.LEAK_BUDGET]
 
 
 async def test_unknown_name() -> None:

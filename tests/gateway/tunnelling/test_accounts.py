@@ -32,7 +32,7 @@ def a_detector(table: SharedTable) -> Detector:
 def test_a_window_never_forgets_too_early(spendings: list[tuple[float, float]]) -> None:
     """What was spent within the window is in its sum, however the parts lie; what is older than its length and a part
     is not."""
-    cell, now, spent = Cell(0, (1, *[0.0] * 23), SECONDS), 1e9, []
+    cell, now, spent = Cell(0, [0.0] * 23, SECONDS), 1e9, []
     for pause, octets in spendings:
         now += pause
         cell.add(now, octets)
@@ -54,7 +54,7 @@ def test_a_clock_that_is_set_back_makes_nothing_free(table: SharedTable) -> None
 
 def test_a_flood_of_accounts_gives_nobody_a_fresh_budget(table: SharedTable) -> None:
     """An account that had to make room begins again with no less than it had spent."""
-    values = [7 + 2048 * index for index in range(50)]
+    values = [7 + 8192 * index for index in range(50)]
     for round_ in range(3):
         for value in values:
             cell = table.open(1000.0 + round_, value)

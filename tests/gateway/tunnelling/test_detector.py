@@ -173,6 +173,24 @@ def test_a_denial_lasts() -> None:
     assert not detector.query(86402, "10.0.0.1", "www.evilzone.com", A).denied
 
 
+def test_what_is_only_reported_is_counted() -> None:
+    """In report mode the account shows all that left, and the suspect how much of it came after the first alarm."""
+    detector, random_ = a_detector(), random.Random(1)
+    found = [
+        detector.query(second, "c", f"{random_.randbytes(16).hex()}.evilzone.com", TXT, enforced=False)
+        for second in range(50)
+    ]
+    assert all(assessed.denied for assessed in found[6:])
+    account = detector.tables.account(50, "c", "evilzone.com")
+    assert account.up.spent(50, 86400) > 50 * 16
+    assert detector.tables.trips["c", "evilzone.com"].out == pytest.approx(account.up.spent(50, 86400))
+    for number in range(30):
+        detector.response(50, "d", f"{number}.evilzone.com", TXT, 400, enforced=False)
+    down = detector.tables.account(50, "d", "evilzone.com").down
+    assert down is not None
+    assert down.spent(50, 3600) == 30 * 400
+
+
 def test_an_operator_releases() -> None:
     """A released client begins anew."""
     detector = a_detector()
