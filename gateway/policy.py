@@ -16,7 +16,18 @@ from gateway.conditions import ADDRESS_TYPES, Barrier, Condition, Conditions, Fa
 from gateway.decision import Decision, Fact, Match, Point, Reason, Tls, Verdict
 from gateway.domainset import Lists, NoLists
 from gateway.names import embedded_addresses, is_localhost
-from gateway.request import Client, Dial, DnsAnswer, DnsQuery, Flaw, HttpRequest, Request, TlsHello, Tunnel
+from gateway.request import (
+    Client,
+    Dial,
+    DnsAnswer,
+    DnsQuery,
+    Flaw,
+    HttpRequest,
+    HttpResponse,
+    Request,
+    TlsHello,
+    Tunnel,
+)
 from gateway.rule import WEB_PORTS, ClientGroup, Rule
 from gateway.ruleindex import RuleIndex
 from gateway.techniques import techniques
@@ -78,6 +89,8 @@ class Policy:
                 return self._decide_http(request)
             case Dial():
                 return self._decide_dial(request)
+            case HttpResponse():
+                return self._decide_dial(request.dial, request)
             case _:
                 assert_never(request)
 
@@ -159,13 +172,14 @@ class Policy:
         facts.tools_final = True
         return self._evaluate(facts)
 
-    def _decide_dial(self, request: Dial) -> Decision:
+    def _decide_dial(self, request: Dial, response: HttpResponse | None = None) -> Decision:
         origin = request.origin
         facts = self._proxy_facts(origin)
         facts.chain = request.chain
         facts.tools = _evidence(origin)
         facts.tools_final = True
         facts.http = origin if isinstance(origin, HttpRequest) else None
+        facts.response = response
         facts.last = True
         if facts.host is not None:
             facts.addresses = (request.address,)
@@ -258,13 +272,17 @@ class Policy:
         verdict = self._verdict(winner, facts)
         pending = 0
         if unknown and (verdict is Verdict.ALLOW or unknown & index.allow):
-            pending = bool(unknown & address) | bool(unknown & tool) << 1 | bool(unknown & http) << 2
+            pending = bool(unknown & address) | bool(unknown & tool) << 1
+            pending |= bool(unknown & http) << (2 if facts.http is None else 3)
             # Should one of these match at a later stage, it would be too late to begin with inspection.
-            pending |= bool(unknown & index.inspecting) << 3
+            pending |= bool(unknown & index.inspecting) << 4
             if verdict is Verdict.DENY:
                 winner = None
         elif verdict is Verdict.DENY:
             return self._deny(winner, facts, conditions, on_trial)
+        if facts.http is not None:
+            # The one exception for rules on trial: the answer is looked at for them, or they could never speak.
+            pending |= bool(possible & ~certain & index.on_trial & before & http) << 3
         return self._allow(winner, facts, pending, on_trial, undecided=verdict is Verdict.DENY)
 
     def _reports(self, on_trial: int, facts: Facts) -> tuple[Decision, ...]:
@@ -316,6 +334,9 @@ class Policy:
         barrier = facts.barrier
         if winner is not None:
             decision = self._denied_by(self.rules[winner], facts)
+            if decision.reason is Reason.FILE_TYPE and facts.response is not None and facts.response.file_types:
+                types = ", ".join(sorted(facts.response.file_types))
+                decision = replace(decision, detail=f"the answer is of type {types}")
         elif barrier is None:
             decision = self._denied_by_default(facts, conditions)
         else:
@@ -384,7 +405,8 @@ _CONDITION_WORDS: dict[Reason, str] = {
     Reason.PATH: "paths",
     Reason.USER_AGENT: "user_agents",
     Reason.HEADER: "headers",
-    Reason.CONTENT_TYPE: "content_types",
+    Reason.CONTENT_TYPE: "content_types or response_types",
+    Reason.FILE_TYPE: "file_types",
     Reason.BODY_SIZE: "max_body",
 }
 
@@ -411,6 +433,8 @@ def _cause(rule: Rule) -> Reason:
     """Return the most telling condition of a deny rule."""
     http = rule.http
     causes = (
+        (http and http.file_types, Reason.FILE_TYPE),
+        (http and http.response_types, Reason.CONTENT_TYPE),
         (rule.tools, Reason.TOOL),
         (rule.qtypes, Reason.QTYPE),
         (http and http.methods, Reason.METHOD),

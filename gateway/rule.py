@@ -27,7 +27,7 @@ class ClientGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpConditions:
-    """Conditions on a request that only plain HTTP and inspected TLS can show."""
+    """Conditions on a request and its answer that only plain HTTP and inspected TLS can show."""
 
     methods: frozenset[str] = frozenset()
     paths: tuple[str, ...] = ()
@@ -40,6 +40,15 @@ class HttpConditions:
     """Globs over the media type of the request body, as in `application/*`."""
     max_body: int | None = None
     """Octets; a body whose length is not declared is larger."""
+    response_types: tuple[str, ...] = ()
+    """Globs over the media type of the answer."""
+    file_types: frozenset[str] = frozenset()
+    """Formats of `gateway.filetypes` that the first octets of the answer tell."""
+
+    @property
+    def over_response(self) -> bool:
+        """Whether the answer has to be seen."""
+        return bool(self.response_types or self.file_types)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ from gateway.decision import Budget, Point, Tls, Verdict
 from gateway.dnssection import DnsSection
 from gateway.domainset import parse_pattern
 from gateway.feeds.catalog import FeedName, LocalList
+from gateway.filetypes import NAMES as FILE_TYPES
 from gateway.names import normalize, registered_domain
 from gateway.section import (
     CertificateSection,
@@ -79,6 +80,12 @@ def _qtype(value: Any) -> int:
 def _tool(value: str) -> str:
     if value not in KNOWN_TOOLS:
         raise ValueError(f"{value!r} is no tool the gateway knows; it knows {', '.join(KNOWN_TOOLS)}")
+    return value
+
+
+def _file_type(value: str) -> str:
+    if value not in FILE_TYPES:
+        raise ValueError(f"{value!r} is no type of file that the gateway knows; it knows {', '.join(FILE_TYPES)}")
     return value
 
 
@@ -175,6 +182,7 @@ type Tool = Annotated[str, AfterValidator(_tool), WithJsonSchema({"enum": list(K
 type User = Annotated[str, AfterValidator(_user)]
 type CertificateName = Annotated[str, AfterValidator(_certificate_name)]
 type Parent = Annotated[str, AfterValidator(_parent)]
+type FileType = Annotated[str, AfterValidator(_file_type), WithJsonSchema({"enum": list(FILE_TYPES)})]
 type ProxyListener = Annotated[str, AfterValidator(_proxy_listener)]
 type UploadBudget = Annotated[
     Budget,
@@ -336,6 +344,10 @@ class HttpSection(Conditions):
     """Header fields and their values, with `*`; all must match."""
     content_types: tuple[str, ...] = ()
     """Media types of the request's body, with `*`."""
+    response_types: tuple[str, ...] = ()
+    """Media types of the answer, with `*`; one that is not said is `application/octet-stream`."""
+    file_types: tuple[FileType, ...] = ()
+    """What the first octets of the answer show: `executable`, `script`, `archive`, `document`, a format, `other`."""
     max_body: Size | None = None
     """The largest body, for allow rules; one of undeclared length is larger."""
 

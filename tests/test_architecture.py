@@ -53,6 +53,7 @@ PURE = [
     "urlpaths",
     "units",
     "explain",
+    "filetypes",
     "feeds.entry",
     "feeds.layout",
     "feeds.formats.*",

@@ -139,7 +139,7 @@ def test_a_rule_is_read_whole(tmp_path: Path) -> None:
         to: {domains: ['*.a.test'], registered_domains: [a.test], addresses: [192.0.2.0/24],
              address_class: [reserved], ports: [443, 8000-8100], categories: [x], lists: [mine]},
         http: {methods: [GET], paths: [/a], user_agents: ['b*'], headers: {X-Y: z}, content_types: [Text/*],
-               max_body: 1KiB}}"""
+               max_body: 1KiB, response_types: [Image/*], file_types: [script, zip]}}"""
     text = rules(whole, "{name: s, action: deny, mode: report, qtypes: [TXT]}")
     config = load(write(tmp_path, text + "lists: {mine: {path: mine.txt, format: domains, categories: [x]}}\n"))
     rule, other = config.rules
@@ -155,6 +155,8 @@ def test_a_rule_is_read_whole(tmp_path: Path) -> None:
         headers=(("x-y", "z"),),
         content_types=("text/*",),
         max_body=1024,
+        response_types=("image/*",),
+        file_types=frozenset(["script", "zip"]),
     )
     assert (other.action, other.report, other.qtypes, other.via) == (Verdict.DENY, True, (16,), frozenset(Point))
     assert [group.name for group in config.clients] == ["web"]
@@ -209,6 +211,16 @@ CONTRADICTIONS = [
         "a deny rule with a budget",
         "action: deny, upload: 1MiB/1h",
         "upload: says how much an allowed client may send",
+    ),
+    (
+        "a budget for what only the answer allows",
+        "action: allow, upload: 1MiB/1h, http: {file_types: [other]}",
+        "upload: is spent before the answer shows",
+    ),
+    (
+        "a file type that nobody knows",
+        "action: deny, http: {file_types: [virus]}",
+        "http.file_types[0]: 'virus' is no type of file that the gateway knows",
     ),
     ("a deny rule that is carried", "action: deny, tls: inspect", "tls: says how an allowed tunnel is carried"),
     (
