@@ -29,6 +29,7 @@ from gateway.proxy.responses import Answer, answer, clean, render
 from gateway.proxy.roles import Judge, Settings
 from gateway.proxy.uploads import Meter, Uploads
 from gateway.request import Dial, Flaw, Host, HttpRequest, HttpResponse
+from gateway.tenants import OWN
 
 _LOG = logging.getLogger(__name__)
 # RFC 9110 section 7.6.1: meant for the gateway, not for the origin. Credentials for the one are not for the other.
@@ -279,6 +280,12 @@ class Gate:
             # section 7.8); the server then answers in HTTP/1.1.
             request.headers.pop("upgrade", None)
             request.headers.pop("http2-settings", None)
+        tenants = self._settings().tenants
+        if tenants is not None and (said := tenants.restrictions.fields(str(passage.request.host))):
+            for name in OWN:
+                request.headers.pop(name, None)
+            for name, value in said:
+                request.headers[name] = value
         if Fact.RESPONSE in passage.decision.pending:
             # A server may ignore a range (RFC 9110 section 14.2), and a type can be told by a beginning alone.
             for name in ("range", "if-range"):

@@ -110,6 +110,7 @@ class Config:
             default={Point.DNS: default.dns, Point.PROXY: default.proxy},
             report=self.file.policy.mode == "report",
             lists=lists,
+            inspected=tenants.restrictions.patterns if (tenants := self.file.proxy.tenants) is not None else (),
         )
 
 

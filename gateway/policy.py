@@ -14,7 +14,7 @@ from gateway.addresses import AddressClass, IPAddress, classify
 from gateway.agreement import http_flaw, sni_flaw
 from gateway.conditions import ADDRESS_TYPES, Barrier, Condition, Conditions, Facts, tightest
 from gateway.decision import Decision, Fact, Match, Point, Reason, Tls, Verdict
-from gateway.domainset import Lists, NoLists
+from gateway.domainset import DomainMap, Lists, NoLists
 from gateway.names import embedded_addresses, is_localhost
 from gateway.request import (
     Client,
@@ -22,6 +22,7 @@ from gateway.request import (
     DnsAnswer,
     DnsQuery,
     Flaw,
+    Host,
     HttpRequest,
     HttpResponse,
     Request,
@@ -45,6 +46,7 @@ class Policy:
         default: Mapping[Point, Verdict] | None = None,
         report: bool = False,
         lists: Lists | None = None,
+        inspected: Iterable[str] = (),
     ) -> None:
         self.rules = tuple(rules)
         default = default or {}
@@ -54,6 +56,11 @@ class Policy:
         self.lists: Lists = lists if lists is not None else NoLists()
         self._index = RuleIndex(self.rules, tuple(clients), self.lists.lists)
         self._conditions = Conditions(self.rules, self._index, self.lists)
+        self._inspected = DomainMap()
+        self._any_inspected = False
+        for pattern in inspected:
+            self._inspected.add(pattern, 1)
+            self._any_inspected = True
         self._allowed: dict[tuple[int, bool, int, int], Decision] = {}
         self._queries: dict[Hashable, Decision | Rule] = {}
         """What was decided on DNS queries, or the rule that denies with evidence of its own each time."""
@@ -149,7 +156,7 @@ class Policy:
         facts = self._proxy_facts(request)
         facts.tools = claimed(request.user_agent)
         facts.carries_tls = True
-        return self._evaluate(facts)
+        return self._looking_inside(self._evaluate(facts), request.host)
 
     def _decide_hello(self, request: TlsHello) -> Decision:
         if flaw := request.tunnel.flaw or request.flaw or sni_flaw(request):
@@ -158,7 +165,7 @@ class Policy:
         facts.tools = _evidence(request)
         facts.tools_final = True
         facts.carries_tls = True
-        decision = self._evaluate(facts)
+        decision = self._looking_inside(self._evaluate(facts), request.host)
         if request.ech and decision.tls is Tls.SPLICE:
             return _flawed(Flaw(Reason.ECH, "the ClientHello encrypts the real name (ECH); only inspected flows may"))
         return decision
@@ -188,6 +195,12 @@ class Policy:
         elif request.address != origin.host:
             return _flawed(Flaw(Reason.INTERNAL_ERROR, f"asked to dial {request.address} for {origin.host}"))
         return self._evaluate(facts)
+
+    def _looking_inside(self, decision: Decision, host: Host) -> Decision:
+        """Inspect what no rule may leave spliced: hosts that the gateway has something to say to."""
+        if decision.tls is not Tls.SPLICE or not self._any_inspected or not isinstance(host, str):
+            return decision
+        return replace(decision, tls=Tls.INSPECT) if self._inspected.lookup(host) else decision
 
     def _found_out(self, flaw: Flaw) -> Decision:
         """Return the denial for what a shell found. A budget belongs to a rule: in report mode it only records."""

@@ -37,6 +37,7 @@ from gateway.section import (
     Workers,
     check_listener,
 )
+from gateway.tenants import Tenants
 from gateway.tools import KNOWN as KNOWN_TOOLS
 from gateway.units import Duration, Size, parse_duration, parse_size, render_duration, render_size
 
@@ -81,6 +82,10 @@ def _tool(value: str) -> str:
     if value not in KNOWN_TOOLS:
         raise ValueError(f"{value!r} is no tool the gateway knows; it knows {', '.join(KNOWN_TOOLS)}")
     return value
+
+
+def _google_domain(value: str) -> str:
+    return value if value == "consumer_accounts" else normalize(value)
 
 
 def _file_type(value: str) -> str:
@@ -182,6 +187,8 @@ type Tool = Annotated[str, AfterValidator(_tool), WithJsonSchema({"enum": list(K
 type User = Annotated[str, AfterValidator(_user)]
 type CertificateName = Annotated[str, AfterValidator(_certificate_name)]
 type Parent = Annotated[str, AfterValidator(_parent)]
+type Tenant = Annotated[str, AfterValidator(normalize)]
+type GoogleDomain = Annotated[str, AfterValidator(_google_domain)]
 type FileType = Annotated[str, AfterValidator(_file_type), WithJsonSchema({"enum": list(FILE_TYPES)})]
 type ProxyListener = Annotated[str, AfterValidator(_proxy_listener)]
 type UploadBudget = Annotated[
@@ -245,6 +252,36 @@ class ProxyTimeouts(Section):
     """Of a tunnel, however busy."""
 
 
+class MicrosoftSection(Section):
+    """Accounts of Microsoft that may be signed in to."""
+
+    tenants: Annotated[tuple[Tenant, ...], Field(min_length=1)]
+    """Domains or ids of tenants."""
+    context: Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$")]
+    """Id of the directory that sets the restriction."""
+    personal: Literal["block", "allow"] = "block"
+    """What becomes of personal accounts."""
+
+
+class TenantsSection(Conditions):
+    """Accounts of cloud services that may be signed in to. The hosts where people sign in are then inspected."""
+
+    microsoft: MicrosoftSection | None = None
+    google: tuple[GoogleDomain, ...] = ()
+    """Domains of Google Workspace; `consumer_accounts` stands for gmail.com and the like."""
+
+    @property
+    def restrictions(self) -> Tenants:
+        """What is said to whom."""
+        microsoft = self.microsoft
+        return Tenants(
+            microsoft=microsoft.tenants if microsoft is not None else (),
+            context=microsoft.context if microsoft is not None else "",
+            block_personal=microsoft is not None and microsoft.personal == "block",
+            google=self.google,
+        )
+
+
 class ProxySection(Section):
     """The explicit proxy."""
 
@@ -263,6 +300,7 @@ class ProxySection(Section):
     timeouts: ProxyTimeouts = ProxyTimeouts()
     parent: Parent | None = None
     """Proxy to chain to, `http://host:port`: it is asked for tunnels to the addresses that were judged."""
+    tenants: TenantsSection | None = None
     ca_bundle: FileName | None = None
     """PEM file of the authorities that inspected origins are verified with; without it, the public ones."""
 

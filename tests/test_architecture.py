@@ -48,6 +48,7 @@ PURE = [
     "policy",
     "techniques",
     "tsigkey",
+    "tenants",
     "tools",
     "shadowing",
     "urlpaths",

@@ -10,7 +10,7 @@ from gateway.decision import Point, Reason, Tls, Verdict
 from gateway.document import ConfigError
 from gateway.rule import HttpConditions
 from gateway.schema import PolicyFile
-from tests.builders import a_tunnel
+from tests.builders import a_hello, a_tunnel
 from tests.peers.tls_origin import make_certificate
 
 
@@ -396,3 +396,13 @@ def test_a_bad_ca_bundle(tmp_path: Path, text: str | None, why: str) -> None:
     (tmp_path / "policy.yaml").write_text("version: 1\nproxy: {ca_bundle: roots.pem}\n")
     with pytest.raises(ConfigError, match=f"proxy.ca_bundle: roots.pem {why}"):
         load(tmp_path / "policy.yaml")
+
+
+def test_tenants_are_inspected(tmp_path: Path) -> None:
+    """A host where the file restricts sign-ins is inspected, whatever its rule says."""
+    text = rules("{name: g, action: allow, to: {domains: [.google.com]}, tls: splice}")
+    config = load(write(tmp_path, text + "proxy: {tenants: {google: [acme.example]}}\n"))
+    assert config.policy(None).decide(a_hello("accounts.google.com")).tls is Tls.INSPECT
+    assert load(write(tmp_path, text)).policy(None).decide(a_hello("accounts.google.com")).tls is Tls.SPLICE
+    (problem,) = problems_of(tmp_path, text + "proxy: {tenants: {microsoft: {tenants: [a.test], context: me}}}\n")
+    assert "proxy.tenants.microsoft.context" in problem

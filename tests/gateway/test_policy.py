@@ -378,6 +378,25 @@ def test_the_answer_is_waited_for_when_a_rule_speaks_of_it() -> None:
     assert (denied.denied, denied.reason, denied.detail) == (True, Reason.FILE_TYPE, "the answer is of type script")
 
 
+@given(rule_lists(), defaults, requests, st.booleans())
+def test_what_has_to_be_inspected_is_never_spliced(
+    ruleset: tuple[Rule, ...], default: dict[Point, Verdict], request: Request, report: bool
+) -> None:
+    """Whatever the rules say, a host that has to be inspected is; nothing else about any decision changes."""
+    given: dict[str, Any] = {"rules": ruleset, "clients": GROUPS, "default": default, "report": report}
+    plain = Policy(**given, lists=SNAPSHOT).decide(request)
+    decision = Policy(**given, lists=SNAPSHOT, inspected=(".example.com",)).decide(request)
+    host = request.name if isinstance(request, DnsQuery | DnsAnswer) else request.host
+    inside = isinstance(host, str) and (host == "example.com" or host.endswith(".example.com"))
+    if not inside:
+        assert decision == plain
+    elif isinstance(request, Tunnel | TlsHello):
+        assert decision.tls is not Tls.SPLICE
+        assert decision == replace(plain, tls=decision.tls) or plain.reason is Reason.ECH
+    else:
+        assert decision == plain
+
+
 def test_only_facts_that_matter_are_waited_for() -> None:
     """A condition that is already true waits for nothing, although other rules wait for that fact."""
     policy = a_policy(
