@@ -20,7 +20,7 @@ from gateway.feeds.catalog import Feed, load_catalog
 from gateway.filetypes import formats_of
 from gateway.htpasswd import Accounts, parse_htpasswd
 from gateway.policy import Policy
-from gateway.rule import ClientGroup, HttpConditions, Rule
+from gateway.rule import WEBDAV, ClientGroup, HttpConditions, Rule
 from gateway.schema import HttpSection, PolicyFile, RuleSection
 from gateway.shadowing import shadowed
 from gateway.tsigkey import Key, parse_keys
@@ -384,7 +384,8 @@ def _rule(section: RuleSection) -> Rule:
 
 def _http(section: HttpSection) -> HttpConditions:
     return HttpConditions(
-        methods=frozenset(section.methods),
+        methods=frozenset(section.methods) - {"webdav"} | (WEBDAV if "webdav" in section.methods else frozenset()),
+        buckets=frozenset(section.buckets),
         paths=section.paths,
         user_agents=section.user_agents,
         headers=tuple((name.lower(), glob) for name, glob in section.headers.items()),

@@ -69,6 +69,7 @@ class Reason(StrEnum):
     HEADER = "header"
     CONTENT_TYPE = "content-type"
     FILE_TYPE = "file-type"
+    BUCKET = "bucket"
     BODY_SIZE = "body-size"
     UPLOAD_BUDGET = "upload-budget"
     QTYPE = "qtype"

@@ -10,6 +10,27 @@ from functools import lru_cache
 from gateway.addresses import AddressClass, IPNetwork
 from gateway.decision import Budget, Point, Tls, Verdict
 
+WEBDAV = frozenset(
+    (
+        *("PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK"),  # RFC 4918
+        *(
+            "VERSION-CONTROL",
+            "REPORT",
+            "CHECKOUT",
+            "CHECKIN",
+            "UNCHECKOUT",
+            "MKWORKSPACE",
+            "UPDATE",
+            "LABEL",
+        ),  # RFC 3253
+        *("MERGE", "BASELINE-CONTROL", "MKACTIVITY"),
+        *("ORDERPATCH", "ACL", "SEARCH"),  # RFC 3648, RFC 3744, RFC 5323
+        *("MKCALENDAR", "BIND", "UNBIND", "REBIND"),  # RFC 4791, RFC 5842
+        *("MKREDIRECTREF", "UPDATEREDIRECTREF"),  # RFC 4437
+    )
+)
+"""Methods that WebDAV and its extensions add to HTTP: with them, a web server is a file server."""
+
 WEB_PORTS = frozenset((80, 443))
 """The only ports open without a rule that names others."""
 
@@ -40,6 +61,8 @@ class HttpConditions:
     """Globs over the media type of the request body, as in `application/*`."""
     max_body: int | None = None
     """Octets; a body whose length is not declared is larger."""
+    buckets: frozenset[str] = frozenset()
+    """Cloud storage, as `gateway.buckets` names it."""
     response_types: tuple[str, ...] = ()
     """Globs over the media type of the answer."""
     file_types: frozenset[str] = frozenset()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 from gateway.addresses import AddressClass, IPAddress, IPNetwork, NetworkMap, classify, classify_network
+from gateway.buckets import buckets_of
 from gateway.decision import Fact, Point, Reason, Tls, Verdict
 from gateway.domainset import DomainMap, ListInfo
 from gateway.filetypes import UNREADABLE
@@ -261,6 +262,11 @@ def http_mismatch(conditions: HttpConditions, request: HttpRequest, *, deny: boo
         globs = [glob_pattern(glob, "/") for glob in conditions.paths]
         if not combine(any(glob.match(path) for glob in globs) for path in paths):
             return Reason.PATH
+    if conditions.buckets:
+        host, query = str(request.host), request.path.partition("?")[2]
+        found = [buckets_of(host, path, query) for path in readings(request.path)]
+        if not combine(not conditions.buckets.isdisjoint(names) for names in found):
+            return Reason.BUCKET
     if conditions.user_agents:
         agents = _values(request, "user-agent") or [""]
         agent_globs = [glob_pattern(glob) for glob in conditions.user_agents]

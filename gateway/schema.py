@@ -20,6 +20,7 @@ from pydantic import (
 
 from gateway.addresses import AddressClass
 from gateway.authority import split_authority
+from gateway.buckets import parse_bucket
 from gateway.decision import Budget, Point, Tls, Verdict
 from gateway.dnssection import DnsSection
 from gateway.domainset import parse_pattern
@@ -189,6 +190,7 @@ type CertificateName = Annotated[str, AfterValidator(_certificate_name)]
 type Parent = Annotated[str, AfterValidator(_parent)]
 type Tenant = Annotated[str, AfterValidator(normalize)]
 type GoogleDomain = Annotated[str, AfterValidator(_google_domain)]
+type BucketName = Annotated[str, AfterValidator(parse_bucket)]
 type FileType = Annotated[str, AfterValidator(_file_type), WithJsonSchema({"enum": list(FILE_TYPES)})]
 type ProxyListener = Annotated[str, AfterValidator(_proxy_listener)]
 type UploadBudget = Annotated[
@@ -372,10 +374,12 @@ class DestinationSection(Conditions):
 class HttpSection(Conditions):
     """What only a request can show; a rule with it makes TLS inspected."""
 
-    methods: tuple[Annotated[str, Field(pattern=r"^[A-Z]{1,32}$")], ...] = ()
-    """Methods, in upper case."""
+    methods: tuple[Annotated[str, Field(pattern=r"^([A-Z]{1,32}|webdav)$")], ...] = ()
+    """Methods, in upper case; `webdav` stands for those that WebDAV and its extensions add."""
     paths: tuple[Annotated[str, Field(pattern=r"^(/|\*\*)")], ...] = ()
     """Paths: `*` stands for anything within a segment, `**` for anything."""
+    buckets: tuple[BucketName, ...] = ()
+    """Cloud storage: `s3:name`, `s3:accesspoint/name-account`, `gcs:name`, `azure:account[/container]`."""
     user_agents: tuple[str, ...] = ()
     """User-Agent values, with `*`, without regard to case."""
     headers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")], str] = {}

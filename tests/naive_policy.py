@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from gateway.addresses import AddressClass, IPAddress, IPNetwork, classify
 from gateway.agreement import http_flaw, sni_flaw
+from gateway.buckets import buckets_of
 from gateway.decision import Decision, Fact, Point, Reason, Tls, Verdict
 from gateway.domainset import Lists, parse_pattern
 from gateway.names import embedded_addresses, registered_domain
@@ -424,6 +425,11 @@ def _over_http(rule: Rule, view: View) -> Ternary:
             not conditions.methods or method in conditions.methods,
             not conditions.paths
             or combine(any(_path_glob(glob, path) for glob in conditions.paths) for path in readings(request.path)),
+            not conditions.buckets
+            or combine(
+                bool(conditions.buckets & buckets_of(str(request.host), path, request.path.partition("?")[2]))
+                for path in readings(request.path)
+            ),
             not conditions.user_agents or match(values("user-agent") or [""], conditions.user_agents),
             all(match(values(name), [glob]) for name, glob in conditions.headers),
             not conditions.content_types or match(types, conditions.content_types),

@@ -30,6 +30,7 @@ PLAIN_NAMES = (
     "evil.test",
     "sub.evil.test",
     "me.github.io",
+    "s3.amazonaws.com",
 )
 NAMES = (
     *PLAIN_NAMES,
@@ -88,6 +89,7 @@ _http_fields: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "methods": some("GET", "POST").map(frozenset),
         "paths": some("/public/**", "/bad*", "/*/b/*", "**"),
         "user_agents": some("curl*", "*Gecko*", "*"),
+        "buckets": some("s3:bad", "s3:public").map(frozenset),
         "headers": some(("x-team", "a*"), ("x-team", "*")),
         "content_types": some("application/*", "text/plain"),
         "max_body": st.sampled_from((0, 100)),

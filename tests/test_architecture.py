@@ -38,6 +38,7 @@ PURE = [
     "names",
     "addresses",
     "authority",
+    "buckets",
     "agreement",
     "request",
     "decision",

@@ -139,7 +139,8 @@ def test_a_rule_is_read_whole(tmp_path: Path) -> None:
         to: {domains: ['*.a.test'], registered_domains: [a.test], addresses: [192.0.2.0/24],
              address_class: [reserved], ports: [443, 8000-8100], categories: [x], lists: [mine]},
         http: {methods: [GET], paths: [/a], user_agents: ['b*'], headers: {X-Y: z}, content_types: [Text/*],
-               max_body: 1KiB, response_types: [Image/*], file_types: [script, zip]}}"""
+               max_body: 1KiB, response_types: [Image/*], file_types: [script, zip],
+               buckets: [s3:acme]}}"""
     text = rules(whole, "{name: s, action: deny, mode: report, qtypes: [TXT]}")
     config = load(write(tmp_path, text + "lists: {mine: {path: mine.txt, format: domains, categories: [x]}}\n"))
     rule, other = config.rules
@@ -155,6 +156,7 @@ def test_a_rule_is_read_whole(tmp_path: Path) -> None:
         headers=(("x-y", "z"),),
         content_types=("text/*",),
         max_body=1024,
+        buckets=frozenset(["s3:acme"]),
         response_types=("image/*",),
         file_types=frozenset(["script", "zip"]),
     )
@@ -396,6 +398,14 @@ def test_a_bad_ca_bundle(tmp_path: Path, text: str | None, why: str) -> None:
     (tmp_path / "policy.yaml").write_text("version: 1\nproxy: {ca_bundle: roots.pem}\n")
     with pytest.raises(ConfigError, match=f"proxy.ca_bundle: roots.pem {why}"):
         load(tmp_path / "policy.yaml")
+
+
+def test_webdav_is_a_set_of_methods(tmp_path: Path) -> None:
+    """`webdav` stands for the methods that WebDAV adds, beside others."""
+    (rule,) = load(write(tmp_path, rules("{name: r, action: deny, http: {methods: [POST, webdav]}}"))).rules
+    assert rule.http is not None
+    assert rule.http.methods >= {"POST", "PROPFIND", "VERSION-CONTROL"}
+    assert not rule.http.methods & {"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "webdav"}
 
 
 def test_tenants_are_inspected(tmp_path: Path) -> None:
