@@ -13,17 +13,8 @@ from gateway.decision import Budget, Point, Tls, Verdict
 WEBDAV = frozenset(
     (
         *("PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK"),  # RFC 4918
-        *(
-            "VERSION-CONTROL",
-            "REPORT",
-            "CHECKOUT",
-            "CHECKIN",
-            "UNCHECKOUT",
-            "MKWORKSPACE",
-            "UPDATE",
-            "LABEL",
-        ),  # RFC 3253
-        *("MERGE", "BASELINE-CONTROL", "MKACTIVITY"),
+        *("VERSION-CONTROL", "REPORT", "CHECKOUT", "CHECKIN", "UNCHECKOUT", "MKWORKSPACE"),  # RFC 3253
+        *("UPDATE", "LABEL", "MERGE", "BASELINE-CONTROL", "MKACTIVITY"),  # RFC 3253
         *("ORDERPATCH", "ACL", "SEARCH"),  # RFC 3648, RFC 3744, RFC 5323
         *("MKCALENDAR", "BIND", "UNBIND", "REBIND"),  # RFC 4791, RFC 5842
         *("MKREDIRECTREF", "UPDATEREDIRECTREF"),  # RFC 4437
