@@ -8,7 +8,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from mitmproxy import http
@@ -16,18 +16,20 @@ from mitmproxy.net.http.http1 import expected_http_body_size
 
 from addons.visit import Passage, Place, Visit
 from gateway.addresses import IPAddress, parse_address
-from gateway.decision import Decision, Reason
+from gateway.decision import Decision, Fact, Reason
+from gateway.filetypes import UNREADABLE, Look, readable_codings
 from gateway.ledger import Outcome
 from gateway.names import parse_host
 from gateway.proxy.authentication import Authenticator, status_of
 from gateway.proxy.case import Case, Refusal
 from gateway.proxy.dial import Dialer
 from gateway.proxy.head import HeadError, Limits
-from gateway.proxy.layers import CUT, ENDED, REFUSED
+from gateway.proxy.layers import CUT, EMPTY, ENDED, REFUSED
 from gateway.proxy.responses import Answer, answer, clean, render
 from gateway.proxy.roles import Judge, Settings
 from gateway.proxy.uploads import Meter, Uploads
-from gateway.request import Dial, Flaw, Host, HttpRequest
+from gateway.request import Dial, Flaw, Host, HttpRequest, HttpResponse
+from gateway.tenants import OWN
 
 _LOG = logging.getLogger(__name__)
 # RFC 9110 section 7.6.1: meant for the gateway, not for the origin. Credentials for the one are not for the other.
@@ -151,6 +153,22 @@ class Gate:
         self._respond(flow, refusal)
         self._forget(flow)
 
+    def look(self, flow: http.HTTPFlow, response: http.Response) -> Look | None:
+        """Return what has to see the first octets of an answer, if a rule wants to know them."""
+        try:
+            passage = self._passage(flow)
+            if passage is None or Fact.RESPONSE not in passage.decision.pending:
+                return None
+            undecided = self._judge.decide(self._response(flow, passage, response))
+            if Fact.RESPONSE not in undecided.pending:
+                return None
+            codings = response.headers.get_all("content-encoding")
+            passage.look = Look(codings, partial=response.status_code == 206)
+        except Exception as error:
+            self._kill(flow, error)
+            return None
+        return passage.look
+
     def failure(self, client_id: str, error: str) -> bytes:
         """Return the answer for a server that failed before it answered; `error` has recorded it."""
         visit = self.visits.get(client_id)
@@ -189,7 +207,14 @@ class Gate:
             address = passage.address or next(iter(visit.approved.get(passage.place, ())), None)
             if address is None:
                 continue
-            decision = self._judge.decide(Dial(origin=passage.request, address=address))
+            dial = Dial(origin=passage.request, address=address, chain=passage.chain)
+            decision = self._judge.decide(dial)
+            if passage.status is None:
+                passage.decision = decision  # by which its answer will be judged
+            elif Fact.RESPONSE in decision.pending:
+                # Of an answer that no rule wanted to see before, nothing is known any more.
+                unseen = HttpResponse(dial=dial, file_types=frozenset((UNREADABLE,)))
+                decision = self._judge.decide(passage.response or unseen)
             if decision.denied:
                 self._end_by(visit, passage, decision, "the policy that is now in force denies it")
 
@@ -233,7 +258,8 @@ class Gate:
         if isinstance(settled, Refusal):
             self._respond(flow, settled)
             return
-        passage = Passage(request, settled, self._clock())
+        place = (request.host, request.port)
+        passage = Passage(request, settled, self._clock(), case, visit.chains.get(place, ()))
         if settled.budget is not None:
             passage.meter = self._uploads.open(visit.client.address, request.host, settled.budget)
             refusal = self._refuse_upload(case, passage, passage.meter)
@@ -254,6 +280,18 @@ class Gate:
             # section 7.8); the server then answers in HTTP/1.1.
             request.headers.pop("upgrade", None)
             request.headers.pop("http2-settings", None)
+        tenants = self._settings().tenants
+        if tenants is not None and (said := tenants.restrictions.fields(str(passage.request.host))):
+            for name in OWN:
+                request.headers.pop(name, None)
+            for name, value in said:
+                request.headers[name] = value
+        if Fact.RESPONSE in passage.decision.pending:
+            # A server may ignore a range (RFC 9110 section 14.2), and a type can be told by a beginning alone.
+            for name in ("range", "if-range"):
+                request.headers.pop(name, None)
+            if offered := request.headers.get_all("accept-encoding"):
+                request.headers["accept-encoding"] = readable_codings(offered)
         if not flow.metadata.get(ENDED):
 
             def count(data: bytes) -> bytes | list[bytes]:
@@ -314,11 +352,11 @@ class Gate:
         peers = visit.peers(place)
         if peers:
             # mitmproxy may use any of them, so all have to be allowed.
-            approved = self._dialer.judge(case, request, peers)
+            approved = self._dialer.judge(case, request, peers, visit.chains.get(place, ()))
             if isinstance(approved, Refusal):
                 return approved
             if len(approved.addresses) == len(peers):
-                return approved.decisions[-1]
+                return _most_careful(approved.decisions)
             return case.refuse(request, Reason.INTERNAL_ERROR, "an open connection to another address is in the way")
         found = await self._dialer.approve(case, request)
         if isinstance(found, Refusal):
@@ -331,7 +369,8 @@ class Gate:
             if not addresses:
                 return case.refuse(request, Reason.INTERNAL_ERROR, "no address that all requests to it may use")
         visit.approved[place] = addresses
-        return found.decision(addresses[0])
+        visit.chains[place] = found.chain
+        return _most_careful([found.decision(address) for address in addresses])
 
     def _blank(self, visit: Visit) -> HttpRequest:
         """Return the request that could not be read: its tunnel is all that is known."""
@@ -360,7 +399,19 @@ class Gate:
             self._respond(flow, refusal)
             self._close_meter(self._forget(flow))
             return
-        passage.address = next(iter(self.visits[flow.client_conn.id].peers(passage.place)), None)
+        visit = self.visits[flow.client_conn.id]
+        passage.address = _server_address(flow, visit, passage)
+        if Fact.RESPONSE in passage.decision.pending:
+            answer = self._response(flow, passage, response)
+            if answer.file_types is None:  # and none was wanted; if it was, it is too late now
+                answer = replace(answer, file_types=frozenset((UNREADABLE,)))
+            passage.response = answer
+            judged = passage.case.decide_response(answer)
+            if isinstance(judged, Refusal):
+                self._respond(flow, judged)
+                self._close_meter(self._forget(flow))
+                return
+            passage.decision = judged
         # An offer to go on over QUIC, past every proxy (RFC 7838).
         response.headers.pop("alt-svc", None)
         if response.status_code != 101:
@@ -370,6 +421,22 @@ class Gate:
                 return data
 
             response.stream = count
+
+    def _response(self, flow: http.HTTPFlow, passage: Passage, response: http.Response) -> HttpResponse:
+        """Return an answer as the policy sees it, as far as it is known."""
+        address = _server_address(flow, self.visits[flow.client_conn.id], passage)
+        if address is None:
+            raise LookupError("an answer from nowhere")
+        if response.status_code == 101:  # whatever comes now, it is no file that could be looked at
+            found: frozenset[str] | None = frozenset((UNREADABLE,))
+        else:
+            found = passage.look.formats() if passage.look is not None else None
+        return HttpResponse(
+            dial=Dial(origin=passage.request, address=address, chain=passage.chain),
+            content=response.status_code == 101 or not flow.metadata.get(EMPTY),
+            media_types=tuple(response.headers.get_all("content-type")),
+            file_types=found,
+        )
 
     def _conclude(self, flow: http.HTTPFlow, error: str) -> None:
         visit, passage = self.visits.get(flow.client_conn.id), self._forget(flow)
@@ -470,6 +537,17 @@ def _body_length(flow: http.HTTPFlow) -> int | None:
 def host_of(text: str) -> Host:
     """Read the host of a flow: mitmproxy leaves out the brackets of IPv6."""
     return parse_address(text) or parse_host(text)
+
+
+def _most_careful(decisions: Sequence[Decision]) -> Decision:
+    """Return the first decision; one that waits for the answer comes before the others."""
+    return next((decision for decision in decisions if Fact.RESPONSE in decision.pending), decisions[0])
+
+
+def _server_address(flow: http.HTTPFlow, visit: Visit, passage: Passage) -> IPAddress | None:
+    """Return where a request was sent."""
+    connected = visit.connected.get(flow.server_conn.id)
+    return connected[1] if connected is not None else next(iter(visit.peers(passage.place)), None)
 
 
 def _strange_field(response: http.Response) -> str | None:

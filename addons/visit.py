@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 from gateway.addresses import IPAddress
 from gateway.decision import Decision
-from gateway.proxy.case import Refusal
+from gateway.filetypes import Look
+from gateway.proxy.case import Case, Refusal
 from gateway.proxy.uploads import Meter
-from gateway.request import Client, Host, HttpRequest, TlsHello
+from gateway.request import Client, Host, HttpRequest, HttpResponse, TlsHello
 
 type Place = tuple[Host, int]
 """A destination: host and port."""
@@ -20,6 +21,13 @@ class Passage:
     request: HttpRequest
     decision: Decision
     began: float
+    case: Case
+    chain: tuple[str, ...] = ()
+    """Names met while resolving."""
+    look: Look | None = None
+    """The first octets of the answer, where a rule wants to know them."""
+    response: HttpResponse | None = None
+    """The answer, where a rule had to judge it."""
     octets_out: int = 0
     octets_head: int = 0
     """Of path, query and header fields, where they are charged to a budget."""
@@ -49,6 +57,8 @@ class Visit:
     """Requests under way, by flow id."""
     approved: dict[Place, tuple[IPAddress, ...]] = field(default_factory=dict)
     """Addresses that every request under way to that place may be sent to."""
+    chains: dict[Place, tuple[str, ...]] = field(default_factory=dict)
+    """Names met while resolving those places."""
     connected: dict[str, tuple[Place, IPAddress]] = field(default_factory=dict)
     """Open connections to origins, by mitmproxy's connection id."""
 

@@ -10,17 +10,20 @@ tool), a deny rule matches if *any* value does and an allow rule only if *every*
 from dataclasses import dataclass
 
 from gateway.addresses import IPAddress
-from gateway.decision import Match, Point, Reason
+from gateway.decision import Fact, Match, Point, Reason
 from gateway.domainset import Lists
-from gateway.request import Client, HttpRequest
+from gateway.request import Client, HttpRequest, HttpResponse
 from gateway.rule import Rule
-from gateway.ruleindex import RuleIndex, http_mismatch
+from gateway.ruleindex import RuleIndex, http_mismatch, response_mismatch
 
 ADDRESS_TYPES = frozenset((1, 28, 64, 65, 255))
 """A, AAAA, SVCB, HTTPS, ANY: the query types whose answers hold addresses."""
 
 type Condition = tuple[Reason, int, int, int, int]
-"""Reason for a near miss; rules for which it is true; rules that wait for the address, the tool, HTTP."""
+"""Reason for a near miss; rules for which it is true; rules that wait for the address, the tool, HTTP.
+
+With the request known, what they still wait for of HTTP is the answer.
+"""
 
 
 @dataclass(slots=True)
@@ -49,6 +52,7 @@ class Facts:
     tools_final: bool = False
     qtype: int = 0
     http: HttpRequest | None = None
+    response: HttpResponse | None = None
     last: bool = False
     """No later stage will learn more."""
     carries_tls: bool = False
@@ -183,16 +187,22 @@ class Conditions:
                 return [(Reason.DEFAULT_DENY, free | index.deny, 0, 0, 0)]
             return [(Reason.DEFAULT_DENY, free, 0, 0, index.with_http)]
         missed: dict[Reason, int] = {}
+        waiting = 0
         candidates = index.with_http & named
         while candidates:
             bit = candidates & -candidates
             candidates ^= bit
             rule = self._rules[bit.bit_length() - 1]
             assert rule.http is not None
-            reason = http_mismatch(rule.http, http, deny=bool(bit & index.deny))
-            if reason is not None:
-                missed[reason] = missed.get(reason, 0) | bit
-        return [(reason, index.all & ~mask, 0, 0, 0) for reason, mask in missed.items()]
+            deny = bool(bit & index.deny)
+            reason = http_mismatch(rule.http, http, deny=deny)
+            found = reason or response_mismatch(rule.http, facts.response, deny=deny)
+            if found is Fact.RESPONSE:
+                waiting |= bit
+            elif found is not None:
+                missed[found] = missed.get(found, 0) | bit
+        judged = [(reason, index.all & ~mask, 0, 0, 0) for reason, mask in missed.items()]
+        return [*judged, (Reason.DEFAULT_DENY, index.all & ~waiting, 0, 0, waiting)] if waiting else judged
 
     def evidence(self, rule: Rule, facts: Facts) -> Match | None:
         """Return the list entry by which a rule matches, if it speaks of lists."""

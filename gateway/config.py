@@ -17,9 +17,10 @@ from gateway.dnssection import RpzZoneSection
 from gateway.document import ConfigError, Document, Location, Problem, read_document, validate
 from gateway.domainset import Lists
 from gateway.feeds.catalog import Feed, load_catalog
+from gateway.filetypes import formats_of
 from gateway.htpasswd import Accounts, parse_htpasswd
 from gateway.policy import Policy
-from gateway.rule import ClientGroup, HttpConditions, Rule
+from gateway.rule import WEBDAV, ClientGroup, HttpConditions, Rule
 from gateway.schema import HttpSection, PolicyFile, RuleSection
 from gateway.shadowing import shadowed
 from gateway.tsigkey import Key, parse_keys
@@ -109,6 +110,7 @@ class Config:
             default={Point.DNS: default.dns, Point.PROXY: default.proxy},
             report=self.file.policy.mode == "report",
             lists=lists,
+            inspected=tenants.restrictions.patterns if (tenants := self.file.proxy.tenants) is not None else (),
         )
 
 
@@ -333,6 +335,8 @@ def contradictions(rule: RuleSection) -> Iterator[tuple[Location, str]]:
         yield ("http",), "has no condition"
     if rule.upload is not None and deny:
         yield ("upload",), "says how much an allowed client may send; a deny rule lets nothing through"
+    if rule.upload is not None and rule.http is not None and (rule.http.response_types or rule.http.file_types):
+        yield ("upload",), "is spent before the answer shows whether the rule matches; use a rule of its own"
     if rule.via == (Point.DNS,) and needs_proxy:
         yield ("via",), "the resolver never sees ports, tools, TLS or requests; drop those conditions or 'via'"
     if rule.qtypes and (needs_proxy or (rule.via and Point.DNS not in rule.via)):
@@ -380,10 +384,13 @@ def _rule(section: RuleSection) -> Rule:
 
 def _http(section: HttpSection) -> HttpConditions:
     return HttpConditions(
-        methods=frozenset(section.methods),
+        methods=frozenset(section.methods) - {"webdav"} | (WEBDAV if "webdav" in section.methods else frozenset()),
+        buckets=frozenset(section.buckets),
         paths=section.paths,
         user_agents=section.user_agents,
         headers=tuple((name.lower(), glob) for name, glob in section.headers.items()),
         content_types=tuple(kind.lower() for kind in section.content_types),
         max_body=section.max_body,
+        response_types=tuple(kind.lower() for kind in section.response_types),
+        file_types=formats_of(section.file_types),
     )

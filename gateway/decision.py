@@ -38,6 +38,8 @@ class Fact(StrEnum):
     """Settled at `TlsHello`."""
     HTTP = "http"
     """Settled at `HttpRequest`: the flow has to be inspected."""
+    RESPONSE = "response"
+    """Settled at `HttpResponse`: the answer waits for it."""
 
 
 class Reason(StrEnum):
@@ -66,6 +68,8 @@ class Reason(StrEnum):
     PATH = "path"
     HEADER = "header"
     CONTENT_TYPE = "content-type"
+    FILE_TYPE = "file-type"
+    BUCKET = "bucket"
     BODY_SIZE = "body-size"
     UPLOAD_BUDGET = "upload-budget"
     QTYPE = "qtype"

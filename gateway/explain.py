@@ -140,4 +140,5 @@ _WAITING = {
     Fact.ADDRESS: "the address behind the name",
     Fact.TOOL: "the tool (TLS fingerprint)",
     Fact.HTTP: "the request inside TLS",
+    Fact.RESPONSE: "the answer",
 }

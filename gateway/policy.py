@@ -14,9 +14,21 @@ from gateway.addresses import AddressClass, IPAddress, classify
 from gateway.agreement import http_flaw, sni_flaw
 from gateway.conditions import ADDRESS_TYPES, Barrier, Condition, Conditions, Facts, tightest
 from gateway.decision import Decision, Fact, Match, Point, Reason, Tls, Verdict
-from gateway.domainset import Lists, NoLists
+from gateway.domainset import DomainMap, Lists, NoLists
 from gateway.names import embedded_addresses, is_localhost
-from gateway.request import Client, Dial, DnsAnswer, DnsQuery, Flaw, HttpRequest, Request, TlsHello, Tunnel
+from gateway.request import (
+    Client,
+    Dial,
+    DnsAnswer,
+    DnsQuery,
+    Flaw,
+    Host,
+    HttpRequest,
+    HttpResponse,
+    Request,
+    TlsHello,
+    Tunnel,
+)
 from gateway.rule import WEB_PORTS, ClientGroup, Rule
 from gateway.ruleindex import RuleIndex
 from gateway.techniques import techniques
@@ -34,6 +46,7 @@ class Policy:
         default: Mapping[Point, Verdict] | None = None,
         report: bool = False,
         lists: Lists | None = None,
+        inspected: Iterable[str] = (),
     ) -> None:
         self.rules = tuple(rules)
         default = default or {}
@@ -43,6 +56,11 @@ class Policy:
         self.lists: Lists = lists if lists is not None else NoLists()
         self._index = RuleIndex(self.rules, tuple(clients), self.lists.lists)
         self._conditions = Conditions(self.rules, self._index, self.lists)
+        self._inspected = DomainMap()
+        self._any_inspected = False
+        for pattern in inspected:
+            self._inspected.add(pattern, 1)
+            self._any_inspected = True
         self._allowed: dict[tuple[int, bool, int, int], Decision] = {}
         self._queries: dict[Hashable, Decision | Rule] = {}
         """What was decided on DNS queries, or the rule that denies with evidence of its own each time."""
@@ -78,6 +96,8 @@ class Policy:
                 return self._decide_http(request)
             case Dial():
                 return self._decide_dial(request)
+            case HttpResponse():
+                return self._decide_dial(request.dial, request)
             case _:
                 assert_never(request)
 
@@ -136,7 +156,7 @@ class Policy:
         facts = self._proxy_facts(request)
         facts.tools = claimed(request.user_agent)
         facts.carries_tls = True
-        return self._evaluate(facts)
+        return self._looking_inside(self._evaluate(facts), request.host)
 
     def _decide_hello(self, request: TlsHello) -> Decision:
         if flaw := request.tunnel.flaw or request.flaw or sni_flaw(request):
@@ -145,7 +165,7 @@ class Policy:
         facts.tools = _evidence(request)
         facts.tools_final = True
         facts.carries_tls = True
-        decision = self._evaluate(facts)
+        decision = self._looking_inside(self._evaluate(facts), request.host)
         if request.ech and decision.tls is Tls.SPLICE:
             return _flawed(Flaw(Reason.ECH, "the ClientHello encrypts the real name (ECH); only inspected flows may"))
         return decision
@@ -159,13 +179,14 @@ class Policy:
         facts.tools_final = True
         return self._evaluate(facts)
 
-    def _decide_dial(self, request: Dial) -> Decision:
+    def _decide_dial(self, request: Dial, response: HttpResponse | None = None) -> Decision:
         origin = request.origin
         facts = self._proxy_facts(origin)
         facts.chain = request.chain
         facts.tools = _evidence(origin)
         facts.tools_final = True
         facts.http = origin if isinstance(origin, HttpRequest) else None
+        facts.response = response
         facts.last = True
         if facts.host is not None:
             facts.addresses = (request.address,)
@@ -174,6 +195,12 @@ class Policy:
         elif request.address != origin.host:
             return _flawed(Flaw(Reason.INTERNAL_ERROR, f"asked to dial {request.address} for {origin.host}"))
         return self._evaluate(facts)
+
+    def _looking_inside(self, decision: Decision, host: Host) -> Decision:
+        """Inspect what no rule may leave spliced: hosts that the gateway has something to say to."""
+        if decision.tls is not Tls.SPLICE or not self._any_inspected or not isinstance(host, str):
+            return decision
+        return replace(decision, tls=Tls.INSPECT) if self._inspected.lookup(host) else decision
 
     def _found_out(self, flaw: Flaw) -> Decision:
         """Return the denial for what a shell found. A budget belongs to a rule: in report mode it only records."""
@@ -258,13 +285,17 @@ class Policy:
         verdict = self._verdict(winner, facts)
         pending = 0
         if unknown and (verdict is Verdict.ALLOW or unknown & index.allow):
-            pending = bool(unknown & address) | bool(unknown & tool) << 1 | bool(unknown & http) << 2
+            pending = bool(unknown & address) | bool(unknown & tool) << 1
+            pending |= bool(unknown & http) << (2 if facts.http is None else 3)
             # Should one of these match at a later stage, it would be too late to begin with inspection.
-            pending |= bool(unknown & index.inspecting) << 3
+            pending |= bool(unknown & index.inspecting) << 4
             if verdict is Verdict.DENY:
                 winner = None
         elif verdict is Verdict.DENY:
             return self._deny(winner, facts, conditions, on_trial)
+        if facts.http is not None:
+            # The one exception for rules on trial: the answer is looked at for them, or they could never speak.
+            pending |= bool(possible & ~certain & index.on_trial & before & http) << 3
         return self._allow(winner, facts, pending, on_trial, undecided=verdict is Verdict.DENY)
 
     def _reports(self, on_trial: int, facts: Facts) -> tuple[Decision, ...]:
@@ -316,6 +347,9 @@ class Policy:
         barrier = facts.barrier
         if winner is not None:
             decision = self._denied_by(self.rules[winner], facts)
+            if decision.reason is Reason.FILE_TYPE and facts.response is not None and facts.response.file_types:
+                types = ", ".join(sorted(facts.response.file_types))
+                decision = replace(decision, detail=f"the answer is of type {types}")
         elif barrier is None:
             decision = self._denied_by_default(facts, conditions)
         else:
@@ -384,7 +418,9 @@ _CONDITION_WORDS: dict[Reason, str] = {
     Reason.PATH: "paths",
     Reason.USER_AGENT: "user_agents",
     Reason.HEADER: "headers",
-    Reason.CONTENT_TYPE: "content_types",
+    Reason.BUCKET: "buckets",
+    Reason.CONTENT_TYPE: "content_types or response_types",
+    Reason.FILE_TYPE: "file_types",
     Reason.BODY_SIZE: "max_body",
 }
 
@@ -411,8 +447,11 @@ def _cause(rule: Rule) -> Reason:
     """Return the most telling condition of a deny rule."""
     http = rule.http
     causes = (
+        (http and http.file_types, Reason.FILE_TYPE),
+        (http and http.response_types, Reason.CONTENT_TYPE),
         (rule.tools, Reason.TOOL),
         (rule.qtypes, Reason.QTYPE),
+        (http and http.buckets, Reason.BUCKET),
         (http and http.methods, Reason.METHOD),
         (http and http.paths, Reason.PATH),
         (http and http.user_agents, Reason.USER_AGENT),

@@ -149,4 +149,33 @@ class Dial:
         return self.origin.port
 
 
-type Request = DnsQuery | DnsAnswer | Tunnel | TlsHello | HttpRequest | Dial
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpResponse:
+    """The answer to a request, asked when its head has come and, if a rule wants to know, its first octets."""
+
+    dial: Dial
+    """The request, and where it was sent: these facts still count."""
+    content: bool = True
+    """Whether anything comes behind the head."""
+    media_types: tuple[str, ...] = ()
+    """Content-Type values as sent."""
+    file_types: frozenset[str] | None = None
+    """Formats of `gateway.filetypes`; None: not looked at yet."""
+
+    @property
+    def client(self) -> Client:
+        """Who asks."""
+        return self.dial.client
+
+    @property
+    def host(self) -> Host:
+        """The host that was asked."""
+        return self.dial.host
+
+    @property
+    def port(self) -> int:
+        """Its port."""
+        return self.dial.port
+
+
+type Request = DnsQuery | DnsAnswer | Tunnel | TlsHello | HttpRequest | Dial | HttpResponse

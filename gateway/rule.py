@@ -10,6 +10,18 @@ from functools import lru_cache
 from gateway.addresses import AddressClass, IPNetwork
 from gateway.decision import Budget, Point, Tls, Verdict
 
+WEBDAV = frozenset(
+    (
+        *("PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK"),  # RFC 4918
+        *("VERSION-CONTROL", "REPORT", "CHECKOUT", "CHECKIN", "UNCHECKOUT", "MKWORKSPACE"),  # RFC 3253
+        *("UPDATE", "LABEL", "MERGE", "BASELINE-CONTROL", "MKACTIVITY"),  # RFC 3253
+        *("ORDERPATCH", "ACL", "SEARCH"),  # RFC 3648, RFC 3744, RFC 5323
+        *("MKCALENDAR", "BIND", "UNBIND", "REBIND"),  # RFC 4791, RFC 5842
+        *("MKREDIRECTREF", "UPDATEREDIRECTREF"),  # RFC 4437
+    )
+)
+"""Methods that WebDAV and its extensions add to HTTP: with them, a web server is a file server."""
+
 WEB_PORTS = frozenset((80, 443))
 """The only ports open without a rule that names others."""
 
@@ -27,7 +39,7 @@ class ClientGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpConditions:
-    """Conditions on a request that only plain HTTP and inspected TLS can show."""
+    """Conditions on a request and its answer that only plain HTTP and inspected TLS can show."""
 
     methods: frozenset[str] = frozenset()
     paths: tuple[str, ...] = ()
@@ -40,6 +52,17 @@ class HttpConditions:
     """Globs over the media type of the request body, as in `application/*`."""
     max_body: int | None = None
     """Octets; a body whose length is not declared is larger."""
+    buckets: frozenset[str] = frozenset()
+    """Cloud storage, as `gateway.buckets` names it."""
+    response_types: tuple[str, ...] = ()
+    """Globs over the media type of the answer."""
+    file_types: frozenset[str] = frozenset()
+    """Formats of `gateway.filetypes` that the first octets of the answer tell."""
+
+    @property
+    def over_response(self) -> bool:
+        """Whether the answer has to be seen."""
+        return bool(self.response_types or self.file_types)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

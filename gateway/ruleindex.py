@@ -5,12 +5,15 @@ look-up returns those rules too.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
 
 from gateway.addresses import AddressClass, IPAddress, IPNetwork, NetworkMap, classify, classify_network
-from gateway.decision import Point, Reason, Tls, Verdict
+from gateway.buckets import buckets_of
+from gateway.decision import Fact, Point, Reason, Tls, Verdict
 from gateway.domainset import DomainMap, ListInfo
+from gateway.filetypes import UNREADABLE
 from gateway.names import registered_domain
-from gateway.request import Client, HttpRequest
+from gateway.request import Client, HttpRequest, HttpResponse
 from gateway.rule import ClientGroup, HttpConditions, Rule, glob_pattern
 from gateway.urlpaths import readings
 
@@ -259,6 +262,11 @@ def http_mismatch(conditions: HttpConditions, request: HttpRequest, *, deny: boo
         globs = [glob_pattern(glob, "/") for glob in conditions.paths]
         if not combine(any(glob.match(path) for glob in globs) for path in paths):
             return Reason.PATH
+    if conditions.buckets:
+        host, query = str(request.host), request.path.partition("?")[2]
+        found = [buckets_of(host, path, query) for path in readings(request.path)]
+        if not combine(not conditions.buckets.isdisjoint(names) for names in found):
+            return Reason.BUCKET
     if conditions.user_agents:
         agents = _values(request, "user-agent") or [""]
         agent_globs = [glob_pattern(glob) for glob in conditions.user_agents]
@@ -270,14 +278,48 @@ def http_mismatch(conditions: HttpConditions, request: HttpRequest, *, deny: boo
         if not values or not combine(pattern.match(value) is not None for value in values):
             return Reason.HEADER
     if conditions.content_types:
-        types = [value.partition(";")[0].strip().lower() for value in _values(request, "content-type")]
-        if not types or not combine(
-            any(glob_pattern(glob).match(kind) for glob in conditions.content_types) for kind in types
-        ):
+        types = _values(request, "content-type")
+        if not types or not combine(_is_type(value, conditions.content_types) for value in types):
             return Reason.CONTENT_TYPE
     if conditions.max_body is not None and (request.body_length is None or request.body_length > conditions.max_body):
         return Reason.BODY_SIZE
     return None
+
+
+def response_mismatch(
+    conditions: HttpConditions, response: HttpResponse | None, *, deny: bool
+) -> Reason | Literal[Fact.RESPONSE] | None:
+    """Return the first condition on the answer that does not hold, the fact that is missing, or None.
+
+    Where nothing comes there is nothing to deny and nothing to fear. A body without a media type is
+    `application/octet-stream` (RFC 9110 section 8.3); one that cannot be looked into may be anything.
+    """
+    if not conditions.over_response:
+        return None
+    if response is None:
+        return Fact.RESPONSE
+    if not response.content:
+        why = Reason.CONTENT_TYPE if conditions.response_types else Reason.FILE_TYPE
+        return why if deny else None
+    combine = any if deny else all
+    if conditions.response_types:
+        types = response.media_types or ("application/octet-stream",)
+        if not combine(_is_type(value, conditions.response_types) for value in types):
+            return Reason.CONTENT_TYPE
+    if conditions.file_types:
+        found = response.file_types
+        if found is None:
+            return Fact.RESPONSE
+        if UNREADABLE in found:
+            return None if deny else Reason.FILE_TYPE
+        if not combine(name in conditions.file_types for name in found):
+            return Reason.FILE_TYPE
+    return None
+
+
+def _is_type(value: str, globs: tuple[str, ...]) -> bool:
+    kind = value.partition(";")[0].strip().lower()
+    return any(glob_pattern(glob).match(kind) for glob in globs)
 
 
 def _values(request: HttpRequest, name: str) -> list[str]:

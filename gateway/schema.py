@@ -20,10 +20,12 @@ from pydantic import (
 
 from gateway.addresses import AddressClass
 from gateway.authority import split_authority
+from gateway.buckets import parse_bucket
 from gateway.decision import Budget, Point, Tls, Verdict
 from gateway.dnssection import DnsSection
 from gateway.domainset import parse_pattern
 from gateway.feeds.catalog import FeedName, LocalList
+from gateway.filetypes import NAMES as FILE_TYPES
 from gateway.names import normalize, registered_domain
 from gateway.section import (
     CertificateSection,
@@ -36,6 +38,7 @@ from gateway.section import (
     Workers,
     check_listener,
 )
+from gateway.tenants import Tenants
 from gateway.tools import KNOWN as KNOWN_TOOLS
 from gateway.units import Duration, Size, parse_duration, parse_size, render_duration, render_size
 
@@ -79,6 +82,16 @@ def _qtype(value: Any) -> int:
 def _tool(value: str) -> str:
     if value not in KNOWN_TOOLS:
         raise ValueError(f"{value!r} is no tool the gateway knows; it knows {', '.join(KNOWN_TOOLS)}")
+    return value
+
+
+def _google_domain(value: str) -> str:
+    return value if value == "consumer_accounts" else normalize(value)
+
+
+def _file_type(value: str) -> str:
+    if value not in FILE_TYPES:
+        raise ValueError(f"{value!r} is no type of file that the gateway knows; it knows {', '.join(FILE_TYPES)}")
     return value
 
 
@@ -175,6 +188,10 @@ type Tool = Annotated[str, AfterValidator(_tool), WithJsonSchema({"enum": list(K
 type User = Annotated[str, AfterValidator(_user)]
 type CertificateName = Annotated[str, AfterValidator(_certificate_name)]
 type Parent = Annotated[str, AfterValidator(_parent)]
+type Tenant = Annotated[str, AfterValidator(normalize)]
+type GoogleDomain = Annotated[str, AfterValidator(_google_domain)]
+type BucketName = Annotated[str, AfterValidator(parse_bucket)]
+type FileType = Annotated[str, AfterValidator(_file_type), WithJsonSchema({"enum": list(FILE_TYPES)})]
 type ProxyListener = Annotated[str, AfterValidator(_proxy_listener)]
 type UploadBudget = Annotated[
     Budget,
@@ -237,6 +254,36 @@ class ProxyTimeouts(Section):
     """Of a tunnel, however busy."""
 
 
+class MicrosoftSection(Section):
+    """Accounts of Microsoft that may be signed in to."""
+
+    tenants: Annotated[tuple[Tenant, ...], Field(min_length=1)]
+    """Domains or ids of tenants."""
+    context: Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$")]
+    """Id of the directory that sets the restriction."""
+    personal: Literal["block", "allow"] = "block"
+    """What becomes of personal accounts."""
+
+
+class TenantsSection(Conditions):
+    """Accounts of cloud services that may be signed in to. The hosts where people sign in are then inspected."""
+
+    microsoft: MicrosoftSection | None = None
+    google: tuple[GoogleDomain, ...] = ()
+    """Domains of Google Workspace; `consumer_accounts` stands for gmail.com and the like."""
+
+    @property
+    def restrictions(self) -> Tenants:
+        """What is said to whom."""
+        microsoft = self.microsoft
+        return Tenants(
+            microsoft=microsoft.tenants if microsoft is not None else (),
+            context=microsoft.context if microsoft is not None else "",
+            block_personal=microsoft is not None and microsoft.personal == "block",
+            google=self.google,
+        )
+
+
 class ProxySection(Section):
     """The explicit proxy."""
 
@@ -255,6 +302,7 @@ class ProxySection(Section):
     timeouts: ProxyTimeouts = ProxyTimeouts()
     parent: Parent | None = None
     """Proxy to chain to, `http://host:port`: it is asked for tunnels to the addresses that were judged."""
+    tenants: TenantsSection | None = None
     ca_bundle: FileName | None = None
     """PEM file of the authorities that inspected origins are verified with; without it, the public ones."""
 
@@ -326,16 +374,22 @@ class DestinationSection(Conditions):
 class HttpSection(Conditions):
     """What only a request can show; a rule with it makes TLS inspected."""
 
-    methods: tuple[Annotated[str, Field(pattern=r"^[A-Z]{1,32}$")], ...] = ()
-    """Methods, in upper case."""
+    methods: tuple[Annotated[str, Field(pattern=r"^([A-Z]{1,32}|webdav)$")], ...] = ()
+    """Methods, in upper case; `webdav` stands for those that WebDAV and its extensions add."""
     paths: tuple[Annotated[str, Field(pattern=r"^(/|\*\*)")], ...] = ()
     """Paths: `*` stands for anything within a segment, `**` for anything."""
+    buckets: tuple[BucketName, ...] = ()
+    """Cloud storage: `s3:name`, `s3:accesspoint/name-account`, `gcs:name`, `azure:account[/container]`."""
     user_agents: tuple[str, ...] = ()
     """User-Agent values, with `*`, without regard to case."""
     headers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")], str] = {}
     """Header fields and their values, with `*`; all must match."""
     content_types: tuple[str, ...] = ()
     """Media types of the request's body, with `*`."""
+    response_types: tuple[str, ...] = ()
+    """Media types of the answer, with `*`; one that is not said is `application/octet-stream`."""
+    file_types: tuple[FileType, ...] = ()
+    """What the first octets of the answer show: `executable`, `script`, `archive`, `document`, a format, `other`."""
     max_body: Size | None = None
     """The largest body, for allow rules; one of undeclared length is larger."""
 

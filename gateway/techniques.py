@@ -23,6 +23,8 @@ BY_REASON: dict[Reason, tuple[str, ...]] = {
     Reason.PORT: ("T1571",),
     Reason.UPLOAD_BUDGET: ("T1048",),
     Reason.TOOL: ("T1105",),
+    Reason.BUCKET: ("T1567.002",),
+    Reason.FILE_TYPE: ("T1105",),
     Reason.AUTH_FAILED: ("T1078",),
     Reason.CLIENT_UNKNOWN: ("T1078",),
 }

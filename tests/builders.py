@@ -12,7 +12,7 @@ from gateway.addresses import IPAddress, IPNetwork
 from gateway.decision import Point, Verdict
 from gateway.domainset import Lists
 from gateway.policy import Policy
-from gateway.request import Client, Dial, DnsAnswer, DnsQuery, Host, HttpRequest, TlsHello, Tunnel
+from gateway.request import Client, Dial, DnsAnswer, DnsQuery, Host, HttpRequest, HttpResponse, TlsHello, Tunnel
 from gateway.rule import ClientGroup, Rule
 
 A, TXT, AAAA = 1, 16, 28
@@ -98,6 +98,11 @@ def a_dial(
 ) -> Dial:
     """Return a connection about to be made, of a spliced tunnel if nothing else is said."""
     return replace(Dial(origin=origin or a_hello(), address=an_address(address)), **changes)
+
+
+def a_response(origin: HttpRequest | None = None, **changes: Any) -> HttpResponse:
+    """Return an answer whose first octets were not looked at."""
+    return replace(HttpResponse(dial=a_dial(origin=origin or a_request())), **changes)
 
 
 def a_rule(action: Verdict = Verdict.ALLOW, **conditions: Any) -> Rule:

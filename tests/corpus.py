@@ -23,7 +23,19 @@ from gateway.config import load
 from gateway.decision import Decision, Fact, Point, Reason, Tls, Verdict
 from gateway.feeds.snapshot import Snapshot
 from gateway.policy import Policy
-from gateway.request import Client, Dial, DnsAnswer, DnsQuery, Flaw, Host, HttpRequest, Request, TlsHello, Tunnel
+from gateway.request import (
+    Client,
+    Dial,
+    DnsAnswer,
+    DnsQuery,
+    Flaw,
+    Host,
+    HttpRequest,
+    HttpResponse,
+    Request,
+    TlsHello,
+    Tunnel,
+)
 from gateway.rule import ClientGroup
 from tests.snapshots import snapshot_of
 
@@ -139,7 +151,7 @@ class Row:
     written: WrittenPolicy
     client: Client
     kind: str
-    """`dns`, `answer`, `tunnel`, `hello`, `http` or `dial`."""
+    """`dns`, `answer`, `tunnel`, `hello`, `http`, `dial` or `response`."""
     ask: Mapping[str, Any]
     expect: Expectation
 
@@ -200,7 +212,7 @@ def _row(entry: dict[str, Any], policies: Mapping[str, WrittenPolicy]) -> Row:
     )
     if entry:
         raise ValueError(f"row {name!r} has keys without meaning: {', '.join(entry)}")
-    if kind not in ("dns", "answer", "tunnel", "hello", "http", "dial"):
+    if kind not in ("dns", "answer", "tunnel", "hello", "http", "dial", "response"):
         raise ValueError(f"row {name!r} asks {kind!r}")
     return Row(name, written, Client(**{**client, "address": ip_address(client["address"])}), kind, ask, expect)
 
@@ -288,6 +300,16 @@ class _Asker:
         chain = tuple(_name(target) for target in ask.pop("chain", ()))
         origin = self.http(ask) if "url" in ask else self.hello(ask)
         return Dial(origin=origin, address=address, chain=chain)
+
+    def response(self, ask: dict[str, Any]) -> HttpResponse:
+        types, files = ask.pop("types", ()), ask.pop("files", None)
+        content = ask.pop("content", True)
+        return HttpResponse(
+            dial=self.dial({"address": "93.184.215.14", **ask}),
+            content=content,
+            media_types=tuple(types),
+            file_types=None if files is None else frozenset(files),
+        )
 
 
 def _name(text: str) -> str:

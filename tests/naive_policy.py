@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 
 from gateway.addresses import AddressClass, IPAddress, IPNetwork, classify
 from gateway.agreement import http_flaw, sni_flaw
+from gateway.buckets import buckets_of
 from gateway.decision import Decision, Fact, Point, Reason, Tls, Verdict
 from gateway.domainset import Lists, parse_pattern
 from gateway.names import embedded_addresses, registered_domain
-from gateway.request import Client, Dial, DnsAnswer, DnsQuery, HttpRequest, Request, TlsHello, Tunnel
+from gateway.request import Client, Dial, DnsAnswer, DnsQuery, HttpRequest, HttpResponse, Request, TlsHello, Tunnel
 from gateway.rule import ClientGroup, Rule
 from gateway.tools import claimed
 from gateway.urlpaths import readings
@@ -21,6 +22,7 @@ from gateway.urlpaths import readings
 type Ternary = bool | frozenset[Fact]
 
 ADDRESS, TOOL, HTTP = frozenset([Fact.ADDRESS]), frozenset([Fact.TOOL]), frozenset([Fact.HTTP])
+RESPONSE = frozenset([Fact.RESPONSE])
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class View:
     tools_final: bool = False
     qtype: int = 0
     http: HttpRequest | None = None
+    response: HttpResponse | None = None
     last: bool = False
     protections: list[Protection] = field(default_factory=list)
 
@@ -106,6 +109,7 @@ class NaivePolicy:
         unknown: list[Rule] = []
         missing: set[Fact] = set()
         reported: list[str] = []
+        on_trial: set[Fact] = set()
         for rule in self.rules:
             holds = self.judge(rule, view)
             if holds is False:
@@ -115,6 +119,8 @@ class NaivePolicy:
             if rule.report:
                 if holds is True:
                     reported.append(rule.name)
+                elif isinstance(holds, frozenset):
+                    on_trial |= holds & RESPONSE
             elif holds is True:
                 winner = rule
                 break
@@ -136,7 +142,7 @@ class NaivePolicy:
         return Outcome(
             Verdict.ALLOW,
             winner.name if winner else "",
-            pending=frozenset(missing),
+            pending=frozenset(missing | on_trial),
             tls=(Tls.INSPECT if inspect else Tls.SPLICE) if tunnelled else None,
             reported=tuple(reported),
         )
@@ -263,6 +269,9 @@ def _view(request: Request) -> View:
             if view.host is not None:
                 view.addresses = (request.address,)
                 view.protections = _special(view.addresses, Reason.DNS_REBINDING) + view.protections
+        case HttpResponse():
+            view = _view(request.dial)
+            view.response = request
         case _:
             view = _proxied(request)
             view.tools_final = not isinstance(request, Tunnel)
@@ -345,6 +354,8 @@ def _flaw(request: Request) -> Reason | None:
         case Dial():
             host = request.host
             return None if isinstance(host, str) or host == request.address else Reason.INTERNAL_ERROR
+        case HttpResponse():
+            return _flaw(request.dial)
         case _:
             flaw = None
     return flaw.reason if flaw is not None else None
@@ -409,11 +420,16 @@ def _over_http(rule: Rule, view: View) -> Ternary:
 
     method = request.method.upper() if deny else request.method
     types = [value.partition(";")[0].strip() for value in values("content-type")]
-    return all(
+    holds = all(
         (
             not conditions.methods or method in conditions.methods,
             not conditions.paths
             or combine(any(_path_glob(glob, path) for glob in conditions.paths) for path in readings(request.path)),
+            not conditions.buckets
+            or combine(
+                bool(conditions.buckets & buckets_of(str(request.host), path, request.path.partition("?")[2]))
+                for path in readings(request.path)
+            ),
             not conditions.user_agents or match(values("user-agent") or [""], conditions.user_agents),
             all(match(values(name), [glob]) for name, glob in conditions.headers),
             not conditions.content_types or match(types, conditions.content_types),
@@ -421,6 +437,23 @@ def _over_http(rule: Rule, view: View) -> Ternary:
             or (request.body_length is not None and request.body_length <= conditions.max_body),
         )
     )
+    if not holds or not (conditions.response_types or conditions.file_types):
+        return holds
+    response = view.response
+    if response is None:
+        return RESPONSE
+    if not response.content:
+        return not deny
+    media = [value.partition(";")[0].strip() for value in response.media_types]
+    if conditions.response_types and not match(media or ["application/octet-stream"], conditions.response_types):
+        return False
+    if not conditions.file_types:
+        return True
+    if response.file_types is None:
+        return RESPONSE
+    if "unreadable" in response.file_types:
+        return deny
+    return combine(name in conditions.file_types for name in response.file_types)
 
 
 def _glob(glob: str, text: str) -> bool:

@@ -7,7 +7,19 @@ from hypothesis import strategies as st
 
 from gateway.addresses import AddressClass
 from gateway.decision import Point, Reason, Tls, Verdict
-from gateway.request import Client, Dial, DnsAnswer, DnsQuery, Flaw, Host, HttpRequest, Request, TlsHello, Tunnel
+from gateway.request import (
+    Client,
+    Dial,
+    DnsAnswer,
+    DnsQuery,
+    Flaw,
+    Host,
+    HttpRequest,
+    HttpResponse,
+    Request,
+    TlsHello,
+    Tunnel,
+)
 from gateway.rule import ClientGroup, HttpConditions, Rule
 from tests.builders import CHROME, an_address, networks
 
@@ -18,6 +30,7 @@ PLAIN_NAMES = (
     "evil.test",
     "sub.evil.test",
     "me.github.io",
+    "s3.amazonaws.com",
 )
 NAMES = (
     *PLAIN_NAMES,
@@ -76,9 +89,12 @@ _http_fields: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "methods": some("GET", "POST").map(frozenset),
         "paths": some("/public/**", "/bad*", "/*/b/*", "**"),
         "user_agents": some("curl*", "*Gecko*", "*"),
+        "buckets": some("s3:bad", "s3:public").map(frozenset),
         "headers": some(("x-team", "a*"), ("x-team", "*")),
         "content_types": some("application/*", "text/plain"),
         "max_body": st.sampled_from((0, 100)),
+        "response_types": some("text/*", "application/octet-stream", "image/png"),
+        "file_types": some("pe", "zip", "gzip", "other").map(frozenset),
     },
 )
 http_conditions = _http_fields.map(lambda conditions: HttpConditions(**conditions))
@@ -219,4 +235,21 @@ def dials(draw: st.DrawFn) -> Dial:
     return Dial(origin=origin, address=address or draw(addresses), chain=draw(chains))
 
 
-requests: st.SearchStrategy[Request] = st.one_of(queries, answers, tunnels, hellos(), http_requests(), dials())
+@st.composite
+def responses(draw: st.DrawFn) -> HttpResponse:
+    """Return an answer, its first octets seen or not."""
+    origin = draw(http_requests())
+    address = origin.host if not isinstance(origin.host, str) else draw(addresses)
+    return HttpResponse(
+        dial=Dial(origin=origin, address=address, chain=draw(chains)),
+        content=draw(st.sampled_from((True, True, False, True))),
+        media_types=draw(
+            st.sampled_from(((), ("text/html; charset=utf-8",), ("image/png",), ("text/a", "image/png")))
+        ),
+        file_types=draw(st.none() | some("pe", "zip", "other", "unreadable").map(frozenset)),
+    )
+
+
+requests: st.SearchStrategy[Request] = st.one_of(
+    queries, answers, tunnels, hellos(), http_requests(), dials(), responses()
+)

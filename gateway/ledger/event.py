@@ -15,7 +15,7 @@ from dnslib import QTYPE
 from gateway.addresses import IPAddress
 from gateway.decision import Decision, Reason, Verdict
 from gateway.ledger.text import redact_query, timestamp, visible, without_userinfo
-from gateway.request import Dial, DnsAnswer, DnsQuery, HttpRequest, Request, TlsHello, Tunnel
+from gateway.request import Dial, DnsAnswer, DnsQuery, HttpRequest, HttpResponse, Request, TlsHello, Tunnel
 from gateway.tools import claimed
 
 type Event = dict[str, object]
@@ -129,6 +129,12 @@ def _describe(fields: Event, request: Request) -> None:
             fields["destination.ip"] = str(request.address)
             if request.chain:
                 fields["gateway.chain"] = [visible(name) for name in request.chain[:_MOST]]
+        case HttpResponse():
+            _describe(fields, request.dial)
+            if request.media_types:
+                fields["http.response.mime_type"] = visible(" ".join(request.media_types[:_MOST]))
+            if request.file_types:
+                fields["gateway.file_types"] = sorted(request.file_types)
 
 
 def _describe_tunnel(fields: Event, request: Tunnel | HttpRequest) -> None:
@@ -235,6 +241,7 @@ _STAGES: dict[type, tuple[str, str]] = {
     TlsHello: ("tls-hello", "connection"),
     HttpRequest: ("http-request", "connection"),
     Dial: ("dial", "connection"),
+    HttpResponse: ("http-response", "connection"),
 }
 STAGES = tuple(stage for stage, _ in _STAGES.values())
 """Values of `gateway.stage`, in the order that a connection passes them."""

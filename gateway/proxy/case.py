@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from gateway.decision import Decision, Reason
 from gateway.proxy.roles import Judge
-from gateway.request import Dial, Flaw, HttpRequest, TlsHello, Tunnel
+from gateway.request import Dial, Flaw, HttpRequest, HttpResponse, TlsHello, Tunnel
 
 type Origin = Tunnel | TlsHello | HttpRequest
 """A request that a connection is made for."""
@@ -45,6 +45,13 @@ class Case:
         """Return the verdict on an address. A denial is not recorded: which of several counts, the caller knows."""
         return self.judge.decide(request)
 
+    def decide_response(self, response: HttpResponse) -> Decision | Refusal:
+        """Return the last word on an answer, or the refusal."""
+        decision = self.judge.decide(response)
+        if decision.denied or not decision.enforced or decision.reported:
+            return self._record(response, response.dial.origin, decision)
+        return decision
+
     def refuse(self, request: Origin, reason: Reason, detail: str, *, status: int | None = None) -> Refusal:
         """Refuse a request for what a shell found out about it. The policy says the words, as always."""
         flaw = Flaw(reason, detail)
@@ -66,7 +73,9 @@ class Case:
         if not decision.enforced or decision.reported:
             self._record(request, request.origin, decision)
 
-    def _record(self, request: Origin | Dial, origin: Origin, decision: Decision) -> Decision | Refusal:
+    def _record(
+        self, request: Origin | Dial | HttpResponse, origin: Origin, decision: Decision
+    ) -> Decision | Refusal:
         said = {report.rule for report in decision.reported}
         if not decision.enforced:
             said.add(decision.rule or decision.reason.value)

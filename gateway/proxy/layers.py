@@ -25,6 +25,7 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook, HttpResponseHeadersHook
 from mitmproxy.proxy.layers.http._http1 import Http1Server
 
+from gateway.filetypes import Look
 from gateway.proxy.head import INSIDE, Form, HeadError, Limits, read_head
 
 type Commands[T] = Generator[commands.Command, Any, T]
@@ -35,6 +36,8 @@ REFUSED = "egress_refused"
 """Key of `flow.metadata`: the response is a denial."""
 ENDED = "egress_end_stream"
 """Key of `flow.metadata`: the request has no body."""
+EMPTY = "egress_empty"
+"""Key of `flow.metadata`: the answer has no body."""
 CUT = "egress_cut"
 """Key of `flow.metadata`: the request was stopped in the middle of its body."""
 
@@ -50,6 +53,9 @@ class Gatekeeper(Protocol):
 
     def unreachable(self, flow: http.HTTPFlow, error: str) -> None:
         """Set the response of a request whose server could not be connected to."""
+
+    def look(self, flow: http.HTTPFlow, response: http.Response) -> Look | None:
+        """Return what has to see the first octets of an answer before it is judged."""
 
     def failure(self, client_id: str, error: str) -> bytes:
         """Return the answer when the server of a request failed before it answered."""
@@ -104,6 +110,8 @@ class GatedStream(HttpStream):
     def __init__(self, context: Context, stream_id: int, gate: Gatekeeper) -> None:
         super().__init__(context, stream_id)
         self._gate = gate
+        self._look: Look | None = None
+        self._held: list[HttpEvent] = []
 
     def _handle_event(self, event: events.Event) -> Commands[None]:
         if isinstance(event, events.Wakeup):
@@ -134,7 +142,17 @@ class GatedStream(HttpStream):
             yield from super().state_stream_request_body(event)
 
     def state_wait_for_response_headers(self, event: ResponseHeaders) -> Commands[None]:
-        """Let mitmproxy go on with an answer, unless it was denied: then the server is left, and the client told."""
+        """Let mitmproxy go on with an answer, unless it was denied: then the server is left, and the client told.
+
+        Where a rule wants to know, the answer is held back until its first octets are here.
+        """
+        self.flow.metadata[EMPTY] = event.end_stream
+        if self._look is None and not event.end_stream:
+            self._look = self._gate.look(self.flow, event.response)
+            if self._look is not None:
+                self._held.append(event)
+                self.server_state = self.state_look_at_response
+                return
         steps = super().state_wait_for_response_headers(event)
         reply: Any = None
         while True:
@@ -150,6 +168,21 @@ class GatedStream(HttpStream):
                 yield SendHttp(error, self.context.server)
                 yield from self._refuse(ended=ended)
                 return
+
+    def state_look_at_response(self, event: HttpEvent) -> Commands[None]:
+        """Hold an answer back until enough of it was seen; then go on as if all had come at once."""
+        assert self._look is not None
+        self._held.append(event)
+        if isinstance(event, ResponseData):
+            enough = self._look.feed(event.data)
+        else:
+            self._look.end()
+            enough = True
+        if enough:
+            held, self._held = self._held, []
+            self.server_state = self.state_wait_for_response_headers
+            for each in held:
+                yield from self._handle_event(each)
 
     def make_server_connection(self) -> Commands[bool]:
         """Connect; when that fails, say why in the gateway's words."""

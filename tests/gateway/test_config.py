@@ -10,7 +10,7 @@ from gateway.decision import Point, Reason, Tls, Verdict
 from gateway.document import ConfigError
 from gateway.rule import HttpConditions
 from gateway.schema import PolicyFile
-from tests.builders import a_tunnel
+from tests.builders import a_hello, a_tunnel
 from tests.peers.tls_origin import make_certificate
 
 
@@ -139,7 +139,8 @@ def test_a_rule_is_read_whole(tmp_path: Path) -> None:
         to: {domains: ['*.a.test'], registered_domains: [a.test], addresses: [192.0.2.0/24],
              address_class: [reserved], ports: [443, 8000-8100], categories: [x], lists: [mine]},
         http: {methods: [GET], paths: [/a], user_agents: ['b*'], headers: {X-Y: z}, content_types: [Text/*],
-               max_body: 1KiB}}"""
+               max_body: 1KiB, response_types: [Image/*], file_types: [script, zip],
+               buckets: [s3:acme]}}"""
     text = rules(whole, "{name: s, action: deny, mode: report, qtypes: [TXT]}")
     config = load(write(tmp_path, text + "lists: {mine: {path: mine.txt, format: domains, categories: [x]}}\n"))
     rule, other = config.rules
@@ -155,6 +156,9 @@ def test_a_rule_is_read_whole(tmp_path: Path) -> None:
         headers=(("x-y", "z"),),
         content_types=("text/*",),
         max_body=1024,
+        buckets=frozenset(["s3:acme"]),
+        response_types=("image/*",),
+        file_types=frozenset(["script", "zip"]),
     )
     assert (other.action, other.report, other.qtypes, other.via) == (Verdict.DENY, True, (16,), frozenset(Point))
     assert [group.name for group in config.clients] == ["web"]
@@ -209,6 +213,16 @@ CONTRADICTIONS = [
         "a deny rule with a budget",
         "action: deny, upload: 1MiB/1h",
         "upload: says how much an allowed client may send",
+    ),
+    (
+        "a budget for what only the answer allows",
+        "action: allow, upload: 1MiB/1h, http: {file_types: [other]}",
+        "upload: is spent before the answer shows",
+    ),
+    (
+        "a file type that nobody knows",
+        "action: deny, http: {file_types: [virus]}",
+        "http.file_types[0]: 'virus' is no type of file that the gateway knows",
     ),
     ("a deny rule that is carried", "action: deny, tls: inspect", "tls: says how an allowed tunnel is carried"),
     (
@@ -384,3 +398,21 @@ def test_a_bad_ca_bundle(tmp_path: Path, text: str | None, why: str) -> None:
     (tmp_path / "policy.yaml").write_text("version: 1\nproxy: {ca_bundle: roots.pem}\n")
     with pytest.raises(ConfigError, match=f"proxy.ca_bundle: roots.pem {why}"):
         load(tmp_path / "policy.yaml")
+
+
+def test_webdav_is_a_set_of_methods(tmp_path: Path) -> None:
+    """`webdav` stands for the methods that WebDAV adds, beside others."""
+    (rule,) = load(write(tmp_path, rules("{name: r, action: deny, http: {methods: [POST, webdav]}}"))).rules
+    assert rule.http is not None
+    assert rule.http.methods >= {"POST", "PROPFIND", "VERSION-CONTROL"}
+    assert not rule.http.methods & {"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "webdav"}
+
+
+def test_tenants_are_inspected(tmp_path: Path) -> None:
+    """A host where the file restricts sign-ins is inspected, whatever its rule says."""
+    text = rules("{name: g, action: allow, to: {domains: [.google.com]}, tls: splice}")
+    config = load(write(tmp_path, text + "proxy: {tenants: {google: [acme.example]}}\n"))
+    assert config.policy(None).decide(a_hello("accounts.google.com")).tls is Tls.INSPECT
+    assert load(write(tmp_path, text)).policy(None).decide(a_hello("accounts.google.com")).tls is Tls.SPLICE
+    (problem,) = problems_of(tmp_path, text + "proxy: {tenants: {microsoft: {tenants: [a.test], context: me}}}\n")
+    assert "proxy.tenants.microsoft.context" in problem

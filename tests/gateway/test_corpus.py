@@ -44,6 +44,6 @@ def test_every_reason_of_the_core_has_a_row() -> None:
 def test_there_are_enough_rows_of_each_kind() -> None:
     """Every stage has its rows, and the corpus does not shrink."""
     kinds = Counter(row.kind for row in ROWS)
-    assert kinds.keys() == {"dns", "answer", "tunnel", "hello", "http", "dial"}
+    assert kinds.keys() == {"dns", "answer", "tunnel", "hello", "http", "dial", "response"}
     assert min(kinds.values()) >= 10
     assert kinds.total() >= 400

@@ -46,4 +46,4 @@ def test_words_are_what_users_write() -> None:
     assert [verdict.value for verdict in Verdict] == ["allow", "deny"]
     assert [tls.value for tls in Tls] == ["splice", "inspect"]
     assert [point.value for point in Point] == ["dns", "proxy", "firewall"]
-    assert [fact.value for fact in Fact] == ["address", "tool", "http"]
+    assert [fact.value for fact in Fact] == ["address", "tool", "http", "response"]

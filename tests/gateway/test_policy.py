@@ -22,6 +22,7 @@ from tests.builders import (
     a_policy,
     a_query,
     a_request,
+    a_response,
     a_tunnel,
     allow,
     an_address,
@@ -165,6 +166,7 @@ EVERY_CONDITION = (
     deny(name="4", categories=("malware",), lists=("good",)),
     allow(name="5", addresses=networks("10.0.0.0/8", "fc00::/7"), ports=((1, 1023),), tools=("curl",)),
     allow(name="6", http=HttpConditions(paths=("/**",), max_body=10), categories=("trusted",)),
+    deny(name="7", http=HttpConditions(response_types=("*/x",), file_types=frozenset(["pe"]))),
 )
 
 
@@ -361,6 +363,38 @@ def test_a_rule_that_may_want_inspection_gets_it() -> None:
     decision = policy.decide(a_hello())
     assert facts(decision) == {Fact.ADDRESS}
     assert decision.tls is Tls.INSPECT
+
+
+def test_the_answer_is_waited_for_when_a_rule_speaks_of_it() -> None:
+    """A deny rule about answers is known only with the answer, its media type before its first octets."""
+    rule = deny(http=HttpConditions(response_types=("text/*",), file_types=frozenset(["script"])))
+    policy = a_policy(rule, default=Verdict.ALLOW)
+    assert facts(policy.decide(a_hello())) == {Fact.HTTP}
+    dial = a_dial(origin=a_request())
+    assert facts(policy.decide(dial)) == {Fact.RESPONSE}
+    assert facts(policy.decide(a_response(media_types=("text/html",)))) == {Fact.RESPONSE}
+    assert facts(policy.decide(a_response(media_types=("image/png",)))) == set()
+    denied = policy.decide(a_response(media_types=("text/html",), file_types=frozenset(["script"])))
+    assert (denied.denied, denied.reason, denied.detail) == (True, Reason.FILE_TYPE, "the answer is of type script")
+
+
+@given(rule_lists(), defaults, requests, st.booleans())
+def test_what_has_to_be_inspected_is_never_spliced(
+    ruleset: tuple[Rule, ...], default: dict[Point, Verdict], request: Request, report: bool
+) -> None:
+    """Whatever the rules say, a host that has to be inspected is; nothing else about any decision changes."""
+    given: dict[str, Any] = {"rules": ruleset, "clients": GROUPS, "default": default, "report": report}
+    plain = Policy(**given, lists=SNAPSHOT).decide(request)
+    decision = Policy(**given, lists=SNAPSHOT, inspected=(".example.com",)).decide(request)
+    host = request.name if isinstance(request, DnsQuery | DnsAnswer) else request.host
+    inside = isinstance(host, str) and (host == "example.com" or host.endswith(".example.com"))
+    if not inside:
+        assert decision == plain
+    elif isinstance(request, Tunnel | TlsHello):
+        assert decision.tls is not Tls.SPLICE
+        assert decision == replace(plain, tls=decision.tls) or plain.reason is Reason.ECH
+    else:
+        assert decision == plain
 
 
 def test_only_facts_that_matter_are_waited_for() -> None:

@@ -1,17 +1,19 @@
 """The index: each condition by itself. That they work together is shown in `test_policy.py`."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.addresses import AddressClass, IPAddress, classify
-from gateway.decision import Point, Reason
+from gateway.decision import Fact, Point, Reason
 from gateway.domainset import ListInfo
 from gateway.names import registered_domain
 from gateway.request import HttpRequest
 from gateway.rule import ClientGroup, HttpConditions, Rule
-from gateway.ruleindex import RuleIndex, http_mismatch
-from tests.builders import a_client, a_request, allow, an_address, deny, networks
+from gateway.ruleindex import RuleIndex, http_mismatch, response_mismatch
+from tests.builders import a_client, a_request, a_response, allow, an_address, deny, networks
 from tests.strategies import ADDRESSES, NAMES
 
 
@@ -160,6 +162,43 @@ def test_tools() -> None:
     assert [positions(mask) for mask in index.tool_rules(("go",))] == [{0, 1, 2}, {0, 1, 2}]
     assert [positions(mask) for mask in index.tool_rules(("go", "curl"))] == [{0, 1, 2}, {0, 2}]
     assert [positions(mask) for mask in index.tool_rules(("nobody-knows",))] == [{2}, {2}]
+
+
+SEEN = {"media_types": ("text/html",), "file_types": frozenset(["zip"])}
+TEXT = HttpConditions(response_types=("text/*",))
+ZIP = HttpConditions(file_types=frozenset(["zip", "gzip"]))
+RESPONSES: list[tuple[str, HttpConditions, dict[str, Any], Reason | Fact | None, Reason | Fact | None]] = [
+    ("nothing about answers", HttpConditions(), SEEN, None, None),
+    ("the media type", TEXT, SEEN, None, None),
+    ("no media type", TEXT, {}, Reason.CONTENT_TYPE, Reason.CONTENT_TYPE),
+    ("no media type, and that is what is named", HttpConditions(response_types=("application/*",)), {}, None, None),
+    ("two media types, one right", TEXT, {"media_types": ("text/a", "b/c")}, Reason.CONTENT_TYPE, None),
+    ("the file type", ZIP, SEEN, None, None),
+    ("another file type", ZIP, {"file_types": frozenset(["pe"])}, Reason.FILE_TYPE, Reason.FILE_TYPE),
+    ("two file types, one right", ZIP, {"file_types": frozenset(["pe", "zip"])}, Reason.FILE_TYPE, None),
+    ("a file that cannot be seen", ZIP, {"file_types": frozenset(["unreadable"])}, Reason.FILE_TYPE, None),
+    ("a file not seen yet", ZIP, {}, Fact.RESPONSE, Fact.RESPONSE),
+    ("nothing comes", TEXT, {"content": False}, None, Reason.CONTENT_TYPE),
+    ("no file comes", ZIP, {"content": False}, None, Reason.FILE_TYPE),
+]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "seen", "allow_rule", "deny_rule"),
+    [row[1:] for row in RESPONSES],
+    ids=[row[0] for row in RESPONSES],
+)
+def test_answers(
+    conditions: HttpConditions,
+    seen: dict[str, Any],
+    allow_rule: Reason | Fact | None,
+    deny_rule: Reason | Fact | None,
+) -> None:
+    """An allow rule needs every value of an answer to be named, a deny rule one, and one may wait for the answer."""
+    response = a_response(**seen)
+    assert response_mismatch(conditions, response, deny=False) is allow_rule
+    assert response_mismatch(conditions, response, deny=True) is deny_rule
+    assert response_mismatch(conditions, None, deny=True) is (Fact.RESPONSE if conditions.over_response else None)
 
 
 def test_qtypes() -> None:

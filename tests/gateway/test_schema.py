@@ -15,6 +15,7 @@ from gateway.schema import (
     PolicySection,
     ProxySection,
     RuleSection,
+    TenantsSection,
     TunnellingSection,
 )
 
@@ -62,6 +63,7 @@ ACCEPTED: list[tuple[type[BaseModel], dict[str, Any], Any]] = [
         ("CN=batch,O=Example", "DNS:batch.example", "URI:spiffe://example/batch", "1.2.3=x"),
     ),
     (ProxySection, {"workers": 4}, 4),
+    (TenantsSection, {"google": ["Acme.Example", "consumer_accounts"]}, ("acme.example", "consumer_accounts")),
     (RuleSection, {"name": "r", "action": "allow", "upload": "50MiB/1h"}, Budget(50 << 20, 3600)),
     (RuleSection, {"name": "r", "action": "allow", "upload": "1GB/d"}, Budget(10**9, 86400)),
     (TunnellingSection, {"action": False}, "off"),

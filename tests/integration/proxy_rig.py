@@ -159,10 +159,14 @@ class Rig:
         await until(lambda: not self.proxy.open_connections)
 
 
-async def run(*command: str, seconds: float = 40) -> Ran:
+async def run(*command: str, seconds: float = 40, environment: Mapping[str, str] | None = None) -> Ran:
     """Run a program to its end."""
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment,
     )
     out, err = await asyncio.wait_for(process.communicate(), seconds)
     return Ran(process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace"))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.decision import Decision, Reason, Verdict
 from gateway.ledger import Event, Outcome
 from gateway.ledger.event import encode, event
-from gateway.request import Client, Dial, DnsAnswer, Request
+from gateway.request import Client, Dial, DnsAnswer, HttpResponse, Request
 from tests.gateway.ledger.samples import (
     ALLOWED,
     CLIENT,
@@ -122,6 +122,15 @@ def test_a_dial_carries_name_and_address() -> None:
         443,
     )
     assert made["event.action"] == "dial"
+
+
+def test_a_denied_answer_carries_request_and_types() -> None:
+    """An answer is recorded with the request that it was for, and what was seen of it."""
+    dial = Dial(origin=HTTP, address=ip_address("192.0.2.7"))
+    made = _event(HttpResponse(dial=dial, media_types=("text/html",), file_types=frozenset(["zip", "pe"])))
+    assert (made["url.path"], made["destination.ip"]) == ("/a/b", "192.0.2.7")
+    assert (made["http.response.mime_type"], made["gateway.file_types"]) == ("text/html", ["pe", "zip"])
+    assert made["event.action"] == "http-response"
 
 
 def test_an_ended_tunnel_carries_what_it_moved() -> None:

@@ -4,8 +4,8 @@ from gateway.decision import Decision, Reason, Verdict
 from gateway.policy import Policy
 from gateway.proxy.case import Case, Refusal
 from gateway.request import Dial
-from gateway.rule import Rule
-from tests.builders import a_hello, a_tunnel, an_address
+from gateway.rule import HttpConditions, Rule
+from tests.builders import a_hello, a_response, a_tunnel, an_address
 from tests.integration.proxy_rig import Bench
 
 TRIAL = Rule(name="trial", action=Verdict.DENY, report=True, tools=("curl",))
@@ -42,6 +42,18 @@ def test_reports_once() -> None:
     assert bench.ledger.lines[0].decision.reported[0].rule == "trial"
     Case(bench).decide(tunnel)
     assert len(bench.ledger.lines) == 2
+
+
+def test_an_answer_is_refused_for_its_request() -> None:
+    """A denied answer is one line, and what the client is told speaks of its request."""
+    rule = Rule(name="text", action=Verdict.ALLOW, http=HttpConditions(response_types=("text/*",)))
+    bench = Bench(Policy(rules=[rule]))
+    response = a_response(media_types=("image/png",))
+    refusal = Case(bench).decide_response(response)
+    assert isinstance(refusal, Refusal)
+    assert refusal.request is response.dial.origin
+    assert bench.ledger.denials == [Reason.CONTENT_TYPE]
+    assert isinstance(Case(bench).decide_response(a_response(media_types=("text/html",))), Decision)
 
 
 def test_shells_do_not_decide() -> None:

@@ -12,6 +12,7 @@ from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._events import RequestHeaders
 
+from gateway.filetypes import Look
 from gateway.proxy.head import INSIDE, PLAIN, Form, HeadError, Limits
 from gateway.proxy.layers import StrictHttp1Server
 
@@ -32,6 +33,9 @@ class Gatekeeper:
         return b"refused"
 
     def unreachable(self, flow: http.HTTPFlow, error: str) -> None:
+        """Not reached here."""
+
+    def look(self, flow: http.HTTPFlow, response: http.Response) -> Look | None:
         """Not reached here."""
 
     def failure(self, client_id: str, error: str) -> bytes:
