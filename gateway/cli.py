@@ -9,16 +9,17 @@ import logging
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from ipaddress import ip_address
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import get_args
 
 import click
 from pydantic import TypeAdapter, ValidationError
 
 from gateway import __version__, console, reports
 from gateway.addresses import IPAddress
+from gateway.commands import tunnels
+from gateway.commands.options import Address, config_option, fail, find, json_option, load_config
 from gateway.config import Config, json_schema, load
 from gateway.document import ConfigError
 from gateway.explain import explain_destination, explain_name, parse_destination
@@ -34,58 +35,6 @@ from gateway.schema import QueryType
 from gateway.service import EXIT_CONFIG, Supervisor, prepare_state_dir
 
 _LOG = logging.getLogger(__name__)
-_PLACES = (Path("gateway.yaml"), Path("/etc/gateway/gateway.yaml"))
-
-
-def _config_option[F: Callable[..., Any]](function: F) -> F:
-    return click.option(
-        "--config",
-        "-c",
-        "config_path",
-        type=click.Path(path_type=Path, dir_okay=False),
-        envvar="GATEWAY_CONFIG",
-        help="Policy file. Without it: $GATEWAY_CONFIG, ./gateway.yaml, /etc/gateway/gateway.yaml.",
-    )(function)
-
-
-def _json_option[F: Callable[..., Any]](function: F) -> F:
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
-
-
-class _Address(click.ParamType[IPAddress]):
-    name = "address"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> IPAddress:
-        try:
-            return ip_address(value)
-        except ValueError:
-            self.fail(f"{value!r} is no IP address", param, ctx)
-
-
-def _find(path: Path | None) -> Path:
-    if path is not None:
-        return path
-    for place in _PLACES:
-        if place.exists():
-            return place
-    raise click.UsageError("no policy file: give --config FILE, set GATEWAY_CONFIG, or create ./gateway.yaml")
-
-
-def _load(path: Path | None) -> Config:
-    """Load the policy file, or print everything wrong with it and exit."""
-    try:
-        config = load(_find(path))
-    except ConfigError as error:
-        _fail(*(str(problem) for problem in error.problems))
-    for warning in config.warnings:
-        console.complain(str(warning))
-    return config
-
-
-def _fail(*messages: str) -> NoReturn:
-    for message in messages:
-        console.complain(message)
-    raise SystemExit(EXIT_CONFIG)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -99,32 +48,32 @@ def main() -> None:
 
 
 @main.command()
-@_config_option
+@config_option
 def run(config_path: Path | None) -> None:
     """Run everything: resolver and proxy."""
     _serve(config_path, ("dns", "proxy"))
 
 
 @main.command()
-@_config_option
+@config_option
 def dns(config_path: Path | None) -> None:
     """Run the resolver alone."""
     _serve(config_path, ("dns",))
 
 
 @main.command()
-@_config_option
+@config_option
 def proxy(config_path: Path | None) -> None:
     """Run the proxy alone. It resolves names by itself and needs no `gateway dns` beside it."""
     _serve(config_path, ("proxy",))
 
 
 def _serve(config_path: Path | None, roles: tuple[str, ...]) -> None:
-    config = _load(config_path)
+    config = load_config(config_path)
     if problem := prepare_state_dir(config.state_dir):
-        _fail(problem)
+        fail(problem)
     if problem := _prepare(config):
-        _fail(problem)
+        fail(problem)
 
     def on_ready() -> None:
         for line in reports.welcome(config, roles, _shown(Path(sys.argv[0])), _shown(config.path)):
@@ -159,12 +108,15 @@ def _prepare(config: Config) -> str | None:
     return None
 
 
+main.add_command(tunnels.tunnels)
+
+
 # -- lists ---------------------------------------------------------------------------------------------------------
 
 
 @main.command(name="refresh")
-@_config_option
-@_json_option
+@config_option
+@json_option
 @click.option("--quiet", "-q", is_flag=True, help="Print only what needs attention: for cron.")
 @click.option("--offline", is_flag=True, help="Use local files and the copies at hand; no network.")
 @click.option("--force", is_flag=True, help="Ask for feeds before their interval is over.")
@@ -176,9 +128,9 @@ def refresh_command(
 
     Exit code 0: all lists are the newest; 1: some kept their last good copy; 2: nothing could be compiled.
     """
-    config = _load(config_path)
+    config = load_config(config_path)
     if problem := prepare_state_dir(config.state_dir):
-        _fail(problem)
+        fail(problem)
     report = _refresh(config, offline=offline, force=force, accept=accept, show=not (quiet or as_json))
     if as_json:
         console.as_json(reports.refresh_json(report))
@@ -214,14 +166,14 @@ def _refresh(
 
 
 @main.command()
-@_config_option
-@_json_option
+@config_option
+@json_option
 def check(config_path: Path | None, *, as_json: bool) -> None:
     """Validate the policy file and its catalogues; print every problem.
 
     Exit code 0: good; 1: there are warnings; 2: it cannot be used.
     """
-    path = _find(config_path)
+    path = find(config_path)
     try:
         config = load(path)
         problems, code = list(config.warnings), int(bool(config.warnings))
@@ -248,16 +200,16 @@ def schema() -> None:
 
 
 @main.command()
-@_config_option
-@_json_option
+@config_option
+@json_option
 @click.argument("destination", required=False)
 @click.option("--dns", "name", metavar="NAME", help="Explain a DNS question instead of a URL.")
 @click.option("--type", "qtype", default="A", show_default=True, help="Its query type.")
-@click.option("--client", type=_Address(), default="127.0.0.1", show_default=True, help="Who asks.")
+@click.option("--client", type=Address(), default="127.0.0.1", show_default=True, help="Who asks.")
 @click.option("--user", help="Proven user name.")
 @click.option("--method", default="GET", show_default=True)
 @click.option("--user-agent", default="", help="As the client would send it, in CONNECT too.")
-@click.option("--address", "addresses", type=_Address(), multiple=True, help="Assume that the name resolves to this.")
+@click.option("--address", "addresses", type=Address(), multiple=True, help="Assume that the name resolves to this.")
 def explain(
     config_path: Path | None,
     *,
@@ -277,7 +229,7 @@ def explain(
     """
     if (destination is None) == (name is None):
         raise click.UsageError("give a DESTINATION, or --dns NAME")
-    config = _load(config_path)
+    config = load_config(config_path)
     snapshot = _open_snapshot(config)
     policy = config.policy(snapshot)
     who = Client(address=client, user=user)
@@ -311,15 +263,15 @@ def _open_snapshot(config: Config) -> Snapshot | None:
     try:
         return Snapshot.open(config.snapshot_path)
     except SnapshotError as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 # -- evidence ------------------------------------------------------------------------------------------------------
 
 
 @main.command()
-@_config_option
-@_json_option
+@config_option
+@json_option
 @click.option("--tail", is_flag=True, help="Go on with new decisions as they are made.")
 @click.option("--since", default="", help="From then on: 1h, 7d, or 2026-01-31T12:00:00Z.")
 @click.option("--until", default="", help="Until then.")
@@ -354,7 +306,7 @@ def ledger(
     grouping: Grouping | None,
 ) -> None:
     """Show recorded decisions. All conditions given must hold."""
-    config = _load(config_path)
+    config = load_config(config_path)
     now = time.time()
     try:
         wanted = parse(

@@ -5,6 +5,7 @@ A key that is agreed but not built yet is `Unbuilt`: refused, never accepted and
 enforced is a hole.
 """
 
+from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Literal, Self
 
@@ -24,7 +25,17 @@ from gateway.dnssection import DnsSection
 from gateway.domainset import parse_pattern
 from gateway.feeds.catalog import FeedName, LocalList
 from gateway.names import normalize, registered_domain
-from gateway.section import Conditions, FileName, Identifier, Section, Unbuilt, Workers, check_listener
+from gateway.section import (
+    Address,
+    Conditions,
+    FileName,
+    Identifier,
+    Name,
+    Section,
+    Unbuilt,
+    Workers,
+    check_listener,
+)
 from gateway.tools import KNOWN as KNOWN_TOOLS
 from gateway.units import Duration, Size, parse_duration, parse_size, render_duration, render_size
 
@@ -198,6 +209,23 @@ class TunnellingControls(Section):
     """Answers are kept at least so long, so that a name asked again does not leave again."""
 
 
+def _moment(value: Any) -> str:
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError(f"{value!r} is no time: give one such as '2026-01-31T12:00:00Z'") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
+
+
+class ReleasedClient(Section):
+    """A client that may tell a zone things again, as `gateway tunnels release` prints it."""
+
+    client: Address
+    zone: Name
+    at: Annotated[str, BeforeValidator(_moment)]
+    """When it was released: an entry counts once, and the next release of the same client is another entry."""
+
+
 class TunnellingSection(Section):
     """Detection of DNS tunnels."""
 
@@ -209,6 +237,8 @@ class TunnellingSection(Section):
     """New information that a client may tell an unknown zone; known zones have a multiple of it."""
     exempt: tuple[Pattern, ...] = ()
     """Names that are not accounted for, beside forward zones, local records and the shipped list of services."""
+    released: tuple[ReleasedClient, ...] = ()
+    """Denials that are lifted when this file is loaded; the client's account of the zone begins anew."""
     controls: TunnellingControls = TunnellingControls()
 
 

@@ -14,8 +14,9 @@ from gateway.techniques import techniques
 from gateway.tunnelling.assessment import Assessment
 from gateway.tunnelling.data import character_model, popular, services
 from gateway.tunnelling.detector import Detector
+from gateway.tunnelling.evidence import describe
 from gateway.tunnelling.priors import Prior, Priors
-from gateway.tunnelling.zones import PRIVATE, exists
+from gateway.tunnelling.zones import PRIVATE, classify, exists
 
 
 class Leakage:
@@ -28,26 +29,22 @@ class Leakage:
         self._is_on = _is_on(settings)
 
     def use(self, settings: Tunnelling) -> None:
-        """Go on with another configuration. What was accounted stays."""
+        """Go on with another configuration. What was accounted stays, but for clients that are newly released."""
         if settings == self._settings:
             return
+        fresh = [release for release in settings.released if release not in self._settings.released]
         self._settings = settings
         self._is_on = _is_on(settings)
         if self._detector is not None:
             self._detector.use(_priors(settings), settings.budget, settings.controls)
+            for release in fresh:
+                self._detector.release(client_key(release.client), classify(release.zone).zone)
 
     @property
     def detector(self) -> Detector:
         """The detector, made when it is first needed: its data cost memory and time."""
         if self._detector is None:
-            settings = self._settings
-            self._detector = Detector(
-                character_model(),
-                _priors(settings),
-                budget=settings.budget,
-                controls=settings.controls,
-                key=secrets.token_bytes(16),
-            )
+            self._detector = make_detector(self._settings, secrets.token_bytes(16))
         return self._detector
 
     def query(self, address: IPAddress, groups: tuple[str, ...], name: str, qtype: int) -> Decision | None:
@@ -100,6 +97,11 @@ class Leakage:
         return least if self.detector.prior(self._clock(), name) is Prior.UNKNOWN else 0
 
 
+def make_detector(settings: Tunnelling, key: bytes) -> Detector:
+    """Return a detector that knows nothing but the shipped data."""
+    return Detector(character_model(), _priors(settings), budget=settings.budget, controls=settings.controls, key=key)
+
+
 def _is_on(settings: Tunnelling) -> bool:
     return settings.action != "off" or any(action != "off" for _, action in settings.groups)
 
@@ -116,15 +118,4 @@ def client_key(address: IPAddress) -> str:
 def decision_of(found: Assessment, *, enforced: bool) -> Decision:
     """Return a denial as a decision, with the evidence for the ledger."""
     reason = found.reason or Reason.DNS_TUNNEL
-    words = [
-        f"{found.why}: zone {found.zone} ({found.prior}), {found.octets:.1f} octets after {found.used:.1f} of "
-        f"{found.budget:.0f} in {found.seconds:.0f} s"
-    ]
-    if (seen := found.features) is not None:
-        types = "+".join(f"{qtype}x{count}" for qtype, count in seen.types[:4])
-        words.append(
-            f"entropy {seen.entropy:.2f}, length {seen.length}, bits {seen.bits:.0f}, names {seen.unique}, "
-            f"queries {seen.queries} ({seen.per_minute:.1f} a minute), types {types}, "
-            f"nxdomain {seen.nxdomain:.0%}, answers {seen.answers} octets"
-        )
-    return Decision(Verdict.DENY, reason, detail="; ".join(words), enforced=enforced, technique=techniques(reason))
+    return Decision(Verdict.DENY, reason, detail=describe(found), enforced=enforced, technique=techniques(reason))

@@ -450,8 +450,10 @@ class Detector:
         account = self.tables.account(now, client, zone.key)
         account.sample(name)
         limit = finding.limit
-        if finding.lasting:
-            self.tables.trip(self._trip(now, client, zone, account, finding))
+        longest = self.tables.longest
+        trip = self._trip(now, client, zone, account, finding) if finding.lasting else None
+        if trip is not None:
+            self.tables.trip(trip)
         return Assessment(
             True,
             zone.key,
@@ -463,6 +465,10 @@ class Detector:
             finding.reason,
             finding.why,
             self.features(zone, name),
+            account.up.spent(now, longest),
+            account.down.spent(now, longest) if account.down is not None else 0.0,
+            trip.until - now if trip is not None else 0.0,
+            trip.curve if trip is not None else (),
         )
 
     def _trip(self, now: float, client: str, zone: Zone, account: Account, finding: _Finding) -> Trip:
@@ -502,6 +508,9 @@ class Detector:
             Reason(trip.reason),
             f"denied before: {trip.why}",
             self.features(zone, name),
+            trip.out,
+            trip.answers,
+            trip.until - now,
         )
 
     def features(self, zone: Zone, name: str) -> Features:

@@ -1,0 +1,1 @@
+"""Commands by subject; `gateway.cli` puts them together."""
