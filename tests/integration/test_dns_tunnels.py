@@ -1,5 +1,6 @@
 """Real tunnels through the resolver: none stands, and none gets more than 200 octets out."""
 
+import signal
 from typing import Any
 
 import pytest
@@ -71,3 +72,31 @@ def test_accounting_alone_is_enough(tunnel_lab: Lab, tool: Tool) -> None:
     assert not leak.established
     assert leak.arrived == 0
     assert leak.octets <= 200
+
+
+def closed(lab: Lab) -> str:
+    """Ask for an ordinary name of the zone; return what is denied of it, or the rcode."""
+    shown = lab.inside.run("dig", f"@{RESOLVER}", "+tries=1", f"www.{ZONE}").stdout
+    return "denied" if "EDE: 15" in shown else shown.partition("status: ")[2].partition(",")[0]
+
+
+@pytest.mark.timeout(120)
+def test_a_suspect_is_shown_and_released(tunnel_lab: Lab) -> None:
+    """`gateway tunnels` shows the tunnel; what `release` prints, and SIGHUP, open the zone again in every worker."""
+    text = policy("action: deny", workers=2)
+    gateway = tunnel_lab.outside.serve(text)
+    config = str(tunnel_lab.outside.folder / "gateway.yaml")
+    for index in range(12):  # from a new port each time, so that both workers get their share
+        name = f"k2bdxqvwzjhnfpyrtmlsacgu3e4i5o6u7k2bdxqvwzjhnfp{index}yrtmlsacgu3e4i.{ZONE}"
+        tunnel_lab.inside.run("dig", f"@{RESOLVER}", "+tries=1", name)
+    assert {closed(tunnel_lab) for _ in range(6)} == {"denied"}
+    wait_until(lambda: alerts(tunnel_lab), "a line in the ledger")
+    shown = tunnel_lab.outside.gateway("tunnels", "-c", config)
+    assert shown.returncode == 1, shown.stderr
+    assert f"{CLIENT}  {ZONE}  closed" in shown.stdout
+    printed = tunnel_lab.outside.gateway("tunnels", "release", "-c", config, CLIENT, ZONE).stdout
+    released = text.replace("tunnelling: {action: deny}\n", printed)
+    assert released != text
+    (tunnel_lab.outside.folder / "gateway.yaml").write_text(released)
+    gateway.send_signal(signal.SIGHUP)
+    wait_until(lambda: [closed(tunnel_lab) for _ in range(6)] == ["NXDOMAIN"] * 6, "the zone to be open")
