@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.peers.namespace import wait_until
-from tests.peers.tunnels_live import CLIENT, FILE, RESOLVER, TOOLS, UPSTREAM, ZONE, Lab, Tool
+from tests.peers.tunnels_live import CLIENT, FILE, HEX, HEX_FILE, RESOLVER, TOOLS, UPSTREAM, ZONE, Lab, Tool
 
 POLICY = f"""
 version: 1
@@ -72,6 +72,14 @@ def test_accounting_alone_is_enough(tunnel_lab: Lab, tool: Tool) -> None:
     assert not leak.established
     assert leak.arrived == 0
     assert leak.octets <= 200
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("action", "least", "most"), [("off", HEX_FILE, HEX_FILE), ("deny", 1, 200)])
+def test_a_loop_in_a_shell(tunnel_lab: Lab, action: str, least: int, most: int) -> None:
+    """A file in hexadecimal names gets out as a whole without the detector, and at most 200 octets of it with it."""
+    tunnel_lab.outside.serve(policy(f"action: {action}"))
+    assert least <= tunnel_lab.try_out(HEX).arrived <= most
 
 
 def closed(lab: Lab) -> str:

