@@ -19,7 +19,11 @@ from gateway.ledger.rollup import Repeats
 MAX_PACKET = 300
 """Longer questions are asked too seldom to be kept."""
 _ROOM = 65536
-"""Entries: some 0.5 KB each."""
+"""Entries."""
+_OCTETS = 48 << 20
+"""Of memory: entries of the usual 0.5 KB are bounded by their number, long answers by this."""
+_OVERHEAD = 300
+"""Octets that an entry takes besides its key and its reply, as measured with CPython 3.13."""
 
 
 class Hot:
@@ -45,16 +49,22 @@ class Hot:
 class HotAnswer(Hot):
     """An allowed answer, whose TTLs count down second by second."""
 
-    __slots__ = ("_answer", "_before", "_expires", "_opt", "_stored")
+    __slots__ = ("_after", "_answer", "_before", "_expires", "_stored", "_ttl")
 
     def __init__(self, answer: Answer, stored: float, expires: float, before: bytes, opt: bytes, now: float) -> None:
         """Keep an answer; `before` is its header without the id and its question, `opt` what follows the records."""
         super().__init__(None, -math.inf)
-        self._answer = answer
         self._stored = stored
         self._expires = expires
+        self._answer = answer
         self._before = before
-        self._opt = opt
+        self._after = opt
+        self._ttl = -1
+        if len(answer.ttls) == 1:  # most answers have one record, and renewing is what hits cost most
+            (at,) = answer.ttls
+            self._ttl = int.from_bytes(answer.records[at : at + 4], "big")
+            self._before += answer.records[:at]
+            self._after = answer.records[at + 4 :] + opt
         self.renew(now)
 
     def renew(self, now: float) -> bool:
@@ -62,18 +72,23 @@ class HotAnswer(Hot):
         if now >= self._expires:
             return False
         age = int(now - self._stored)
-        self.tail = self._before + aged(self._answer.records, self._answer.ttls, age) + self._opt
+        if self._ttl >= 0:
+            middle = max(self._ttl - age, 0).to_bytes(4, "big")
+        else:
+            middle = aged(self._answer.records, self._answer.ttls, age)
+        self.tail = self._before + middle + self._after
         self.until = min(self._stored + age + 1, self._expires)
         return True
 
 
 class HotAnswers:
-    """The table. When it is full the oldest goes, but for those given since it last was their turn (CLOCK, Corbato
-    1968): they go to the end of the queue.
+    """The table, bounded by number and by octets. When it is full the oldest goes, but for those given since it last
+    was their turn (CLOCK, Corbato 1968): they go to the end of the queue.
     """
 
-    def __init__(self, room: int = _ROOM) -> None:
+    def __init__(self, room: int = _ROOM, octets: int = _OCTETS) -> None:
         self._room = room
+        self._left = octets
         self._entries: OrderedDict[bytes, Hot] = OrderedDict()
         self.get = self._entries.get
         """Return the entry of a key, or None."""
@@ -83,21 +98,28 @@ class HotAnswers:
 
     def put(self, key: bytes, entry: Hot) -> None:
         """Keep an entry."""
-        entries = self._entries
-        for _ in range(_LOOKS):
-            if len(entries) < self._room:
-                break
+        entries, looks = self._entries, _LOOKS
+        if (previous := entries.pop(key, None)) is not None:
+            self._left += _cost(key, previous)
+        self._left -= _cost(key, entry)
+        while entries and (len(entries) >= self._room or self._left < 0):
             oldest, old = entries.popitem(last=False)
-            if old.used:
+            if old.used and looks:
+                looks -= 1
                 old.used = False
                 entries[oldest] = old
-        else:
-            entries.popitem(last=False)
+            else:
+                self._left += _cost(oldest, old)
         entries[key] = entry
 
 
+def _cost(key: bytes, entry: Hot) -> int:
+    tail = entry.tail  # which never changes its length
+    return _OVERHEAD + len(key) + (len(tail) if tail is not None else 0)
+
+
 _LOOKS = 8
-"""Entries looked at to find one that may go: bounds the time that a put can take."""
+"""Entries in use that are passed over to find one that may go: bounds the time that a put can take."""
 
 
 def hot_key(view: bytes, data: bytes, name_end: int) -> bytes:

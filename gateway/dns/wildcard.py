@@ -46,7 +46,7 @@ class WildcardListener(UdpListener):
         super().__init__(sock, resolver)
 
     def _drain(self) -> None:
-        receive, answer = self._sock.recvmsg, self._resolver.answer_now
+        receive, answer = self._sock.recvmsg, self._resolver.burst()
         for _ in range(DRAIN):
             try:
                 data, control, _, peer = receive(_RECEIVE, _ROOM)
@@ -59,13 +59,11 @@ class WildcardListener(UdpListener):
                 continue
             sender = _sender(control)
             if isinstance(reply, Miss):
-                task = self._loop.create_task(self._answer_later(reply, peer, sender))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._answer_later(self._later_from(reply, peer, sender))
             else:
                 self._send(reply, peer, sender)
 
-    async def _answer_later(self, miss: Miss, peer: tuple[str, int], sender: _Control) -> None:
+    async def _later_from(self, miss: Miss, peer: tuple[str, int], sender: _Control) -> None:
         reply = await self._resolver.answer_later(miss)
         if reply is not None:
             self._send(reply, peer, sender)

@@ -6,9 +6,9 @@ compression pointers strictly backwards (section 4.1.4), a cap on records, EDNS 
 one message.
 """
 
-import re
 import struct
 from enum import IntEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 HEADER = 12
@@ -106,7 +106,7 @@ _header = struct.Struct("!6H").unpack_from
 _pair = struct.Struct("!HH").unpack_from
 _record = struct.Struct("!HHIH").unpack_from
 # Visible ASCII but the backslash; dots are counted apart, because one inside a label looks like a separator here.
-_plain = re.compile(rb"[!-\[\]-~]*").fullmatch
+_PLAIN = bytes(octet for octet in range(0x21, 0x7F) if octet != 0x5C)
 
 
 class Edns(NamedTuple):
@@ -176,6 +176,51 @@ def read_query(data: bytes) -> Query:
         WireError: it is none; the error says what to answer. Responses and what has no header get no answer, so that
             two servers cannot be set on each other.
     """
+    end = data.find(0, HEADER) + 1
+    if 0 < len(data) - end <= _FRAME:
+        frame = _frame(data[2:HEADER], data[end:])
+        if frame is not None and (name := _plain_name(data, end)):
+            flags, qtype, qclass, edns = frame
+            return Query(data[0] << 8 | data[1], flags, name, data[HEADER : end + 4], qtype, qclass, edns)
+    return _read_query(data)
+
+
+_FRAME = 32
+"""Octets behind the name: more have a cookie or padding in them, and seldom come again."""
+
+
+@lru_cache(maxsize=1024)
+def _frame(head: bytes, tail: bytes) -> tuple[int, int, int, Edns | None] | None:
+    """Return flags, type, class and EDNS of a query without its id and name; None when it is not a plain good one.
+
+    What stands around the name is the same in most packets. Nothing in it refers to the name: a pointer has no place
+    in a query.
+    """
+    try:
+        query = _read_query(b"\0\0" + head + b"\0" + tail)
+    except WireError:
+        return None
+    return query.flags, query.qtype, query.qclass, query.edns
+
+
+def _plain_name(data: bytes, end: int) -> str:
+    """Return the name of the question, if it ends there and is an ordinary one; else nothing."""
+    labels: list[bytes] = []
+    at = HEADER
+    last = end - 1
+    while at < last:
+        length = data[at]
+        if length > 63:
+            return ""
+        at += length + 1
+        labels.append(data[at - length : at])
+    joined = b".".join(labels).lower()
+    if at != last or end - HEADER > MAX_NAME or joined.translate(None, _PLAIN) or joined.count(b".") >= len(labels):
+        return ""
+    return joined.decode("ascii")
+
+
+def _read_query(data: bytes) -> Query:
     if len(data) < HEADER:
         raise WireError("shorter than a header", None)
     ident, flags, questions, answers, authority, additional = _header(data)
@@ -226,7 +271,7 @@ def _question_name(data: bytes) -> tuple[str, int]:
 
 def _text(labels: list[bytes]) -> str:
     joined = b".".join(labels).lower()
-    if _plain(joined) and joined.count(b".") == max(len(labels) - 1, 0):
+    if not joined.translate(None, _PLAIN) and joined.count(b".") == max(len(labels) - 1, 0):
         return joined.decode("ascii")
     return ".".join(_escape(label) for label in labels)
 

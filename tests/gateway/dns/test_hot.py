@@ -27,6 +27,18 @@ def test_room_is_bounded_and_what_is_used_stays() -> None:
         assert len(table) <= 20
 
 
+def test_octets_are_bounded() -> None:
+    """Long answers take the place of many short ones, and what is replaced or dropped gives its place back."""
+    table = HotAnswers(room=1000, octets=100_000)
+    for number in range(500):
+        table.put(str(number).encode(), Hot(bytes(1200), 0))
+        table.put(b"again", Hot(bytes(1200), 0))
+        assert len(table) <= 100_000 // 1500
+    for number in range(1000):
+        table.put(f"short {number}".encode(), Hot(b"", 0))
+    assert 250 <= len(table) <= 100_000 // 300
+
+
 def test_a_put_looks_at_few_entries() -> None:
     """With every entry in use, one goes all the same: a put never walks the whole table."""
     table = HotAnswers(room=100)

@@ -9,6 +9,7 @@ from dnslib import CNAME, EDNS0, MX, NS, QTYPE, RR, SOA, SRV, TXT, A, DNSRecord
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gateway.dns import wire
 from gateway.dns.message import encode_name
 from gateway.dns.wire import (
     MAX_POINTERS,
@@ -139,6 +140,25 @@ def test_any_octets_are_a_query_or_an_error(data: bytes) -> None:
     assert isinstance(query, Query)
     assert data[12 : 12 + len(query.question)] == query.question
     assert encode_name(query.name) + query.question[-4:] == query.question[:-4].lower() + query.question[-4:]
+
+
+LABELS = st.lists(st.binary(min_size=1, max_size=63) | st.sampled_from([b"www", b"a.b", b"A\\", b"x\0y"]), max_size=6)
+
+
+@given(LABELS, st.integers(0, 65535), st.sampled_from([0, 1, 2]), st.sampled_from([b"", opt(), opt(version=1), END]))
+@example([b"www", b"example", b"com"], 0x0100, 1, opt())
+def test_plain_queries_are_read_like_all_others(labels: list[bytes], flags: int, records: int, behind: bytes) -> None:
+    """What is known of packets alike but for the name changes nothing about what is read, or refused, and how."""
+    name = b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
+    packet = header(flags=flags, counts=(1, 0, 0, records)) + name + END + behind
+
+    def outcome(read: Callable[[bytes], Query]) -> object:
+        try:
+            return read(packet)
+        except WireError as error:
+            return str(error), error.rcode, error.query
+
+    assert outcome(read_query) == outcome(wire._read_query)
 
 
 @given(st.binary(max_size=600), st.tuples(*[st.integers(0, 4)] * 3))
