@@ -4,9 +4,12 @@ A thin adapter: flow -> `HttpRequest` -> decision -> flow. Every hook fails clos
 and lets the flow go on, so nothing may raise.
 """
 
+import asyncio
 import logging
+import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from mitmproxy import http
 from mitmproxy.net.http.http1 import expected_http_body_size
@@ -16,16 +19,19 @@ from gateway.addresses import IPAddress, parse_address
 from gateway.decision import Decision, Reason
 from gateway.ledger import Outcome
 from gateway.names import parse_host
+from gateway.proxy.authentication import Authenticator, status_of
 from gateway.proxy.case import Case, Refusal
 from gateway.proxy.dial import Dialer
 from gateway.proxy.head import HeadError, Limits
-from gateway.proxy.layers import ENDED, REFUSED
+from gateway.proxy.layers import CUT, ENDED, REFUSED
 from gateway.proxy.responses import Answer, answer, clean, render
 from gateway.proxy.roles import Judge, Settings
-from gateway.request import Host, HttpRequest
+from gateway.proxy.uploads import Meter, Uploads
+from gateway.request import Dial, Flaw, Host, HttpRequest
 
 _LOG = logging.getLogger(__name__)
 # RFC 9110 section 7.6.1: meant for the gateway, not for the origin. Credentials for the one are not for the other.
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 _HOP_BY_HOP = ("proxy-authorization", "proxy-connection", "keep-alive")
 
 
@@ -35,11 +41,19 @@ class Gate:
     name = "egress_gate"
 
     def __init__(
-        self, judge: Judge, settings: Settings, dialer: Dialer, clock: Callable[[], float] = time.monotonic
+        self,
+        judge: Judge,
+        settings: Settings,
+        dialer: Dialer,
+        uploads: Uploads,
+        authenticator: Authenticator | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._authenticator = authenticator
         self._judge = judge
         self._settings = settings
         self._dialer = dialer
+        self._uploads = uploads
         self._clock = clock
         self.visits: dict[str, Visit] = {}
         """Client connections by mitmproxy's id."""
@@ -88,11 +102,16 @@ class Gate:
         try:
             assert flow.websocket is not None
             passage = self._passage(flow)
-            for message in flow.websocket.messages:
-                if passage is not None and message.from_client:
-                    passage.octets_out += len(message.content)
-                elif passage is not None:
-                    passage.octets_in += len(message.content)
+            visit = self.visits[flow.client_conn.id]
+            message = flow.websocket.messages[-1]
+            if passage is None:
+                raise LookupError("a message of a WebSocket that nobody allowed")
+            if not message.from_client:
+                passage.octets_in += len(message.content)
+            elif self._spend(visit, passage, len(message.content)):
+                passage.octets_out += len(message.content)
+            else:
+                message.drop()  # type: ignore[no-untyped-call]  # mitmproxy's
             # The one under way is still needed: mitmproxy sends the last of the list.
             del flow.websocket.messages[:-1]
         except Exception as error:
@@ -164,6 +183,16 @@ class Gate:
             for passage in visit.passages.values():
                 self._record(visit, passage, "the client left")
 
+    def rejudge(self, visit: Visit) -> None:
+        """End a connection if a request under way on it is denied by the policy that is now in force."""
+        for passage in tuple(visit.passages.values()):
+            address = passage.address or next(iter(visit.approved.get(passage.place, ())), None)
+            if address is None:
+                continue
+            decision = self._judge.decide(Dial(origin=passage.request, address=address))
+            if decision.denied:
+                self._end_by(visit, passage, decision, "the policy that is now in force denies it")
+
     # -- deciding ----------------------------------------------------------------------------------------------
 
     async def _decide(self, flow: http.HTTPFlow) -> None:
@@ -176,6 +205,14 @@ class Gate:
             flow.metadata[REFUSED] = True
             return
         request = to_request(flow, visit)
+        if self._authenticator is not None and visit.hello is None and self._authenticator.wanted:
+            # Each request is whoever's it says, on a connection that carried somebody else's too. Of a tunnel, who
+            # opened it was proven then.
+            found = await self._authenticator.prove(visit.client, flow.request.headers.get_all("proxy-authorization"))
+            if isinstance(found, Flaw):
+                self._respond(flow, case.refuse(request, found.reason, found.detail, status=status_of(found)))
+                return
+            request = replace(request, client=found)
         limits = self.limits()
         size = sum(len(name) + len(value) + 4 for name, value in request.headers)
         if len(request.headers) > limits.fields or size > limits.octets:
@@ -185,13 +222,88 @@ class Gate:
         if isinstance(decision, Refusal):
             self._respond(flow, decision)
             return
-        settled = await self._settle_address(visit, case, request)
+        limit = self._settings().timeouts.connect
+        settled: Decision | Refusal
+        try:
+            async with asyncio.timeout(limit):
+                settled = await self._settle_address(visit, case, request)
+        except TimeoutError:
+            detail = f"{request.host} was not resolved within {limit:g} s"
+            settled = case.refuse(request, Reason.NAME_UNRESOLVABLE, detail, status=504)
         if isinstance(settled, Refusal):
             self._respond(flow, settled)
             return
         passage = Passage(request, settled, self._clock())
+        if settled.budget is not None:
+            passage.meter = self._uploads.open(visit.client.address, request.host, settled.budget)
+            refusal = self._refuse_upload(case, passage, passage.meter)
+            if refusal is not None:
+                passage.meter.close()
+                self._respond(flow, refusal)
+                return
         visit.passages[flow.id] = passage
-        _prepare(flow, passage)
+        self._prepare(flow, visit, passage)
+
+    def _prepare(self, flow: http.HTTPFlow, visit: Visit, passage: Passage) -> None:
+        """Let an allowed request stream through, counted, without what is not meant for the origin."""
+        request = flow.request
+        for name in _HOP_BY_HOP:
+            request.headers.pop(name, None)
+        if request.headers.get("upgrade", "").lower() != "websocket":
+            # Any other protocol, h2c above all, would go on unseen. An intermediary may leave the offer out (RFC 9110
+            # section 7.8); the server then answers in HTTP/1.1.
+            request.headers.pop("upgrade", None)
+            request.headers.pop("http2-settings", None)
+        if not flow.metadata.get(ENDED):
+
+            def count(data: bytes) -> bytes | list[bytes]:
+                if data and not self._spend(visit, passage, len(data)):
+                    flow.metadata[CUT] = True
+                    return []  # an empty chunk would look like the end of the body
+                passage.octets_out += len(data)
+                return data
+
+            request.stream = count
+
+    def _refuse_upload(self, case: Case, passage: Passage, meter: Meter) -> Refusal | None:
+        """Charge a request's head; refuse it if head and announced body are more than the budget still holds."""
+        request = passage.request
+        head = len(request.method) + len(request.path) + 14
+        head += sum(len(name) + len(value) + 4 for name, value in request.headers)
+        if meter.has(head + (request.body_length or 0)) and meter.spend(head):
+            passage.octets_head = head
+            return None
+        if case.flawed(request, Reason.UPLOAD_BUDGET, str(meter)).denied:
+            return case.refuse(request, Reason.UPLOAD_BUDGET, str(meter))
+        case.refuse(request, Reason.UPLOAD_BUDGET, str(meter))  # report mode: recorded, and counted no more
+        meter.close()
+        passage.meter = None
+        return None
+
+    def _spend(self, visit: Visit, passage: Passage, octets: int) -> bool:
+        """Charge octets before they are passed on; when there are not enough left, end the connection."""
+        if passage.ended_by is not None:
+            return False
+        try:
+            meter = passage.meter
+            if meter is None or meter.spend(octets):
+                return True
+            reason, detail = Reason.UPLOAD_BUDGET, str(meter)
+        except Exception as error:
+            _LOG.error("an upload could not be counted", exc_info=error)
+            reason, detail = Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}"
+        decision = Case(self._judge).flawed(passage.request, reason, detail)
+        if not decision.denied:
+            self._judge.ledger.record(passage.request, decision)
+            passage.meter = None
+            return True
+        self._end_by(visit, passage, decision, detail)
+        return False
+
+    def _end_by(self, visit: Visit, passage: Passage, decision: Decision, why: str) -> None:
+        """Cut a request off in its middle: all that is left to do is to close its connection."""
+        passage.ended_by = decision
+        visit.hang_up(why)
 
     async def _settle_address(self, visit: Visit, case: Case, request: HttpRequest) -> Decision | Refusal:
         """Judge where the request will be sent: over an open connection, or to an address yet to be found.
@@ -241,6 +353,13 @@ class Gate:
         if passage is None or response is None:
             return
         passage.status = response.status_code
+        if (strange := _strange_field(response)) is not None:
+            # What one reader skips ends the line for another, and the client sees fields that were smuggled in.
+            detail = f"the answer's field {strange!r} holds control characters"
+            refusal = Case(self._judge).refuse(passage.request, Reason.UPSTREAM_FAILURE, detail)
+            self._respond(flow, refusal)
+            self._close_meter(self._forget(flow))
+            return
         passage.address = next(iter(self.visits[flow.client_conn.id].peers(passage.place)), None)
         # An offer to go on over QUIC, past every proxy (RFC 7838).
         response.headers.pop("alt-svc", None)
@@ -257,13 +376,20 @@ class Gate:
         if visit is None or passage is None:
             return
         left = not flow.client_conn.connected or error.endswith(("Client disconnected.", "by client"))
-        if error and flow.response is None and not left:
+        if error and flow.response is None and not left and passage.ended_by is None:
             visit.failed = Case(self._judge).refuse(passage.request, Reason.UPSTREAM_FAILURE, error)
+            self._close_meter(passage)
         else:
             self._record(visit, passage, error)
 
+    @staticmethod
+    def _close_meter(passage: Passage | None) -> None:
+        if passage is not None and passage.meter is not None:
+            passage.meter.close()
+
     def _record(self, visit: Visit, passage: Passage, error: str) -> None:
         place = passage.place
+        self._close_meter(passage)
         where = (passage.address,) if passage.address else visit.peers(place) or visit.approved.get(place, ())
         outcome = Outcome(
             octets_out=passage.octets_out,
@@ -273,7 +399,7 @@ class Gate:
             status=passage.status,
             error=clean(error),
         )
-        self._judge.ledger.record(passage.request, passage.decision, outcome)
+        self._judge.ledger.record(passage.request, passage.ended_by or passage.decision, outcome)
 
     def _fail(self, flow: http.HTTPFlow, error: Exception) -> None:
         """Deny a request because something broke."""
@@ -346,23 +472,12 @@ def host_of(text: str) -> Host:
     return parse_address(text) or parse_host(text)
 
 
-def _prepare(flow: http.HTTPFlow, passage: Passage) -> None:
-    """Let an allowed request stream through, counted, without what is not meant for the origin."""
-    request = flow.request
-    for name in _HOP_BY_HOP:
-        request.headers.pop(name, None)
-    if request.headers.get("upgrade", "").lower() != "websocket":
-        # Any other protocol, h2c above all, would go on unseen. An intermediary may leave the offer out (RFC 9110
-        # section 7.8); the server then answers in HTTP/1.1.
-        request.headers.pop("upgrade", None)
-        request.headers.pop("http2-settings", None)
-    if not flow.metadata.get(ENDED):
-
-        def count(data: bytes) -> bytes:
-            passage.octets_out += len(data)
-            return data
-
-        request.stream = count
+def _strange_field(response: http.Response) -> str | None:
+    """Return the name of a field that RFC 9110 section 5.5 does not allow, or None."""
+    for name, value in response.headers.fields:
+        if _CONTROL(value) or _CONTROL(name):
+            return name.decode("ascii", "backslashreplace")
+    return None
 
 
 def _answer(refusal: Refusal, accept: str = "") -> Answer:

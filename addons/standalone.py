@@ -2,7 +2,8 @@
 
 In production mitmproxy is embedded (`gateway proxy`): a script that mitmproxy fails to reload is a gate that is gone.
 Here the gateway's own choice of layers takes the place of mitmproxy's, so that without this addon nothing is served
-at all. Not here: limits on time and connections, and the sharing of connections to origins.
+at all. Not here: limits on time and connections, upload budgets of
+spliced tunnels (which are refused), and the sharing of connections to origins.
 """
 
 import logging
@@ -29,6 +30,7 @@ from gateway.proxy.head import INSIDE, TO_PROXY
 from gateway.proxy.layers import GatedHttpLayer, GatedStream
 from gateway.proxy.listener import client_at
 from gateway.proxy.responses import ALERT_ACCESS_DENIED, answer
+from gateway.proxy.uploads import Uploads
 from gateway.request import TlsHello, Tunnel
 from gateway.runtime import Runtime, load_state
 
@@ -64,6 +66,11 @@ class Standalone:
             state = load_state(Path(ctx.options.egress_config), 1)
         except (ConfigError, OSError, ValueError) as error:
             raise exceptions.OptionsError(f"egress_config: {error}") from error  # type: ignore[no-untyped-call]
+        proxy = state.config.file.proxy
+        if proxy.auth or proxy.parent or proxy.proxy_protocol_from:
+            raise exceptions.OptionsError(  # type: ignore[no-untyped-call]  # mitmproxy's
+                "egress_config: proxy.auth, proxy.parent and proxy.proxy_protocol_from need 'gateway proxy'"
+            )
         settings = state.config.file.ledger
         ledger = Ledger(
             state.config.state_dir / "ledger",
@@ -80,7 +87,7 @@ class Standalone:
         """Decide by a runtime."""
         self._runtime = runtime
         self._dialer = dialer or Dialer(Resolver.from_runtime(runtime))
-        self.gate = Gate(runtime, lambda: runtime.state.config.file.proxy, self._dialer)
+        self.gate = Gate(runtime, lambda: runtime.state.config.file.proxy, self._dialer, Uploads())
         self.addons = [self.gate]
 
     def running(self) -> None:
@@ -238,6 +245,9 @@ class Standalone:
             approved = await self._dialer.approve(Case(self._runtime), spliced[0])
             if isinstance(approved, Refusal):
                 addresses = ()
+            elif any(decision.budget for decision in approved.decisions):
+                # mitmproxy cannot stop a tunnel in the middle, so one that would have to be is not begun.
+                _LOG.error("upload budgets of spliced tunnels need `gateway proxy`")
             else:
                 addresses = approved.addresses
                 self._spliced[client.id] = spliced[0], approved.decisions[0], *spliced[2:]

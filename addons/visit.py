@@ -1,10 +1,12 @@
 """What the gateway knows about one client connection while mitmproxy serves it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateway.addresses import IPAddress
 from gateway.decision import Decision
 from gateway.proxy.case import Refusal
+from gateway.proxy.uploads import Meter
 from gateway.request import Client, Host, HttpRequest, TlsHello
 
 type Place = tuple[Host, int]
@@ -19,10 +21,16 @@ class Passage:
     decision: Decision
     began: float
     octets_out: int = 0
+    octets_head: int = 0
+    """Of path, query and header fields, where they are charged to a budget."""
     octets_in: int = 0
     status: int | None = None
     address: IPAddress | None = None
     """Where it was sent to."""
+    meter: Meter | None = None
+    """Counts what it uploads, where the rule has a budget."""
+    ended_by: Decision | None = None
+    """The denial that cut it off."""
 
     @property
     def place(self) -> Place:
@@ -44,6 +52,8 @@ class Visit:
     connected: dict[str, tuple[Place, IPAddress]] = field(default_factory=dict)
     """Open connections to origins, by mitmproxy's connection id."""
 
+    hang_up: Callable[[str], None] = lambda _: None
+    """Ends the connection."""
     failed: Refusal | None = None
     """The last request that was allowed and could not be carried out."""
 

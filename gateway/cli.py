@@ -18,21 +18,25 @@ from pydantic import TypeAdapter, ValidationError
 
 from gateway import __version__, console, reports
 from gateway.addresses import IPAddress
-from gateway.commands import tunnels
+from gateway.commands import lists, tunnels
 from gateway.commands.options import Address, config_option, fail, find, json_option, load_config
 from gateway.config import Config, json_schema, load
+from gateway.decision import Point, Reason
 from gateway.document import ConfigError
 from gateway.explain import explain_destination, explain_name, parse_destination
-from gateway.feeds.refresh import refresh
-from gateway.feeds.report import Progress, RefreshReport, Step
 from gateway.feeds.snapshot import Snapshot, SnapshotError
 from gateway.ledger import Event
 from gateway.ledger.line import render as render_event
 from gateway.ledger.query import Grouping, parse, parse_time, summarize
 from gateway.ledger.store import Store
-from gateway.request import Client
+from gateway.proxy.ca import ensure_ca
+from gateway.request import Client, Flaw
 from gateway.schema import QueryType
+from gateway.selfcheck.scripts import CAP
+from gateway.selfcheck.session import POLICY, Setting, SetupError
+from gateway.selfcheck.session import check as check_proxy
 from gateway.service import EXIT_CONFIG, Supervisor, prepare_state_dir
+from gateway.upkeep import run_refresh
 
 _LOG = logging.getLogger(__name__)
 
@@ -61,11 +65,31 @@ def dns(config_path: Path | None) -> None:
     _serve(config_path, ("dns",))
 
 
-@main.command()
+@main.group(invoke_without_command=True)
 @config_option
-def proxy(config_path: Path | None) -> None:
+@click.pass_context
+def proxy(context: click.Context, config_path: Path | None) -> None:
     """Run the proxy alone. It resolves names by itself and needs no `gateway dns` beside it."""
-    _serve(config_path, ("proxy",))
+    context.obj = config_path
+    if context.invoked_subcommand is None:
+        _serve(config_path, ("proxy",))
+
+
+@proxy.command(name="ca")
+@config_option
+@click.option("--export", is_flag=True, help="Print only the certificate, to be put into a file.")
+@click.pass_obj
+def proxy_ca(outer: Path | None, config_path: Path | None, *, export: bool) -> None:
+    """Show the certificate that clients of inspected tunnels have to trust, and how; make it if there is none."""
+    config = load_config(config_path or outer)
+    if problem := prepare_state_dir(config.state_dir):
+        fail(problem)
+    certificate = ensure_ca(config.state_dir / "ca")
+    if export:
+        click.echo(certificate.read_text(), nl=False)
+        return
+    for line in reports.how_to_trust(certificate):
+        console.say(line)
 
 
 def _serve(config_path: Path | None, roles: tuple[str, ...]) -> None:
@@ -95,7 +119,7 @@ def _prepare(config: Config) -> str | None:
     """
     if not config.active_feeds:
         return None
-    report = _refresh(config, offline=True)
+    report, _ = run_refresh(config, now=time.time(), offline=True, watch=False)
     for line in reports.findings(report):
         _LOG.warning("%s", line)
     if not report.problem:
@@ -108,58 +132,8 @@ def _prepare(config: Config) -> str | None:
     return None
 
 
-main.add_command(tunnels.tunnels)
-
-
-# -- lists ---------------------------------------------------------------------------------------------------------
-
-
-@main.command(name="refresh")
-@config_option
-@json_option
-@click.option("--quiet", "-q", is_flag=True, help="Print only what needs attention: for cron.")
-@click.option("--offline", is_flag=True, help="Use local files and the copies at hand; no network.")
-@click.option("--force", is_flag=True, help="Ask for feeds before their interval is over.")
-@click.option("--accept", multiple=True, metavar="FEED", help="Accept a feed's new copy whatever its size.")
-def refresh_command(
-    config_path: Path | None, *, as_json: bool, quiet: bool, offline: bool, force: bool, accept: tuple[str, ...]
-) -> None:
-    """Fetch feeds and compile all lists into the snapshot that workers use.
-
-    Exit code 0: all lists are the newest; 1: some kept their last good copy; 2: nothing could be compiled.
-    """
-    config = load_config(config_path)
-    if problem := prepare_state_dir(config.state_dir):
-        fail(problem)
-    report = _refresh(config, offline=offline, force=force, accept=accept, show=not (quiet or as_json))
-    if as_json:
-        console.as_json(reports.refresh_json(report))
-    elif not quiet:
-        console.table(*reports.refresh_table(report))
-    if not as_json:
-        for line in reports.findings(report):
-            console.complain(line)
-    raise SystemExit(report.exit_code)
-
-
-def _refresh(
-    config: Config, *, offline: bool, force: bool = False, accept: tuple[str, ...] = (), show: bool = False
-) -> RefreshReport:
-    def progress(event: Progress) -> None:
-        if show and sys.stderr.isatty() and event.step is not Step.FETCHING:
-            click.echo(f"{event.step} {event.name}".rstrip(), err=True)
-
-    return asyncio.run(
-        refresh(
-            config.feeds,
-            config.state_dir,
-            now=time.time(),
-            offline=offline,
-            force=force,
-            accept=accept,
-            progress=progress,
-        )
-    )
+for _command in (lists.refresh_command, lists.feeds, lists.hunt, lists.export, tunnels.tunnels):
+    main.add_command(_command)
 
 
 # -- policy --------------------------------------------------------------------------------------------------------
@@ -206,7 +180,14 @@ def schema() -> None:
 @click.option("--dns", "name", metavar="NAME", help="Explain a DNS question instead of a URL.")
 @click.option("--type", "qtype", default="A", show_default=True, help="Its query type.")
 @click.option("--client", type=Address(), default="127.0.0.1", show_default=True, help="Who asks.")
-@click.option("--user", help="Proven user name.")
+@click.option("--user", help="User name, taken for proven.")
+@click.option(
+    "--certificate",
+    "certificates",
+    multiple=True,
+    metavar="NAME",
+    help="Name that a certificate proves: CN=..., DNS:...",
+)
 @click.option("--method", default="GET", show_default=True)
 @click.option("--user-agent", default="", help="As the client would send it, in CONNECT too.")
 @click.option("--address", "addresses", type=Address(), multiple=True, help="Assume that the name resolves to this.")
@@ -219,6 +200,7 @@ def explain(
     qtype: str,
     client: IPAddress,
     user: str | None,
+    certificates: tuple[str, ...],
     method: str,
     user_agent: str,
     addresses: tuple[IPAddress, ...],
@@ -232,7 +214,9 @@ def explain(
     config = load_config(config_path)
     snapshot = _open_snapshot(config)
     policy = config.policy(snapshot)
-    who = Client(address=client, user=user)
+    who = Client(
+        address=client, user=user, certificate=certificates[0] if certificates else None, names=certificates[1:]
+    )
     try:
         if name is not None:
             code = TypeAdapter(QueryType).validate_python(qtype)
@@ -241,20 +225,41 @@ def explain(
             target = parse_destination(destination or "")
             stages = list(
                 explain_destination(
-                    policy, who, target, method=method.upper(), user_agent=user_agent, addresses=addresses
+                    policy,
+                    who,
+                    target,
+                    method=method.upper(),
+                    user_agent=user_agent,
+                    addresses=addresses,
+                    unproven=_unproven(config, user),
                 )
             )
     except ValidationError as error:
         raise click.UsageError(str(error.errors()[0]["ctx"]["error"])) from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    point = Point.PROXY if name is None else Point.DNS
     if as_json:
         console.as_json([reports.stage_json(stage, config) for stage in stages])
     else:
         console.table(*reports.stage_table(stages))
-        for line in reports.stage_notes(stages, config, policy.groups_of(who), resolved=bool(addresses)):
+        for line in reports.stage_notes(stages, config, policy.groups_of(who, point), resolved=bool(addresses)):
             console.say(line)
     raise SystemExit(int(any(stage.decision.denied for stage in stages)))
+
+
+def _unproven(config: Config, user: str | None) -> Flaw | None:
+    """Return why the proxy would not take a user's word, or ask for a user."""
+    accounts = config.accounts
+    if accounts is None:
+        return None
+    if user is not None and user not in accounts.hashes:
+        return Flaw(Reason.AUTH_FAILED, f"the htpasswd file has no user {user}")
+    return (
+        Flaw(Reason.AUTH_REQUIRED, "user name and password are needed")
+        if user is None and accounts.required
+        else None
+    )
 
 
 def _open_snapshot(config: Config) -> Snapshot | None:
@@ -264,6 +269,49 @@ def _open_snapshot(config: Config) -> Snapshot | None:
         return Snapshot.open(config.snapshot_path)
     except SnapshotError as error:
         fail(str(error))
+
+
+# -- checking itself -----------------------------------------------------------------------------------------------
+
+
+@main.command()
+@json_option
+@click.option("--proxy", default="", metavar="URL", help="Proxy to check; without it, a gateway is started for it.")
+@click.option("--good", default="127.0.0.1", show_default=True, help="Address of the origin that is allowed.")
+@click.option("--good-port", default=0, help="Its port; 0: any free one.")
+@click.option("--dns-listen", default="127.0.0.1:0", show_default=True, help="Where its name server listens.")
+@click.option("--patience", default=0.5, show_default=True, help="Seconds to wait for a silent proxy.")
+@click.option(
+    "--policy", "show_policy", is_flag=True, help="Print the policy that the proxy has to enforce, and end."
+)
+def selfcheck(
+    *, as_json: bool, proxy: str, good: str, good_port: int, dns_listen: str, patience: float, show_policy: bool
+) -> None:
+    """Try a battery of known bypasses on a proxy, with origins and a name server of its own.
+
+    Exit code 0: everything was resisted; 1: something got through; 2: it could not be tried.
+    """
+    host, _, port = dns_listen.rpartition(":")
+    if not port.isdecimal():
+        raise click.UsageError(f"--dns-listen: {dns_listen!r} is not address:port")
+    if show_policy:
+        click.echo(POLICY.format(port=3128, dns=dns_listen, good=good, good_port=good_port or 443, cap=CAP))
+        return
+
+    def progress(name: str) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"\r\x1b[K{console.clean(name)[:78]}", nl=False, err=True)
+
+    try:
+        scores = asyncio.run(check_proxy(Setting(proxy, good, good_port, (host, int(port)), patience), progress))
+    except SetupError as error:
+        fail(str(error))
+    progress("")
+    if as_json:
+        console.as_json(reports.selfcheck_json(scores))
+    else:
+        console.table(*reports.selfcheck_table(scores))
+    raise SystemExit(int(any(not score.passed for score in scores)))
 
 
 # -- evidence ------------------------------------------------------------------------------------------------------

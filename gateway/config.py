@@ -5,7 +5,7 @@ is what values mean together: unknown names, contradictions, rules that can neve
 """
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,32 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from gateway.decision import Point, Tls, Verdict
+from gateway.dnssection import RpzZoneSection
 from gateway.document import ConfigError, Document, Location, Problem, read_document, validate
 from gateway.domainset import Lists
 from gateway.feeds.catalog import Feed, load_catalog
+from gateway.htpasswd import Accounts, parse_htpasswd
 from gateway.policy import Policy
 from gateway.rule import ClientGroup, HttpConditions, Rule
 from gateway.schema import HttpSection, PolicyFile, RuleSection
 from gateway.shadowing import shadowed
+from gateway.tsigkey import Key, parse_keys
+
+
+@dataclass(frozen=True, slots=True)
+class RpzZone:
+    """A zone for other resolvers, and the keys that they have to have."""
+
+    section: RpzZoneSection
+    keys: Mapping[str, Key] = field(default_factory=dict, repr=False)
+
+    def holds(self, name: str, feed: Feed) -> bool:
+        """Say whether a list is in the zone."""
+        wanted = self.section
+        if not (wanted.lists or wanted.categories):
+            return True
+        return name in wanted.lists or not set(wanted.categories).isdisjoint(feed.categories)
+
 
 _ENCRYPTED = ("tls://", "https://")
 
@@ -34,14 +53,24 @@ class Config:
     """Feeds of all catalogues and local lists, by name; their paths are absolute."""
     rules: tuple[Rule, ...] = ()
     clients: tuple[ClientGroup, ...] = ()
+    rpz_zones: Mapping[str, RpzZone] = field(default_factory=dict, repr=False)
+    """Zones for other resolvers."""
     warnings: tuple[Problem, ...] = ()
     upstream_ca: str = field(default="", repr=False)
     """What `dns.upstream_ca` holds: the text and not the place, so that another content is another configuration."""
+    accounts: Accounts | None = field(default=None, repr=False)
+    """Users of the proxy; None without `proxy.auth`."""
 
     @property
     def state_dir(self) -> Path:
         """Where snapshot, feeds, ledger and CA are kept."""
         return self.path.parent / self.file.state_dir
+
+    @property
+    def ca_bundle(self) -> Path | None:
+        """The authorities that origins are verified with; None for the public ones."""
+        name = self.file.proxy.ca_bundle
+        return self.path.parent / name if name is not None else None
 
     @property
     def dns_certificate(self) -> tuple[Path, Path] | None:
@@ -50,6 +79,16 @@ class Config:
         if section is None or not any(place.startswith(_ENCRYPTED) for place in self.file.dns.listen):
             return None
         return self.path.parent / section.cert, self.path.parent / section.key
+
+    @property
+    def proxy_tls(self) -> tuple[Path, Path, Path | None] | None:
+        """Certificate, key and client authorities of the proxy's TLS listeners; None when it has none of those."""
+        proxy = self.file.proxy
+        if proxy.certificate is None or not any(place.startswith("tls://") for place in proxy.listen):
+            return None
+        folder = self.path.parent
+        authorities = None if proxy.client_ca is None else folder / proxy.client_ca
+        return folder / proxy.certificate.cert, folder / proxy.certificate.key, authorities
 
     @property
     def active_feeds(self) -> dict[str, Feed]:
@@ -86,14 +125,26 @@ def load(path: Path) -> Config:
     feeds, problems = _load_feeds(document, file, path.resolve().parent)
     problems += _check_rules(document, file, feeds)
     problems += _check_listeners(document, file)
+    accounts, found, warnings = _load_accounts(document, file, path.resolve().parent)
+    problems += found
     upstream_ca, unreadable = _read_authorities(document, file, path.resolve().parent)
-    problems += unreadable
+    zones, unknown = _load_zones(document, file, feeds, path.resolve().parent)
+    problems += unreadable + unknown
+    problems += _check_ca_bundle(document, file, path.resolve().parent)
     if problems:
         raise ConfigError(problems)
     rules = tuple(_rule(section) for section in file.policy.rules)
-    clients = tuple(ClientGroup(name=name, addresses=group.addresses) for name, group in file.clients.items())
-    warnings = tuple(_check_shadowed(document, rules))
-    return Config(path.resolve(), file, feeds, rules, clients, warnings, upstream_ca)
+    clients = tuple(
+        ClientGroup(
+            name=name,
+            addresses=group.addresses,
+            users=frozenset(group.users),
+            certificates=frozenset(group.certificates),
+        )
+        for name, group in file.clients.items()
+    )
+    warnings += _check_shadowed(document, rules, clients)
+    return Config(path.resolve(), file, feeds, rules, clients, zones, tuple(warnings), upstream_ca, accounts)
 
 
 def json_schema() -> dict[str, Any]:
@@ -132,15 +183,88 @@ def _load_feeds(document: Document, file: PolicyFile, folder: Path) -> tuple[dic
     return feeds, problems
 
 
-def _check_listeners(document: Document, file: PolicyFile) -> list[Problem]:
-    if file.dns.certificate is not None:
+def _load_zones(
+    document: Document, file: PolicyFile, feeds: dict[str, Feed], folder: Path
+) -> tuple[dict[str, RpzZone], list[Problem]]:
+    zones: dict[str, RpzZone] = {}
+    problems: list[Problem] = []
+    active = {name: feed for name, feed in feeds.items() if feed.enabled and not feed.never_block}
+    categories = {category for feed in active.values() for category in feed.categories}
+    for name, section in file.dns.rpz_zones.items():
+        where: Location = ("dns", "rpz_zones", name)
+        for key, given, known in (
+            ("categories", section.categories, categories),
+            ("lists", section.lists, set(active)),
+        ):
+            problems += [
+                document.problem((*where, key), f"no enabled list has {unknown!r}; {_known(known)}")
+                for unknown in sorted(set(given) - known)
+            ]
+        keys: Mapping[str, Key] = {}
+        if section.key is not None:
+            try:
+                keys = parse_keys((folder / section.key).read_text(encoding="ascii", errors="replace"))
+            except OSError as error:
+                problems.append(document.problem((*where, "key"), f"cannot be read: {error.strerror or error}"))
+            except ValueError as error:
+                problems.append(document.problem((*where, "key"), str(error)))
+        zones[name] = RpzZone(section, keys)
+    return zones, problems
+
+
+def _check_ca_bundle(document: Document, file: PolicyFile, folder: Path) -> list[Problem]:
+    """A bundle that cannot be read would leave every inspected tunnel without an origin, or with any."""
+    name = file.proxy.ca_bundle
+    if name is None:
         return []
-    message = "needs dns.certificate: {cert: file, key: file}"
-    return [
-        document.problem(("dns", "listen", position), f"{place} {message}")
-        for position, place in enumerate(file.dns.listen)
-        if place.startswith(_ENCRYPTED)
+    try:
+        found = b"-----BEGIN CERTIFICATE-----" in (folder / name).read_bytes()
+        why = "" if found else "holds no certificate: give a PEM file"
+    except OSError as error:
+        why = f"cannot be read: {error.strerror or error}"
+    return [document.problem(("proxy", "ca_bundle"), f"{name} {why}")] if why else []
+
+
+def _check_listeners(document: Document, file: PolicyFile) -> list[Problem]:
+    problems: list[Problem] = []
+    for name, section in (("dns", file.dns), ("proxy", file.proxy)):
+        encrypted = [(at, place) for at, place in enumerate(section.listen) if place.startswith(_ENCRYPTED)]
+        if section.certificate is None:
+            message = f"needs {name}.certificate: {{cert: file, key: file}}"
+            problems += [document.problem((name, "listen", at), f"{place} {message}") for at, place in encrypted]
+    if file.proxy.client_ca is not None and not any(place.startswith("tls://") for place in file.proxy.listen):
+        message = "is for tls:// listeners, and proxy.listen has none"
+        problems.append(document.problem(("proxy", "client_ca"), message))
+    for client, group in file.clients.items():
+        if group.users and file.proxy.auth is None:
+            message = "nobody can prove to be one: needs proxy.auth: {htpasswd: file}"
+            problems.append(document.problem(("clients", client, "users"), message))
+        if group.certificates and file.proxy.client_ca is None:
+            message = "nobody can show one: needs proxy.client_ca and a tls:// listener"
+            problems.append(document.problem(("clients", client, "certificates"), message))
+    return problems
+
+
+def _load_accounts(
+    document: Document, file: PolicyFile, folder: Path
+) -> tuple[Accounts | None, list[Problem], list[Problem]]:
+    """Return the accounts of the proxy's users, problems and warnings."""
+    auth = file.proxy.auth
+    if auth is None:
+        return None, [], []
+    path, where = folder / auth.htpasswd, ("proxy", "auth", "htpasswd")
+    try:
+        hashes, found = parse_htpasswd(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        return None, [document.problem(where, f"{path}: cannot be read: {reason}")], []
+    warnings = [
+        document.problem(("clients", client, "users"), f"no user {user!r} in {path}", warning=True)
+        for client, group in file.clients.items()
+        for user in group.users
+        if user not in hashes
     ]
+    return Accounts(hashes, auth.required), [Problem(str(path), line, "", text) for line, text in found], warnings
 
 
 def _read_authorities(document: Document, file: PolicyFile, folder: Path) -> tuple[str, list[Problem]]:
@@ -196,7 +320,7 @@ def _known(names: set[str]) -> str:
 def contradictions(rule: RuleSection) -> Iterator[tuple[Location, str]]:
     """Yield what a rule says that cannot be true together: where in the rule, and why."""
     deny = rule.action is Verdict.DENY
-    needs_proxy = bool(rule.http or rule.tools or rule.tls or rule.to.ports)
+    needs_proxy = bool(rule.http or rule.tools or rule.tls or rule.upload or rule.to.ports)
     if rule.mode == "report" and not deny:
         yield ("mode",), "only deny rules can be on trial; leave out the allow rule instead"
     if rule.tls is not None and deny:
@@ -207,6 +331,8 @@ def contradictions(rule: RuleSection) -> Iterator[tuple[Location, str]]:
         yield ("http", "max_body"), "is for allow rules: larger bodies are then denied"
     if rule.http is not None and rule.http == HttpSection():
         yield ("http",), "has no condition"
+    if rule.upload is not None and deny:
+        yield ("upload",), "says how much an allowed client may send; a deny rule lets nothing through"
     if rule.via == (Point.DNS,) and needs_proxy:
         yield ("via",), "the resolver never sees ports, tools, TLS or requests; drop those conditions or 'via'"
     if rule.qtypes and (needs_proxy or (rule.via and Point.DNS not in rule.via)):
@@ -216,7 +342,7 @@ def contradictions(rule: RuleSection) -> Iterator[tuple[Location, str]]:
         )
 
 
-def _check_shadowed(document: Document, rules: tuple[Rule, ...]) -> list[Problem]:
+def _check_shadowed(document: Document, rules: tuple[Rule, ...], groups: tuple[ClientGroup, ...]) -> list[Problem]:
     positions = {rule.name: position for position, rule in enumerate(rules)}
     return [
         document.problem(
@@ -224,7 +350,7 @@ def _check_shadowed(document: Document, rules: tuple[Rule, ...]) -> list[Problem
             f"rule {rule.name!r} can never match: {earlier.name!r} before it covers all of it",
             warning=True,
         )
-        for rule, earlier in shadowed(rules)
+        for rule, earlier in shadowed(rules, groups)
     ]
 
 
@@ -247,6 +373,7 @@ def _rule(section: RuleSection) -> Rule:
         qtypes=section.qtypes,
         http=_http(section.http) if section.http is not None else None,
         tls=section.tls,
+        upload=section.upload,
         technique=section.technique,
     )
 

@@ -8,7 +8,17 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 
 from gateway.addresses import parse_address
 from gateway.names import normalize
-from gateway.section import Address, FileName, Name, Section, Workers, check_listener
+from gateway.section import (
+    Address,
+    CertificateSection,
+    FileName,
+    Identifier,
+    Name,
+    Network,
+    Section,
+    Workers,
+    check_listener,
+)
 from gateway.units import Duration, Size
 
 _plain_path = re.compile(r"[A-Za-z0-9._~/-]*").fullmatch
@@ -119,15 +129,6 @@ class StripSection(Section):
     """EDNS Client Subnet: never sent upstream."""
 
 
-class CertificateSection(Section):
-    """A certificate with its key, PEM files; read again on SIGHUP."""
-
-    cert: FileName
-    """The certificate, followed by those that lead to its root."""
-    key: FileName
-    """Its private key, without a passphrase."""
-
-
 class RateLimitSection(Section):
     """A token bucket for each client."""
 
@@ -197,6 +198,25 @@ def _local_record(value: Any) -> Any:
 type LocalRecord = Annotated[Address | RecordSection, BeforeValidator(_local_record)]
 
 
+class RpzZoneSection(Section):
+    """The lists in force as a response policy zone for other resolvers, by AXFR and IXFR."""
+
+    categories: tuple[Identifier, ...] = ()
+    """Categories of lists that are in it; with `lists`, what fits either. Without both: all lists."""
+    lists: tuple[Identifier, ...] = ()
+    """Lists and feeds that are in it, by name."""
+    allow: tuple[Network, ...] = ()
+    """Networks that may have it."""
+    key: FileName | None = None
+    """A file with TSIG keys, as tsig-keygen writes it: one of them has to sign every query."""
+
+    @model_validator(mode="after")
+    def _is_for_somebody(self) -> Self:
+        if not self.allow and self.key is None:
+            raise ValueError("says nobody who may have it: give allow, key, or both")
+        return self
+
+
 class DnsSection(Section):
     """The resolver."""
 
@@ -223,6 +243,8 @@ class DnsSection(Section):
     rate_limit: RateLimitSection | None = RateLimitSection()
     """What one client may ask; null: as much as it likes."""
     strip: StripSection = StripSection()
+    rpz_zones: dict[Name, RpzZoneSection] = {}
+    """Zones of the lists in force, for other resolvers to transfer."""
     trust_ad: bool = False
     """Pass on the upstreams' word that they have validated an answer (AD). Only for upstreams reached safely."""
 

@@ -71,10 +71,12 @@ def explain_destination(
     method: str = "GET",
     user_agent: str = "",
     addresses: tuple[IPAddress, ...] = (),
+    unproven: Flaw | None = None,
 ) -> Iterator[Stage]:
     """Yield the stages of a request through the proxy, as far as they would be reached.
 
-    Without addresses to assume, a name is not resolved and nothing is said about the address it may have.
+    Without addresses to assume, a name is not resolved and nothing is said about the address it may have. `unproven`
+    is why the client would be asked who it is before anything else.
     """
     default_port = 443 if destination.scheme == "https" else 80
     try:
@@ -90,7 +92,7 @@ def explain_destination(
     hello: TlsHello | None = None
     origin: Tunnel | TlsHello | HttpRequest
     if destination.scheme == "https":
-        tunnel = Tunnel(client=client, host=host, port=port, user_agent=user_agent)
+        tunnel = Tunnel(client=client, host=host, port=port, user_agent=user_agent, flaw=unproven)
         decision = policy.decide(tunnel)
         yield Stage("tunnel", tunnel, decision)
         if decision.denied:
@@ -113,6 +115,7 @@ def explain_destination(
             headers=headers,
             user_agent=user_agent,
             hello=hello,
+            flaw=unproven,
         )
         decision = policy.decide(origin)
         yield Stage("http request", origin, decision)

@@ -97,6 +97,14 @@ def suffixes(name: str) -> Iterator[str]:
         at = name.find(".", at + 1)
 
 
+def public_suffix_rules() -> tuple[frozenset[str], frozenset[str]]:
+    """Return the rules of the public suffix list as they are written there: all of them, and those of the section of
+    registries alone.
+    """
+    registries = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)  # not kept: it takes megabytes
+    return frozenset(_EXTRACT.tlds), frozenset(registries.tlds)
+
+
 @lru_cache(maxsize=65536)
 def registered_domain(name: str) -> str:
     """Return the domain somebody registered: one label below the public suffix, private suffixes included.

@@ -132,7 +132,7 @@ class Policy:
 
     def _decide_tunnel(self, request: Tunnel) -> Decision:
         if request.flaw:
-            return _flawed(request.flaw)
+            return self._found_out(request.flaw)
         facts = self._proxy_facts(request)
         facts.tools = claimed(request.user_agent)
         facts.carries_tls = True
@@ -140,7 +140,7 @@ class Policy:
 
     def _decide_hello(self, request: TlsHello) -> Decision:
         if flaw := request.tunnel.flaw or request.flaw or sni_flaw(request):
-            return _flawed(flaw)
+            return self._found_out(flaw)
         facts = self._proxy_facts(request)
         facts.tools = _evidence(request)
         facts.tools_final = True
@@ -152,7 +152,7 @@ class Policy:
 
     def _decide_http(self, request: HttpRequest) -> Decision:
         if flaw := request.flaw or http_flaw(request):
-            return _flawed(flaw)
+            return self._found_out(flaw)
         facts = self._proxy_facts(request)
         facts.http = request
         facts.tools = _evidence(request)
@@ -174,6 +174,13 @@ class Policy:
         elif request.address != origin.host:
             return _flawed(Flaw(Reason.INTERNAL_ERROR, f"asked to dial {request.address} for {origin.host}"))
         return self._evaluate(facts)
+
+    def _found_out(self, flaw: Flaw) -> Decision:
+        """Return the denial for what a shell found. A budget belongs to a rule: in report mode it only records."""
+        decision = _flawed(flaw)
+        if self.report and flaw.reason is Reason.UPLOAD_BUDGET:
+            return replace(decision, enforced=False)
+        return decision
 
     def _proxy_facts(self, request: Tunnel | TlsHello | HttpRequest) -> Facts:
         host, port, index = request.host, request.port, self._index

@@ -3,20 +3,33 @@
 Pure, but for reading the stored copy of a list to show the line that matched.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from gateway.config import Config
 from gateway.decision import Decision
 from gateway.document import Problem
 from gateway.explain import Stage, summary
+from gateway.feeds.catalog import Feed
+from gateway.feeds.hunt import Sighting
+from gateway.feeds.impact import Impact
 from gateway.feeds.report import Outcome, RefreshReport
+from gateway.feeds.status import Status
 from gateway.feeds.store import read_line
+from gateway.selfcheck.battery import Score
 from gateway.units import render_duration
+from gateway.upkeep import describe, sighting_fields
 
 type Rows = tuple[Sequence[str], list[Sequence[object]]]
 """Headings, and rows under them."""
+
+_MOST = 20
+"""Lines printed of one kind of finding."""
 
 
 def welcome(config: Config, roles: tuple[str, ...], program: str, path: str) -> Iterator[str]:
@@ -30,8 +43,9 @@ def welcome(config: Config, roles: tuple[str, ...], program: str, path: str) -> 
     yield "try, in another terminal:"
     if "proxy" in roles:
         place = config.file.proxy.listen[0]
-        yield f"  curl -x http://{place} https://example.com/"
-        yield f"  curl -v -x http://{place} https://pastebin.com/"
+        place = place.replace("tls://", "https://") if place.startswith("tls://") else f"http://{place}"
+        yield f"  curl -x {place} https://example.com/"
+        yield f"  curl -v -x {place} https://pastebin.com/"
     if "dns" in roles:
         host, _, port = config.file.dns.listen[0].partition("://")[2].rpartition(":")
         yield f"  dig @{host.strip('[]')} -p {port} dns.google"
@@ -79,7 +93,10 @@ def findings(report: RefreshReport) -> Iterator[str]:
     """Yield one line for everything about a refresh that needs attention."""
     if report.problem:
         yield f"nothing compiled: {report.problem}"
+    yield from report.warnings
     for feed in report.feeds:
+        if feed.is_stale and feed.age is not None:
+            yield f"{feed.name}: its copy is {render_duration(round(feed.age))} old, more than max_age"
         if feed.outcome is Outcome.MISSING:
             yield f"{feed.name}: not in force: {feed.reason}; run `gateway refresh` when it can be had"
         elif feed.outcome is Outcome.KEPT:
@@ -93,8 +110,60 @@ def findings(report: RefreshReport) -> Iterator[str]:
                 yield f"{feed.name}: {kind} {count}: {reason}{shown}"
 
 
-def refresh_json(report: RefreshReport) -> dict[str, Any]:
+def impact_lines(impact: Impact) -> Iterator[str]:
+    """Yield what new lists would deny, or do deny now, that was allowed of late: by feed and client."""
+    counted_all = counted(impact.destinations, "destination")
+    if not impact.denials:
+        yield f"none of {counted_all} of the last 24 hours would newly be denied"
+        return
+    targets = {denial.target for denial in impact.denials}
+    yield f"newly denied: {len(targets)} of {counted_all} that were allowed in the last 24 hours"
+    for denial in impact.denials[:_MOST]:
+        yield (
+            f"  {denial.client} -> {denial.target}: feed {denial.feed}, line {denial.line} ({denial.entry}), "
+            f"rule {denial.rule or '-'}"
+        )
+    if len(impact.denials) > _MOST:
+        yield f"  and {len(impact.denials) - _MOST} more"
+    if not impact.complete:
+        yield "  not everything was looked at: too many destinations"
+
+
+def hunt_lines(sightings: Sequence[Sighting]) -> Iterator[str]:
+    """Yield who has already been where the new lists point."""
+    for found in sightings[:_MOST]:
+        times = f", {found.count} times" if found.count > 1 else ""
+        yield f"{describe(found)}: {found.first[:19]} to {found.last[:19]}{times}"
+    if len(sightings) > _MOST:
+        yield f"and {len(sightings) - _MOST} more: run `gateway hunt`"
+
+
+def hunt_table(sightings: Sequence[Sighting]) -> Rows:
+    """Return one row for each client and indicator."""
+    rows: list[Sequence[object]] = [
+        (
+            found.match.list,
+            f"{found.user}@{found.client}" if found.user else found.client,
+            found.how,
+            found.indicator,
+            found.match.entry,
+            found.first[:19],
+            found.last[:19],
+            found.count,
+        )
+        for found in sightings
+    ]
+    return ("list", "client", "how", "what", "entry", "first", "last", "count"), rows
+
+
+def hunt_json(sightings: Sequence[Sighting]) -> list[dict[str, object]]:
+    """Return findings for JSON."""
+    return [sighting_fields(found) for found in sightings]
+
+
+def refresh_json(report: RefreshReport, sightings: Sequence[Sighting] = ()) -> dict[str, Any]:
     """Return a refresh for JSON."""
+    impact = report.impact
     return {
         "exit_code": report.exit_code,
         "problem": report.problem,
@@ -102,6 +171,15 @@ def refresh_json(report: RefreshReport) -> dict[str, Any]:
         "swapped": report.swapped,
         "octets": report.octets,
         "entries": report.entries,
+        "warnings": list(report.warnings),
+        "impact": None
+        if impact is None
+        else {
+            "destinations": impact.destinations,
+            "complete": impact.complete,
+            "denials": [denial._asdict() for denial in impact.denials],
+        },
+        "hunt": hunt_json(sightings),
         "feeds": [
             {
                 "name": feed.name,
@@ -117,6 +195,62 @@ def refresh_json(report: RefreshReport) -> dict[str, Any]:
             for feed in report.feeds
         ],
     }
+
+
+# -- feeds ---------------------------------------------------------------------------------------------------------
+
+
+def feeds_table(status: Status, now: float) -> Rows:
+    """Return one row for each feed, as of the last refresh."""
+    rows: list[Sequence[object]] = [
+        (
+            feed.name,
+            "stale" if feed.is_stale(now) else feed.outcome,
+            feed.entries,
+            feed.rejected,
+            feed.dropped,
+            _ago(feed.last_success, now),
+            _ago(feed.last_change, now),
+            feed.version or "-",
+            "never-block" if feed.never_block else ",".join(feed.categories) or "-",
+            feed.reason,
+        )
+        for feed in status.feeds.values()
+    ]
+    return (
+        ("list", "state", "entries", "rejected", "dropped", "fresh", "changed", "version", "categories", "note"),
+        rows,
+    )
+
+
+def _ago(time: float, now: float) -> str:
+    if not time:
+        return "never"
+    seconds = max(0, round(now - time))
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length}{unit} ago"
+    return f"{seconds}s ago"
+
+
+def feeds_notes(status: Status, active: Mapping[str, Feed], now: float) -> Iterator[str]:
+    """Yield what a table of feeds has no room for."""
+    if status.problem:
+        yield f"the last refresh ({_ago(status.refreshed, now)}) compiled nothing: {status.problem}"
+    for name in active.keys() - status.feeds.keys():
+        yield f"{name}: not refreshed yet: run `gateway refresh`"
+    for feed in status.feeds.values():
+        if feed.is_stale(now):
+            yield f"{feed.name}: its copy is older than max_age ({render_duration(feed.max_age or 0)})"
+
+
+def feeds_json(status: Status, now: float) -> dict[str, Any]:
+    """Return the state of the feeds for JSON."""
+    data = asdict(status)
+    data["feeds"] = [
+        {**asdict(feed), "age": feed.age(now), "stale": feed.is_stale(now)} for feed in status.feeds.values()
+    ]
+    return data
 
 
 # -- explain -------------------------------------------------------------------------------------------------------
@@ -182,3 +316,45 @@ def stage_json(stage: Stage, config: Config) -> dict[str, Any]:
         "technique": list(decision.technique),
         "reported": [reported.rule for reported in decision.reported],
     }
+
+
+def how_to_trust(certificate: Path) -> Iterator[str]:
+    """Yield where the inspection CA is, and how programs on a client are told to trust it."""
+    data = certificate.read_bytes()
+    fingerprint = x509.load_pem_x509_certificate(data).fingerprint(hashes.SHA256()).hex(":").upper()
+    there = "/usr/local/share/ca-certificates/egress-gateway.crt"
+    yield f"certificate  {certificate}"
+    yield f"SHA-256      {fingerprint}"
+    yield f"copy it to every client as {there}, compare the fingerprint there, and:"
+    yield "  Debian   update-ca-certificates          (then curl, wget, apt, git and Python's ssl trust it)"
+    yield f"  Java     keytool -importcert -cacerts -storepass changeit -noprompt -alias egress-gateway -file {there}"
+    yield f"  Node     export NODE_EXTRA_CA_CERTS={there}"
+    yield "  pip      pip config set global.cert /etc/ssl/certs/ca-certificates.crt"
+    yield "  requests export REQUESTS_CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt"
+    yield f"  git      git config --system http.https://HOST/.sslCAInfo {there}   (for one host alone)"
+    yield "Who has the key beside it can be any server for these clients: keep the state directory to its owner."
+
+
+# -- selfcheck -----------------------------------------------------------------------------------------------------
+
+
+def selfcheck_table(scores: Sequence[Score]) -> Rows:
+    """Return the battery's score, a row for each number."""
+    rows: list[Sequence[object]] = []
+    for score in scores:
+        resisted = score.tried - len(score.failures)
+        first = score.failures[0] if score.failures else ""
+        rows.append(
+            (score.number, score.title, f"{resisted}/{score.tried}", "pass" if score.passed else "FAIL", first)
+        )
+    passed = sum(score.passed for score in scores)
+    rows.append(("", "all", f"{passed}/{len(scores)}", "pass" if passed == len(scores) else "FAIL", ""))
+    return ("number", "bypass", "resisted", "verdict", "first that got through"), rows
+
+
+def selfcheck_json(scores: Sequence[Score]) -> list[dict[str, Any]]:
+    """Return the battery's score with every failure."""
+    return [
+        {"number": s.number, "title": s.title, "tried": s.tried, "passed": s.passed, "failures": s.failures}
+        for s in scores
+    ]

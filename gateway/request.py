@@ -20,6 +20,9 @@ class Client:
     address: IPAddress
     user: str | None = None
     certificate: str | None = None
+    """Subject of the client certificate (RFC 4514)."""
+    names: tuple[str, ...] = ()
+    """Further names that the certificate proves, as in `DNS:batch.example`."""
 
 
 @dataclass(frozen=True, slots=True)

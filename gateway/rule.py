@@ -22,6 +22,7 @@ class ClientGroup:
     addresses: tuple[IPNetwork, ...] = ()
     users: frozenset[str] = frozenset()
     certificates: frozenset[str] = frozenset()
+    """Subjects and further names of certificates; one of a certificate's is enough."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

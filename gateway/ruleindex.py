@@ -56,7 +56,7 @@ class RuleIndex:
         self._group_networks = NetworkMap(
             (network, 1 << bit) for bit, group in enumerate(self._groups) for network in group.addresses
         )
-        self._clients: dict[tuple[int, int, str | None, str | None, bool], tuple[int, bool]] = {}
+        self._clients: dict[tuple[int, int, str | None, str | None, tuple[str, ...], bool], tuple[int, bool]] = {}
 
     def client_rules(self, client: Client, point: Point) -> int:
         """Return the rules whose `clients` hold."""
@@ -66,7 +66,7 @@ class RuleIndex:
         """Return the rules whose `clients` hold, and whether the client belongs to any group."""
         address = client.address
         # Not the client itself: hashing an ipaddress object costs more than all the rest of this look-up.
-        key = (int(address), address.version, client.user, client.certificate, point is Point.DNS)
+        key = (int(address), address.version, client.user, client.certificate, client.names, point is Point.DNS)
         found = self._clients.get(key)
         if found is None:
             if len(self._clients) >= _CLIENTS_KEPT:
@@ -95,7 +95,7 @@ class RuleIndex:
             if point is not Point.DNS:
                 if group.users and client.user not in group.users:
                     continue
-                if group.certificates and client.certificate not in group.certificates:
+                if group.certificates and group.certificates.isdisjoint((client.certificate, *client.names)):
                     continue
             yield position
 

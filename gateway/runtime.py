@@ -61,6 +61,11 @@ class Runtime:
     state: State
     ledger: Ledger = field(repr=False)
 
+    @property
+    def generation(self) -> int:
+        """Counts the states that were in force."""
+        return self.state.generation
+
     def decide(self, request: Request) -> Decision:
         """Return the verdict of the policy in force."""
         return self.state.policy.decide(request)

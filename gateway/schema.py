@@ -5,8 +5,8 @@ A key that is agreed but not built yet is `Unbuilt`: refused, never accepted and
 enforced is a hole.
 """
 
+import re
 from datetime import UTC, datetime
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Literal, Self
 
 from dnslib import QTYPE
@@ -20,17 +20,20 @@ from pydantic import (
 )
 
 from gateway.addresses import AddressClass
-from gateway.decision import Point, Tls, Verdict
+from gateway.authority import split_authority
+from gateway.decision import Budget, Point, Tls, Verdict
 from gateway.dnssection import DnsSection
 from gateway.domainset import parse_pattern
 from gateway.feeds.catalog import FeedName, LocalList
 from gateway.names import normalize, registered_domain
 from gateway.section import (
     Address,
+    CertificateSection,
     Conditions,
     FileName,
     Identifier,
     Name,
+    Network,
     Section,
     Unbuilt,
     Workers,
@@ -38,13 +41,6 @@ from gateway.section import (
 )
 from gateway.tools import KNOWN as KNOWN_TOOLS
 from gateway.units import Duration, Size, parse_duration, parse_size, render_duration, render_size
-
-
-def _network(value: Any) -> IPv4Network | IPv6Network:
-    try:
-        return ip_network(value, strict=True)
-    except ValueError as error:
-        raise ValueError(f"{value!r} is no network: {error}") from None
 
 
 def _pattern(value: str) -> str:
@@ -90,9 +86,38 @@ def _tool(value: str) -> str:
 
 
 def _proxy_listener(value: str) -> str:
-    if value.startswith("tls://"):
-        raise ValueError("tls:// is not supported yet: give address:port")
-    return check_listener(value)
+    check_listener(value.removeprefix("tls://"))
+    return value
+
+
+def _parent(value: str) -> str:
+    scheme, sep, authority = value.partition("://")
+    if scheme != "http" or not sep:
+        raise ValueError(f"{value!r} is no parent: give http://host:port")
+    try:
+        split_authority(authority, None)
+    except ValueError as error:
+        raise ValueError(f"{value!r} {error}: give http://host:port, without user, path and slash") from None
+    return value
+
+
+def _user(value: str) -> str:
+    if not value or ":" in value or not value.isprintable():
+        raise ValueError(f"{value!r} is no user name: expected printable characters without a colon")
+    return value
+
+
+def _certificate_name(value: str) -> str:
+    kind, colon, name = value.partition(":")
+    if colon and name and kind in _CERTIFICATE_KINDS:
+        return f"DNS:{name.lower()}" if kind == "DNS" else value
+    if not _is_subject(value):
+        kinds = ", ".join(f"{each}:" for each in _CERTIFICATE_KINDS)
+        raise ValueError(
+            f"{value!r} is no name of a certificate: give its whole subject, as in CN=batch,O=Example (the form of "
+            f"openssl x509 -nameopt RFC2253), or one of its further names with {kinds} in front"
+        )
+    return value
 
 
 def _tunnelling_action(value: Any) -> Any:
@@ -100,6 +125,25 @@ def _tunnelling_action(value: Any) -> Any:
     if value not in ("deny", "report", "off"):
         raise ValueError(f"expected 'deny', 'report' or 'off', not {value!r}")
     return value
+
+
+def _budget(value: Any) -> Any:
+    if isinstance(value, Budget):
+        return value
+    size, slash, window = str(value).partition("/")
+    try:
+        octets, seconds = parse_size(size), parse_duration(window if window[:1].isdigit() else f"1{window}")
+    except ValueError:
+        slash = ""
+    if not slash:
+        raise ValueError(f"expected an amount and a time, as in 50MiB/1h, not {value!r}")
+    if not octets or not 60 <= seconds <= 366 * 86400:
+        raise ValueError(f"{value!r}: more than nothing, and in a minute to a year")
+    return Budget(octets, int(seconds))
+
+
+_CERTIFICATE_KINDS = ("DNS", "URI", "email", "IP")
+_is_subject = re.compile(r"[A-Za-z0-9.]+=[^\x00-\x1f]*").fullmatch
 
 
 def _leak_limit(value: Any) -> Any:
@@ -115,9 +159,6 @@ def _leak_limit(value: Any) -> Any:
     return octets, seconds
 
 
-type Network = Annotated[
-    IPv4Network | IPv6Network, BeforeValidator(_network), PlainSerializer(str), WithJsonSchema({"type": "string"})
-]
 type TunnellingAction = Annotated[Literal["deny", "report", "off"], BeforeValidator(_tunnelling_action)]
 type LeakLimit = Annotated[
     tuple[int, float],
@@ -134,7 +175,16 @@ type Ports = Annotated[
 ]
 type QueryType = Annotated[int, BeforeValidator(_qtype), WithJsonSchema({"type": ["string", "integer"]})]
 type Tool = Annotated[str, AfterValidator(_tool), WithJsonSchema({"enum": list(KNOWN_TOOLS)})]
+type User = Annotated[str, AfterValidator(_user)]
+type CertificateName = Annotated[str, AfterValidator(_certificate_name)]
+type Parent = Annotated[str, AfterValidator(_parent)]
 type ProxyListener = Annotated[str, AfterValidator(_proxy_listener)]
+type UploadBudget = Annotated[
+    Budget,
+    BeforeValidator(_budget),
+    PlainSerializer(lambda budget: f"{render_size(budget.octets)}/{render_duration(budget.seconds)}"),
+    WithJsonSchema({"type": "string", "examples": ["50MiB/1h"]}),
+]
 type Technique = Annotated[str, Field(pattern=r"^T\d{4}(\.\d{3})?$")]
 
 
@@ -143,16 +193,25 @@ class ClientSection(Conditions):
 
     addresses: tuple[Network, ...] = ()
     """Source networks."""
-    users: Unbuilt = None
+    users: tuple[User, ...] = ()
     """Names proven with proxy authentication."""
-    certificates: Unbuilt = None
-    """Subjects proven with client certificates."""
+    certificates: tuple[CertificateName, ...] = ()
+    """Names proven with client certificates: whole subjects, or `DNS:`, `URI:`, `email:`, `IP:` names."""
 
     @model_validator(mode="after")
     def _is_somebody(self) -> Self:
-        if not self.addresses:
-            raise ValueError("names nobody, which would mean everybody: give addresses")
+        if not (self.addresses or self.users or self.certificates):
+            raise ValueError("names nobody, which would mean everybody: give addresses, users or certificates")
         return self
+
+
+class AuthSection(Section):
+    """Proxy authentication: Basic, against a file of users."""
+
+    htpasswd: FileName
+    """Users and their passwords' hashes, as `htpasswd -B` writes them; read again on SIGHUP."""
+    required: bool = False
+    """Every request has to prove a user; otherwise only those that rules for users are to match."""
 
 
 class ProxyLimits(Section):
@@ -185,15 +244,22 @@ class ProxySection(Section):
     """The explicit proxy."""
 
     listen: tuple[ProxyListener, ...] = ("127.0.0.1:3128",)
-    """Where to accept clients, `address:port`."""
+    """Where to accept clients: `address:port`, or `tls://address:port`."""
+    certificate: CertificateSection | None = None
+    """For tls:// listeners."""
+    client_ca: FileName | None = None
+    """PEM file of authorities: tls:// listeners ask every client for a certificate of one of them."""
+    proxy_protocol_from: tuple[Network, ...] = ()
+    """Load balancers, which say in a PROXY header who their client is; they have to, and nobody else may."""
     workers: Workers = "auto"
     """Processes that share the port; `auto` is one a core."""
-    auth: Unbuilt = None
-    """Proxy authentication."""
+    auth: AuthSection | None = None
     limits: ProxyLimits = ProxyLimits()
     timeouts: ProxyTimeouts = ProxyTimeouts()
-    parent: Unbuilt = None
-    """Proxy to chain to."""
+    parent: Parent | None = None
+    """Proxy to chain to, `http://host:port`: it is asked for tunnels to the addresses that were judged."""
+    ca_bundle: FileName | None = None
+    """PEM file of the authorities that inspected origins are verified with; without it, the public ones."""
 
 
 class TunnellingControls(Section):
@@ -316,8 +382,8 @@ class RuleSection(Conditions):
     """DNS query types."""
     tls: Tls | None = None
     """How to carry TLS; without it the gateway inspects only where a rule needs to see requests."""
-    upload: Unbuilt = None
-    """How much a client may send there."""
+    upload: UploadBudget | None = None
+    """How much a client may send to one registered domain, for allow rules: `50MiB/1h`. A sliding window."""
     technique: tuple[Technique, ...] = ()
     """ATT&CK techniques that the rule is about."""
 

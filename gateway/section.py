@@ -1,9 +1,18 @@
 """What the sections of the policy file are made of: their base, and the values that several of them have."""
 
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    field_validator,
+)
 
 from gateway.addresses import parse_address
 from gateway.names import normalize
@@ -50,6 +59,13 @@ def check_listener(value: str) -> str:
     return value
 
 
+def _network(value: Any) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(value, strict=True)
+    except ValueError as error:
+        raise ValueError(f"{value!r} is no network: {error}") from None
+
+
 def _workers(value: Any) -> Any:
     if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 256):
         raise ValueError(f"expected 'auto' or a number from 1 to 256, not {value!r}")
@@ -63,7 +79,19 @@ def _file_name(value: str) -> str:
 
 
 type Address = IPv4Address | IPv6Address
+type Network = Annotated[
+    IPv4Network | IPv6Network, BeforeValidator(_network), PlainSerializer(str), WithJsonSchema({"type": "string"})
+]
 type FileName = Annotated[str, AfterValidator(_file_name)]
 type Name = Annotated[str, AfterValidator(normalize)]
 type Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 type Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
+
+
+class CertificateSection(Section):
+    """A certificate with its key, PEM files; read again on SIGHUP."""
+
+    cert: FileName
+    """The certificate, followed by those that lead to its root."""
+    key: FileName
+    """Its private key, without a passphrase."""

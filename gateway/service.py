@@ -20,6 +20,7 @@ from pathlib import Path
 from gateway.config import Config, load
 from gateway.dns.certificate import certificate_problem
 from gateway.document import ConfigError
+from gateway.proxy.tls import TlsFiles, tls_problem
 
 _LOG = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def listeners(config: Config, roles: tuple[str, ...]) -> Iterator[Listener]:
             yield _listener(kind, rest.partition("/")[0])
     if "proxy" in roles:
         for authority in config.file.proxy.listen:
-            yield _listener(socket.SOCK_STREAM, authority)
+            yield _listener(socket.SOCK_STREAM, authority.removeprefix("tls://"))
 
 
 def _listener(kind: socket.SocketKind, authority: str) -> Listener:
@@ -116,6 +117,9 @@ class Supervisor:
         """Run until SIGTERM or SIGINT. Returns the exit code."""
         problems = [found for listener in listeners(self.config, self.roles) if (found := listen_problem(listener))]
         if "dns" in self.roles and (found := certificate_problem(self.config.dns_certificate)):
+            problems.append(found)
+        files = self.config.proxy_tls
+        if "proxy" in self.roles and (found := tls_problem(None if files is None else TlsFiles(*files))):
             problems.append(found)
         if problems:
             for problem in problems:

@@ -5,29 +5,33 @@ the later rule's condition admits. That is judged by the names and addresses tha
 an allow rule for the same names may still catch a CNAME target, which nobody means who writes it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from gateway.addresses import AddressClass, IPNetwork, classify_network
 from gateway.decision import Point, Verdict
 from gateway.domainset import parse_pattern
 from gateway.names import names_addresses
-from gateway.rule import Rule
+from gateway.rule import ClientGroup, Rule
 
 
-def shadowed(rules: tuple[Rule, ...]) -> Iterator[tuple[Rule, Rule]]:
+def shadowed(rules: tuple[Rule, ...], groups: Iterable[ClientGroup] = ()) -> Iterator[tuple[Rule, Rule]]:
     """Yield each rule that can never match, with the first rule that covers it."""
+    groups = tuple(groups)
     for position, rule in enumerate(rules):
         for earlier in rules[:position]:
-            if not earlier.report and covers(earlier, rule):
+            if not earlier.report and covers(earlier, rule, groups):
                 yield rule, earlier
                 break
 
 
-def covers(earlier: Rule, later: Rule) -> bool:
-    """Say whether every request that the later rule matches is matched by the earlier one."""
+def covers(earlier: Rule, later: Rule, groups: Iterable[ClientGroup] = ()) -> bool:
+    """Say whether every request that the later rule matches is matched by the earlier one.
+
+    A group of clients that is not among `groups` is taken for one that may be anybody, and holds nobody else's.
+    """
     return (
         later.via <= earlier.via
-        and _holds(earlier.clients, later.clients)
+        and _clients_hold(earlier, later, {group.name: group for group in groups})
         and _domains_hold(earlier.domains, later.domains)
         and _registered_hold(earlier, later)
         and _networks_hold(earlier.addresses, later.addresses)
@@ -39,6 +43,37 @@ def covers(earlier: Rule, later: Rule) -> bool:
         and _holds(earlier.qtypes, later.qtypes)
         and (earlier.http is None or earlier.http == later.http)
         and not (_passes_dns(earlier, later) if earlier.action is Verdict.DENY else _opens_more(earlier, later))
+    )
+
+
+def _clients_hold(earlier: Rule, later: Rule, groups: dict[str, ClientGroup]) -> bool:
+    if not earlier.clients:
+        return True
+    # The resolver knows addresses alone: there a deny rule for a group that has none never matches, and so covers
+    # only what never matches there either.
+    unseen = earlier.action is Verdict.DENY and Point.DNS in later.via
+    outers = [groups.get(name, ClientGroup(name=name)) for name in earlier.clients]
+    inners = [groups.get(name, ClientGroup(name=name)) for name in later.clients]
+    return bool(inners) and all(
+        any(
+            _group_holds(outer, inner)
+            and (outer.addresses or not unseen or (later.action is Verdict.DENY and not inner.addresses))
+            for outer in outers
+        )
+        for inner in inners
+    )
+
+
+def _group_holds(outer: ClientGroup, inner: ClientGroup) -> bool:
+    """Say whether everybody in a group is in the other: each kind that the outer one asks for narrows it."""
+    if outer.name == inner.name:
+        return True
+    if not (outer.addresses or outer.users or outer.certificates):
+        return False  # a group that nobody described
+    return (
+        _networks_hold(outer.addresses, inner.addresses)
+        and (not outer.users or bool(inner.users and inner.users <= outer.users))
+        and (not outer.certificates or bool(inner.certificates and inner.certificates <= outer.certificates))
     )
 
 

@@ -201,7 +201,7 @@ class NaivePolicy:
         if view.point is Point.DNS:
             return bool(group.addresses) or rule.action is Verdict.ALLOW
         return (not group.users or client.user in group.users) and (
-            not group.certificates or client.certificate in group.certificates
+            not group.certificates or bool(group.certificates & {client.certificate, *client.names})
         )
 
     def _named(self, rule: Rule, view: View) -> bool:

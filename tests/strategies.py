@@ -50,7 +50,7 @@ LISTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 GROUPS = (
     ClientGroup(name="web", addresses=networks("10.1.0.0/16")),
     ClientGroup(name="batch", addresses=networks("10.2.0.0/16"), users=frozenset(["batch"])),
-    ClientGroup(name="staff", users=frozenset(["anna"]), certificates=frozenset(["CN=anna"])),
+    ClientGroup(name="staff", users=frozenset(["anna"]), certificates=frozenset(["CN=anna", "DNS:anna.test"])),
 )
 AGENTS = ("", "curl/8.5.0", "CURL/8", "curl/8 Wget/1", "Wget/1.24", CHROME, "Foo/1")
 PATHS = ("/", "/bad", "/bad/x?y=1", "/public/a", "/public/..%2Fadmin", "/public/..;/bad", "//bad", "/%62ad", "/a/b/c")
@@ -140,7 +140,8 @@ clients = st.builds(
     Client,
     address=st.sampled_from([an_address(text) for text in ("10.1.0.5", "10.2.0.5", "192.168.7.7", "2001:db8::5")]),
     user=st.sampled_from((None, "batch", "anna")),
-    certificate=st.sampled_from((None, "CN=anna")),
+    certificate=st.sampled_from((None, "CN=anna", "CN=other")),
+    names=st.sampled_from(((), ("DNS:other.test", "DNS:anna.test"))),
 )
 flaws = st.sampled_from((None,) * 10 + (Flaw(Reason.NOT_TLS, "x"), Flaw(Reason.MALFORMED, "x")) + (None,) * 10)
 chains = st.lists(names, max_size=2).map(tuple)

@@ -34,7 +34,8 @@ def commands() -> Iterator[str]:
     """Yield the names of the commands."""
     for value in vars(cli).values():
         if isinstance(value, click.Group):
-            yield from value.commands
+            prefix = "" if value.name == "main" else f"{value.name} "
+            yield from (prefix + name for name in value.commands)
 
 
 @pytest.mark.parametrize("command", sorted(set(commands())))

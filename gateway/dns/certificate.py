@@ -25,8 +25,8 @@ class Certificate:
         Raises:
             CertificateError: they cannot be used.
         """
-        self._dot = _load(cert, key, DOT)
-        self._doh = _load(cert, key, DOH)
+        self._dot = server_context(cert, key, DOT)
+        self._doh = server_context(cert, key, DOH)
 
     def dot(self) -> ssl.SSLContext:
         """Return the context for DNS over TLS."""
@@ -39,7 +39,7 @@ class Certificate:
     def renew(self, cert: Path, key: Path) -> bool:
         """Load the files anew for the connections to come. If that fails, say so, and keep what there is."""
         try:
-            fresh = _load(cert, key, DOT), _load(cert, key, DOH)
+            fresh = server_context(cert, key, DOT), server_context(cert, key, DOH)
         except CertificateError as error:
             _LOG.error("the old certificate stays in use: %s", error)
             return False
@@ -57,20 +57,27 @@ def certificate_problem(files: tuple[Path, Path] | None) -> str | None:
     return None
 
 
-def _load(cert: Path, key: Path, protocols: Sequence[str]) -> ssl.SSLContext:
+def server_context(
+    cert: Path, key: Path, protocols: Sequence[str], section: str = "dns.certificate"
+) -> ssl.SSLContext:
+    """Return a context for TLS 1.2 and newer with a certificate. `section` is where the policy file names it.
+
+    Raises:
+        CertificateError: it cannot be used.
+    """
     for name, path in (("cert", cert), ("key", key)):
         try:
             text = path.read_bytes()
         except OSError as error:
             raise CertificateError(
-                f"dns.certificate.{name}: {path}: {error.strerror or error}; give a PEM file that this user may read"
+                f"{section}.{name}: {path}: {error.strerror or error}; give a PEM file that this user may read"
             ) from None
         if (b"CERTIFICATE-----" if name == "cert" else b"PRIVATE KEY-----") not in text:
             kind = "certificate" if name == "cert" else "private key"
-            raise CertificateError(f"dns.certificate.{name}: {path}: holds no {kind}; give one in PEM form")
+            raise CertificateError(f"{section}.{name}: {path}: holds no {kind}; give one in PEM form")
         if name == "key" and b"ENCRYPTED" in text:
             # Nobody is there to type a passphrase; OpenSSL would wait for one.
-            raise CertificateError(f"dns.certificate.key: {path}: has a passphrase; give a key without one")
+            raise CertificateError(f"{section}.key: {path}: has a passphrase; give a key without one")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
@@ -80,11 +87,10 @@ def _load(cert: Path, key: Path, protocols: Sequence[str]) -> ssl.SSLContext:
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise CertificateError(
-                f"dns.certificate: {key} is not the key of {cert}; give the two that were made together"
+                f"{section}: {key} is not the key of {cert}; give the two that were made together"
             ) from None
         why = (error.reason or "unreadable").replace("_", " ").lower()
         raise CertificateError(
-            f"dns.certificate: {cert} and {key} cannot be used ({why}); check them with 'openssl x509' and "
-            "'openssl pkey'"
+            f"{section}: {cert} and {key} cannot be used ({why}); check them with 'openssl x509' and 'openssl pkey'"
         ) from None
     return context

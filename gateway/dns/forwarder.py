@@ -8,10 +8,11 @@ policy and no client: `gateway.dns.resolver` decides before and after, the proxy
 import asyncio
 import ssl
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from gateway.addresses import IPAddress
+from gateway.decision import Reason
 from gateway.dns.bailiwick import Trust, select
 from gateway.dns.cache import RECHECK, Cache, Key
 from gateway.dns.exchange import Failure, UpstreamError
@@ -36,6 +37,9 @@ _FAILURES_KEPT = 4096
 
 class ResolutionError(Exception):
     """A name has no address that could be used; the text says why."""
+
+    reason: Reason = Reason.NAME_UNRESOLVABLE
+    """What a denial for it says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +79,23 @@ class _Failed(NamedTuple):
     until: float
 
 
+class Terms(NamedTuple):
+    """On what terms answers of a zone are kept."""
+
+    least_ttl: int = 0
+    """Seconds at least."""
+    metered: bool = False
+    """See `Answer.metered`."""
+
+
 class Forwarder:
     """Finds answers for one configuration (`Settings.for_answers`). Another configuration is another forwarder."""
 
     def __init__(
-        self, settings: Settings, clock: Callable[[], float], least_ttl: Callable[[str], int] = lambda _: 0
+        self, settings: Settings, clock: Callable[[], float], terms: Callable[[str], Terms] = lambda _: Terms()
     ) -> None:
-        """`least_ttl` says for how many seconds answers for a name are kept at least."""
-        self._least_ttl = least_ttl
+        """`terms` says on what terms answers for a name are kept that come from the outside."""
+        self._terms = terms
         self._settings = settings
         self._clock = clock
         self._cache = Cache(settings.cache_entries, settings.cache_memory, settings.serve_stale)
@@ -232,8 +245,12 @@ class Forwarder:
             nonlocal outcome
             try:
                 outcome = select(response, name, key.qtype, settings.limits, trust, aliases=chain)
-                if zone is None and outcome.ttl < (least := self._least_ttl(end)):
-                    outcome = with_ttl(outcome, least)
+                if zone is None:
+                    least, metered = self._terms(end)
+                    if outcome.ttl < least:
+                        outcome = with_ttl(outcome, least)
+                    if metered:
+                        outcome = replace(outcome, metered=True)
             except WireError:
                 raise
             except Exception as error:

@@ -4,47 +4,82 @@ The resolver's narrow view of `gateway.tunnelling`. What is answered here (recor
 """
 
 import secrets
-import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 from gateway.addresses import IPAddress
 from gateway.decision import Decision, Reason, Verdict
+from gateway.dns.accounts import open_table
+from gateway.dns.forwarder import Terms
+from gateway.dns.message import Answer
 from gateway.dns.settings import Tunnelling
 from gateway.techniques import techniques
+from gateway.tunnelling.accounts import SharedTable
 from gateway.tunnelling.assessment import Assessment
 from gateway.tunnelling.data import character_model, popular, services
-from gateway.tunnelling.detector import Detector
+from gateway.tunnelling.detector import ANSWER_BUDGET, STRICT, Detector
 from gateway.tunnelling.evidence import describe
-from gateway.tunnelling.priors import Prior, Priors
+from gateway.tunnelling.priors import Priors
 from gateway.tunnelling.zones import PRIVATE, classify, exists
 
 
 class Leakage:
     """Accounts for what leaves, for one process and one configuration."""
 
-    def __init__(self, settings: Tunnelling, clock: Callable[[], float]) -> None:
+    def __init__(self, settings: Tunnelling, wall: Callable[[], float], state_dir: Path | None = None) -> None:
+        """`wall` tells the time of day, since accounts outlive the process: those in `state_dir`, which all workers
+        share. Without it, there are none but those of this process.
+        """
         self._settings = settings
-        self._clock = clock
+        self._wall = wall
+        self._state_dir = state_dir
+        self._now = 0.0
         self._detector: Detector | None = None
         self._is_on = _is_on(settings)
+
+    def prepare(self) -> None:
+        """Read what the detector knows, which takes a tenth of a second: before the first client waits for it."""
+        if self._is_on:
+            self.detector.prior(self._clock(), "www.example.com")
+
+    def _clock(self) -> float:
+        self._now = max(self._now, self._wall())  # a clock that is set back makes nothing free
+        return self._now
+
+    def _table(self) -> SharedTable | None:
+        if self._state_dir is None:
+            return None
+        seconds = (ANSWER_BUDGET.seconds, *(limit.seconds for limit in self._settings.budget))
+        return open_table(self._state_dir, seconds)
 
     def use(self, settings: Tunnelling) -> None:
         """Go on with another configuration. What was accounted stays, but for clients that are newly released."""
         if settings == self._settings:
             return
-        fresh = [release for release in settings.released if release not in self._settings.released]
-        self._settings = settings
+        before, self._settings = self._settings, settings
         self._is_on = _is_on(settings)
         if self._detector is not None:
+            if settings.budget != before.budget:
+                self._detector.share(None)
             self._detector.use(_priors(settings), settings.budget, settings.controls)
-            for release in fresh:
-                self._detector.release(client_key(release.client), classify(release.zone).zone)
+            if settings.budget != before.budget and (table := self._table()) is not None:
+                if table.key == self._detector.key:
+                    self._detector.share(table)
+                else:
+                    self._detector = None  # its key was its own: there was nothing to share with before
+            for release in settings.released:
+                if release not in before.released and self._detector is not None:
+                    zone = classify(release.zone).zone
+                    self._detector.release(self._clock(), client_key(release.client), zone)
 
     @property
     def detector(self) -> Detector:
         """The detector, made when it is first needed: its data cost memory and time."""
         if self._detector is None:
-            self._detector = make_detector(self._settings, secrets.token_bytes(16))
+            table = self._table()
+            key = secrets.token_bytes(16) if table is None else table.key
+            self._detector = make_detector(self._settings, key)
+            self._detector.share(table)
         return self._detector
 
     def query(self, address: IPAddress, groups: tuple[str, ...], name: str, qtype: int) -> Decision | None:
@@ -55,9 +90,9 @@ class Leakage:
         return decision_of(found, enforced=action == "deny") if found.denied else None
 
     def response(
-        self, address: IPAddress, groups: tuple[str, ...], name: str, qtype: int, records: bytes, rcode: int
+        self, address: IPAddress, groups: tuple[str, ...], name: str, qtype: int, answer: Answer
     ) -> Decision | None:
-        """Return the denial of an answer that came for a client; None hands it over."""
+        """Return the denial of an answer that is about to be given to a client; None hands it over."""
         if not self._is_on or (action := self._settings.action_for(groups)) == "off":
             return None
         found = self.detector.response(
@@ -65,9 +100,9 @@ class Leakage:
             client_key(address),
             name,
             qtype,
-            len(records),
-            rcode=rcode,
-            content=zlib.crc32(records),
+            len(answer.records),
+            rcode=answer.rcode,
+            contents=answer.contents(),
         )
         return decision_of(found, enforced=action == "deny") if found.denied else None
 
@@ -84,17 +119,19 @@ class Leakage:
 
     def keeps(self, name: str) -> bool:
         """Say whether a name stays here, because its top-level domain does not exist."""
-        if not self._is_on or not self._settings.controls.tlds:
-            return False
+        if not name or not self._is_on or not self._settings.controls.tlds:
+            return False  # the root exists: validators ask it for its keys
         top = name.rpartition(".")[2]
         return not exists(top) and top not in PRIVATE
 
-    def least_ttl(self, name: str) -> int:
-        """Return for how many seconds an answer is kept at least: a name of an unknown zone is a symbol a minute."""
-        least = self._settings.controls.ttl
-        if not self._is_on or not least:
-            return 0
-        return least if self.detector.prior(self._clock(), name) is Prior.UNKNOWN else 0
+    def terms(self, name: str) -> Terms:
+        """Return on what terms answers are kept: a name of an unknown zone is a symbol a minute, and whoever gets an
+        answer of it from the cache may be told something that no query of its own was answered with: one that was
+        renewed early, or that came when its client had gone.
+        """
+        if not self._is_on or self.detector.prior(self._clock(), name) not in STRICT:
+            return Terms()
+        return Terms(self._settings.controls.ttl, metered=True)
 
 
 def make_detector(settings: Tunnelling, key: bytes) -> Detector:

@@ -18,6 +18,7 @@ from gateway.dns.outbound import padded
 from gateway.dns.resolver import Miss, Resolver
 from gateway.dns.settings import Endpoint
 from gateway.dns.streams import HANDSHAKE, StreamListener, close_stream
+from gateway.dns.transfer import Transfers, batches
 
 _LOG = logging.getLogger(__name__)
 
@@ -84,15 +85,27 @@ def _advice(error: OSError, endpoint: Endpoint) -> str:
 class UdpListener:
     """Serves one UDP socket."""
 
-    def __init__(self, sock: socket.socket, resolver: Resolver) -> None:
+    def __init__(self, sock: socket.socket, resolver: Resolver, transfers: Transfers | None = None) -> None:
         self._sock = sock
         self._resolver = resolver
+        self._transfers = transfers
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop.add_reader(sock, self._drain)
 
+    def _burst(self) -> Callable[[str, bytes], bytes | Miss | None]:
+        """Return the function that answers a datagram until the event loop goes on."""
+        transfers, otherwise = self._transfers, self._resolver.burst()
+        if transfers is None or not transfers.has_zones:
+            return otherwise
+
+        def answer(peer: str, data: bytes) -> bytes | Miss | None:
+            return transfers.datagram(peer, data) if transfers.concerns(data) else otherwise(peer, data)
+
+        return answer
+
     def _drain(self) -> None:
-        receive, send, answer = self._sock.recvfrom_into, self._sock.sendto, self._resolver.burst()
+        receive, send, answer = self._sock.recvfrom_into, self._sock.sendto, self._burst()
         buffer, octets = _BUFFER_IN, _OCTETS_IN
         for _ in range(DRAIN):
             try:
@@ -147,9 +160,10 @@ class TcpListener(StreamListener):
         context: Callable[[], ssl.SSLContext] | None = None,
         idle: float = IDLE,
         handshake: float = HANDSHAKE,
+        transfers: Transfers | None = None,
     ) -> None:
         def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str) -> _Connection:
-            return _Connection(reader, writer, peer, resolver, idle, pad=context is not None)
+            return _Connection(reader, writer, peer, resolver, idle, pad=context is not None, transfers=transfers)
 
         super().__init__(connect, admission, context=context, handshake=handshake)
 
@@ -166,6 +180,7 @@ class _Connection:
         idle: float,
         *,
         pad: bool,
+        transfers: Transfers | None = None,
     ) -> None:
         self._reader = reader
         self._writer = writer
@@ -173,6 +188,7 @@ class _Connection:
         self._resolver = resolver
         self._idle = idle
         self._pad = pad
+        self._transfers = transfers
         self._room = asyncio.Semaphore(MAX_PIPELINED)
         self._ending = False
         self._reading: asyncio.Timeout | None = None
@@ -188,6 +204,9 @@ class _Connection:
                     data = await self._read()
                     if data is None:
                         break
+                    if self._transfers is not None and self._transfers.concerns(data):
+                        await self._transfer(self._transfers, data)
+                        continue
                     reply = self._resolver.answer_now(self._peer, data, stream=True)
                     if isinstance(reply, Miss):
                         group.create_task(self._later(reply))
@@ -225,12 +244,21 @@ class _Connection:
     async def _later(self, miss: Miss) -> None:
         await self._send(await self._resolver.answer_later(miss))
 
+    async def _transfer(self, transfers: Transfers, data: bytes) -> None:
+        """Send a zone, a few messages at a time, and each only when the client takes those before."""
+        take = batches(transfers.stream(self._peer, data))
+        while not self._writer.is_closing() and (messages := await asyncio.to_thread(take)):
+            for message in messages:
+                await self._write(message)
+        self._room.release()
+
     async def _send(self, reply: bytes | None) -> None:
         self._room.release()
         if reply is None or self._writer.is_closing():
             return
-        if self._pad:
-            reply = padded(reply)
+        await self._write(padded(reply) if self._pad else reply)
+
+    async def _write(self, reply: bytes) -> None:
         self._writer.write(len(reply).to_bytes(2, "big") + reply)
         try:
             # Waits only while the client does not read and the buffer is full.

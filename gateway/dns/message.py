@@ -6,7 +6,7 @@ against the question, whose length does not depend on letter case, so the same o
 
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from gateway.addresses import IPAddress
@@ -54,6 +54,17 @@ class Answer:
     authoritative: bool = False
     authentic: bool = False
     """An upstream that is trusted in this has validated it (AD)."""
+    metered: bool = False
+    """What it says is counted for each client that gets it, also when it comes from the cache."""
+
+    def contents(self) -> Iterator[tuple[int, bytes]]:
+        """Yield type and data of each record."""
+        records = self.records
+        for at in self.ttls:
+            yield (
+                int.from_bytes(records[at - 4 : at - 2], "big"),
+                records[at + 6 : at + 6 + int.from_bytes(records[at + 4 : at + 6], "big")],
+            )
 
 
 def udp_limit(edns: Edns | None) -> int:

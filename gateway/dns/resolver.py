@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.addresses import parse_address, unmap
@@ -32,7 +33,7 @@ from gateway.dns.answers import (
 from gateway.dns.cache import Key
 from gateway.dns.cookies import Cookies, cookie_in
 from gateway.dns.exchange import Failure, UpstreamError
-from gateway.dns.forwarder import Forwarder, Resolution
+from gateway.dns.forwarder import Forwarder, Resolution, ResolutionError
 from gateway.dns.hot import MAX_PACKET, Hot, HotAnswer, HotAnswers, hot_key
 from gateway.dns.judge import Judge, RuntimeJudge
 from gateway.dns.leakage import Leakage, client_key
@@ -40,7 +41,7 @@ from gateway.dns.local import absent, is_meta, local_answer, zone_of
 from gateway.dns.message import STREAM_SIZE, Answer, head_of, opt_of, render, udp_limit
 from gateway.dns.ratelimit import Excess, RateLimit
 from gateway.dns.settings import Settings
-from gateway.dns.wire import CD, HEADER, RD, Query, Rcode, WireError, read_query
+from gateway.dns.wire import CD, HEADER, RD, Query, Rcode, Type, WireError, read_query
 from gateway.request import Client, DnsAnswer, DnsQuery, Flaw
 
 if TYPE_CHECKING:
@@ -68,6 +69,14 @@ class Miss(NamedTuple):
     stream: bool
     options: bytes = b""
     """EDNS options that the answer carries."""
+
+
+class LeakError(ResolutionError):
+    """A name that would tell its zone too much was not looked up."""
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(decision.detail)
+        self.reason = decision.reason
 
 
 class _Refused(NamedTuple):
@@ -108,7 +117,9 @@ class Resolver:
 
         `secret` is for cookies: the same for all processes that share a port. Without it, the process has its own.
         """
-        return cls(RuntimeJudge(runtime), secret=secret)
+        resolver = cls(RuntimeJudge(runtime), secret=secret, state_dir=runtime.state.config.state_dir)
+        resolver.leakage.prepare()
+        return resolver
 
     def __init__(
         self,
@@ -117,6 +128,7 @@ class Resolver:
         wall: Callable[[], float] = time.time,
         *,
         secret: bytes = b"",
+        state_dir: Path | None = None,
     ) -> None:
         self._judge = judge
         self._clock = clock
@@ -135,9 +147,9 @@ class Resolver:
         self._retired: list[Forwarder] = []
         self._settings = judge.settings
         self._limit = _limit_of(self._settings)
-        self.leakage = Leakage(self._settings.tunnelling, clock)
+        self.leakage = Leakage(self._settings.tunnelling, wall, state_dir)
         """What clients told the outside."""
-        self._forwarder = Forwarder(self._settings, clock, self.leakage.least_ttl)
+        self._forwarder = Forwarder(self._settings, clock, self.leakage.terms)
         self._adopt()
 
     def _adopt(self) -> None:
@@ -156,7 +168,7 @@ class Resolver:
             # Answers on their way come from the old upstreams: whoever waits for them gets them, nobody else does.
             self._forwarder.retire()
             self._retired = [one for one in (*self._retired, self._forwarder) if one.is_busy]
-            self._forwarder = Forwarder(settings, self._clock, self.leakage.least_ttl)
+            self._forwarder = Forwarder(settings, self._clock, self.leakage.terms)
 
     # -- for listeners -----------------------------------------------------------------------------------------
 
@@ -241,7 +253,7 @@ class Resolver:
             leak = self.leakage.query(client.address, groups, query.name, query.qtype)
             if leak is not None and (found := self._leaked(miss, leak)) is not None:
                 return found.reply
-            if self.leakage.keeps(query.name) and zone_of(query.name, self._settings.forward) is None:
+            if self._stays(query.name):
                 kept = absent(query.name, query.name.rpartition(".")[2])
                 return self._finish(client, query, kept, 0, _limit(query, miss.stream), miss.options)[0]
             self._waiting += 1
@@ -255,9 +267,7 @@ class Resolver:
                     del self._per_client[source]
             if self._judge.generation is not self._generation:
                 self._adopt()
-            leak = self.leakage.response(
-                client.address, groups, query.name, query.qtype, answer.records, answer.rcode
-            )
+            leak = self.leakage.response(client.address, groups, query.name, query.qtype, answer)
             if leak is not None and (found := self._leaked(miss, leak)) is not None:
                 return found.reply
             options = miss.options + (_stale_option(answer) if stale else b"")
@@ -414,6 +424,12 @@ class Resolver:
         if found is None:
             return Miss(client, query, stream, options)
         answer, stored, fresh_until, stale = found
+        if answer.metered:
+            # Only until the hot table knows it: what was counted once is not counted again.
+            miss, groups = Miss(client, query, stream, options), self._judge.groups(client)
+            leak = self.leakage.response(client.address, groups, query.name, query.qtype, answer)
+            if leak is not None and (refused := self._leaked(miss, leak)) is not None:
+                return refused.reply
         if stale:
             options += _stale_option(answer)
         reply, plain = self._finish(
@@ -515,15 +531,41 @@ class Resolver:
 
     # -- for everybody -----------------------------------------------------------------------------------------
 
-    async def lookup(self, host: str, *, families: Iterable[int] = (4, 6)) -> Resolution:
-        """Return the addresses of a name in normal form, for a caller that the policy has already let through.
+    async def lookup(
+        self, host: str, client: Client | None = None, *, families: Iterable[int] = (4, 6)
+    ) -> Resolution:
+        """Return the addresses of a name in normal form, for a caller that the policy has already let through. The
+        name is accounted for as one that the client has told the outside; without a client, it is one of our own.
 
         Raises:
-            ResolutionError: there is none, or it could not be found out.
+            ResolutionError: there is none, it could not be found out, or the client told the zone too much.
         """
         if self._judge.generation is not self._generation:
             self._adopt()
+        families = tuple(families)
+        if client is not None:
+            self._account_for(host, client, families)
         return await self._forwarder.lookup(host, families=families)
+
+    def _account_for(self, host: str, client: Client, families: tuple[int, ...]) -> None:
+        groups, now = self._judge.groups(client), self._clock()
+        leak = self.leakage.again(client.address, groups, host)
+        for qtype in (Type.A if family == 4 else Type.AAAA for family in families):
+            if leak is None and self._forwarder.at_hand(Key(host, qtype, False, False), now) is None:
+                leak = self.leakage.query(client.address, groups, host, qtype)
+                if leak is not None and not leak.denied:
+                    self._judge.record(DnsQuery(client=client, name=host, qtype=qtype), leak)
+                    leak = None
+        if leak is not None:
+            self._close(client)
+            raise LeakError(leak)
+        if self._stays(host):
+            raise ResolutionError(f"{host} does not exist")
+
+    def _stays(self, name: str) -> bool:
+        """Say whether nobody is asked for a name."""
+        settings = self._settings
+        return self.leakage.keeps(name) and name not in settings.records and zone_of(name, settings.forward) is None
 
     async def close(self) -> None:
         """Give up what is on its way."""

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from gateway.dns.listeners import IDLE, ListenError, TcpListener, UdpListener, b
 from gateway.dns.resolver import Resolver
 from gateway.dns.settings import Endpoint
 from gateway.dns.streams import Connection, StreamListener
+from gateway.dns.transfer import RpzZone, Transfers
 from gateway.dns.wildcard import WildcardListener, is_wildcard
 
 if TYPE_CHECKING:
@@ -51,7 +53,13 @@ async def serve(
         if certificate is not None:
             following = asyncio.get_running_loop().create_task(_follow(runtime, certificate))
         await serve_resolver(
-            core, listen, stop=stop, ready=lambda _: ready(), reuse_port=True, certificate=certificate
+            core,
+            listen,
+            stop=stop,
+            ready=lambda _: ready(),
+            reuse_port=True,
+            certificate=certificate,
+            transfers=_transfers(runtime),
         )
     finally:
         if following is not None:
@@ -59,6 +67,25 @@ async def serve(
             await asyncio.gather(following, return_exceptions=True)
         if resolver is None:
             await core.close()
+
+
+def _transfers(runtime: "Runtime") -> Transfers:
+    """Return who answers for the zones of the state in force."""
+    seen: object = None
+    found: Mapping[str, RpzZone] = {}
+
+    def zones() -> Mapping[str, RpzZone]:
+        nonlocal seen, found
+        state = runtime.state
+        if seen is not state:
+            seen, config = state, state.config
+            found = {
+                name: RpzZone.of(config.state_dir, name, zone.section.allow, zone.keys)
+                for name, zone in config.rpz_zones.items()
+            }
+        return found
+
+    return Transfers(zones, time.time)
 
 
 async def _follow(runtime: "Runtime", certificate: Certificate) -> None:
@@ -83,6 +110,7 @@ async def serve_resolver(
     grace: float = GRACE,
     certificate: Certificate | None = None,
     idle: float = IDLE,
+    transfers: Transfers | None = None,
 ) -> None:
     """Serve a resolver on some addresses until `stop` is set. `ready` gets them, with the ports that were chosen.
     DoT and DoH need a certificate.
@@ -100,9 +128,9 @@ async def serve_resolver(
         for endpoint, sock in zip(listen, sockets, strict=True):
             if endpoint.scheme == "udp":
                 kind = WildcardListener if is_wildcard(sock) else UdpListener
-                stack.push_async_callback(kind(sock, resolver).close, grace)
+                stack.push_async_callback(kind(sock, resolver, transfers).close, grace)
             else:
-                listener = _stream_listener(endpoint, resolver, admission, certificate, idle)
+                listener = _stream_listener(endpoint, resolver, admission, certificate, idle, transfers)
                 await listener.start(sock)
                 stack.push_async_callback(listener.close, grace)
         used = [_used(endpoint, sock.getsockname()) for endpoint, sock in zip(listen, sockets, strict=True)]
@@ -112,14 +140,19 @@ async def serve_resolver(
 
 
 def _stream_listener(
-    endpoint: Endpoint, resolver: Resolver, admission: Admission, certificate: Certificate | None, idle: float
+    endpoint: Endpoint,
+    resolver: Resolver,
+    admission: Admission,
+    certificate: Certificate | None,
+    idle: float,
+    transfers: Transfers | None,
 ) -> StreamListener:
     if endpoint.scheme == "tcp":
-        return TcpListener(resolver, admission, idle=idle)
+        return TcpListener(resolver, admission, idle=idle, transfers=transfers)
     if certificate is None:
         raise ListenError(f"dns.listen: {endpoint}: needs dns.certificate")
     if endpoint.scheme == "tls":
-        return TcpListener(resolver, admission, context=certificate.dot, idle=idle)
+        return TcpListener(resolver, admission, context=certificate.dot, idle=idle, transfers=transfers)
 
     def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str) -> Connection:
         agreed = writer.get_extra_info("ssl_object").selected_alpn_protocol()

@@ -11,6 +11,7 @@ import struct
 
 from gateway.dns.listeners import DRAIN, UdpListener
 from gateway.dns.resolver import Miss, Resolver
+from gateway.dns.transfer import Transfers
 
 _RECEIVE = 4096
 _IP_PKTINFO = 8
@@ -38,15 +39,15 @@ def is_wildcard(sock: socket.socket) -> bool:
 class WildcardListener(UdpListener):
     """Serves a UDP socket that hears every address of the host."""
 
-    def __init__(self, sock: socket.socket, resolver: Resolver) -> None:
+    def __init__(self, sock: socket.socket, resolver: Resolver, transfers: Transfers | None = None) -> None:
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
         else:
             sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-        super().__init__(sock, resolver)
+        super().__init__(sock, resolver, transfers)
 
     def _drain(self) -> None:
-        receive, answer = self._sock.recvmsg, self._resolver.burst()
+        receive, answer = self._sock.recvmsg, self._burst()
         for _ in range(DRAIN):
             try:
                 data, control, _, peer = receive(_RECEIVE, _ROOM)

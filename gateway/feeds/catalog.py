@@ -3,6 +3,7 @@
 Reads its file, and nothing else: whether a feed can be had is found out by a refresh.
 """
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, RootModel, model_validator
 
 from gateway.document import read_document, validate
+from gateway.feeds.verification import parse_ed25519_key, parse_minisign_key
 from gateway.units import Duration, Percent, Size
 
 type Format = Literal[
@@ -67,10 +69,14 @@ def _column(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _not_yet(value: object) -> object:
-    if value is not None:
-        raise ValueError("not supported yet")
-    return value
+def _minisign(text: str) -> str:
+    parse_minisign_key(text)
+    return text.strip()
+
+
+def _ed25519(text: str) -> str:
+    parse_ed25519_key(text)
+    return text.strip()
 
 
 FeedName = Annotated[str, AfterValidator(_feed_name), Field(json_schema_extra={"pattern": f"^{_NAME.pattern}$"})]
@@ -93,6 +99,16 @@ class Limits(_Model):
     """How much fewer entries than the last good copy. When not given, 50% with a URL, anything for a local file."""
     max_growth: Percent | None = None
     """How much more entries than the last good copy. When not given, 300% with a URL, anything for a local file."""
+    max_rejected: Percent | None = None
+    """How many of its lines cannot be read. When not given, 50% with a URL, 90% for a local file."""
+    max_protected: Percent | None = None
+    """How many of its entries may be such as no list may deny (they are left out in any case): public suffixes, names
+    on never-block lists. A few are put up with. When not given, 1% with a URL, anything for a local file."""
+    max_impact: Percent | None = None
+    """How many of the destinations that were allowed in the last 24 hours it may newly deny, once those are more than
+    a few. When not given, 10% with a URL, anything for a local file."""
+    max_age: Duration | None = None
+    """Age from which on the copy in use is reported. When not given, three intervals, and a day at least."""
 
 
 class Verify(_Model):
@@ -100,8 +116,25 @@ class Verify(_Model):
 
     sha256: Annotated[str, AfterValidator(_sha256)] | None = None
     """SHA-256 digest of the one content that is good; for lists that never change."""
-    minisign: Annotated[str | None, BeforeValidator(_not_yet)] = None
-    """Not supported yet."""
+    minisign: Annotated[str, AfterValidator(_minisign)] | None = None
+    """Public key of the publisher, as minisign writes it; the signature is beside the list, at `URL.minisig`."""
+    ed25519: Annotated[str, AfterValidator(_ed25519)] | None = None
+    """Public key of the publisher, 32 octets in base64; the signature of the file is beside it, at `URL.sig`."""
+    ends_with: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """How the last line begins, for formats and publishers that mark the end: a copy without it was cut short."""
+
+    @property
+    def signatures(self) -> tuple[str, ...]:
+        """What is appended to the address of the list for the addresses of its signatures."""
+        return tuple(
+            suffix for suffix, key in ((".minisig", self.minisign), (".sig", self.ed25519)) if key is not None
+        )
+
+    @property
+    def origin(self) -> str:
+        """Digest of what proves the origin of a copy: one that was proven otherwise is not proven."""
+        given = (self.sha256, self.minisign, self.ed25519)
+        return hashlib.sha256(repr(given).encode()).hexdigest()[:12] if any(given) else ""
 
 
 class Feed(_Model):
@@ -168,6 +201,30 @@ class Feed(_Model):
         """How much larger than the last good copy a new one may be, as a fraction; None for any."""
         given = self.limits.max_growth
         return given if given is not None or self.url is None else 3.0
+
+    @property
+    def max_rejected(self) -> float:
+        """How many of the lines that are no comments may be unreadable, as a fraction."""
+        given = self.limits.max_rejected
+        return given if given is not None else 0.9 if self.url is None else 0.5
+
+    @property
+    def max_protected(self) -> float | None:
+        """How many of the entries may be such as no list may deny, as a fraction; None for any."""
+        given = self.limits.max_protected
+        return given if given is not None or self.url is None else 0.01
+
+    @property
+    def max_impact(self) -> float | None:
+        """How many of a day's destinations a new copy may newly deny, as a fraction; None for any."""
+        given = self.limits.max_impact
+        return given if given is not None or self.url is None else 0.1
+
+    @property
+    def max_age(self) -> float | None:
+        """Age from which on a copy is reported, in seconds; None for local files, which are read every time."""
+        given = self.limits.max_age
+        return given if given is not None or self.url is None else max(3 * self.interval, 86400.0)
 
     def located(self, folder: Path) -> Self:
         """Return the feed with its path, if it has one, taken from a folder."""

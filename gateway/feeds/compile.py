@@ -4,7 +4,7 @@ Pure: no I/O, no clock; the random key and the time are arguments.
 """
 
 from collections import Counter
-from collections.abc import Buffer, Iterator, Mapping, Sequence
+from collections.abc import Buffer, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -64,35 +64,79 @@ class Compiled:
     """In the order of the sources."""
 
 
-def compile_lists(sources: Sequence[Source], *, key: bytes, created: float) -> Compiled:
+def compile_lists(
+    sources: Sequence[Source],
+    *,
+    key: bytes,
+    created: float,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> Compiled:
     """Compile lists to a snapshot, whose lists are the sources in their order, without the never-block lists.
+
+    `progress` hears which list is next, how many octets were read, and of how many.
 
     Raises:
         ValueError: a source has a format that does not exist, or together they have too many lines.
     """
     now = datetime.fromtimestamp(created, UTC)
     reports = {source.name: ParseReport() for source in sources}
-    protected = NeverBlock(
-        entry
-        for source in sources
-        if source.never_block
-        for entry in parse(source.data, source.format, reports[source.name], column=source.column, now=now)
-    )
     writer = Writer(key)
     drops: dict[str, Counter[str]] = {source.name: Counter() for source in sources}
+    protected = _never_block(sources, now, reports, drops)
+    octets, done = sum(len(memoryview(source.data)) for source in sources), 0
     for source in sources:
+        progress(source.name, done, octets)
+        done += len(memoryview(source.data))
         if source.never_block:
             continue
         report = reports[source.name]
         entries = parse(source.data, source.format, report, column=source.column, now=now)
         entries = _admitted(entries, protected, drops[source.name], report)
         writer.add(SourceList(source.name, source.version, source.categories, entries, source.stored_as))
+    progress("", done, octets)
     repeated = writer.settle()
     accounts = tuple(
         _account(source, reports[source.name], drops[source.name], repeated.get(source.name, 0)) for source in sources
     )
     notes = {"fingerprint": fingerprint(sources), "accounts": [asdict(account) for account in accounts]}
     return Compiled(writer.finish(created, notes), accounts)
+
+
+def never_block_of(sources: Sequence[Source], now: float) -> NeverBlock:
+    """Return what the never-block lists among the sources protect."""
+    reports = {source.name: ParseReport() for source in sources}
+    return _never_block(sources, datetime.fromtimestamp(now, UTC), reports, {name: Counter() for name in reports})
+
+
+def _never_block(
+    sources: Sequence[Source],
+    now: datetime,
+    reports: Mapping[str, ParseReport],
+    drops: Mapping[str, Counter[str]],
+) -> NeverBlock:
+    """Return what is protected. What nobody may deny whole, such as `.com`, nobody may protect whole either.
+
+    A never-block list that was tampered with could otherwise switch off all others.
+    """
+    nothing = NeverBlock()
+    return NeverBlock(
+        entry
+        for source in sources
+        if source.never_block
+        for entry in _admitted(
+            parse(source.data, source.format, reports[source.name], column=source.column, now=now),
+            nothing,
+            drops[source.name],
+            reports[source.name],
+        )
+    )
+
+
+def admitted(source: Source, protected: NeverBlock, now: float) -> Iterator[Entry]:
+    """Yield the entries of a list that were compiled: those that it may have."""
+    report = ParseReport()
+    entries = parse(source.data, source.format, report, column=source.column, now=datetime.fromtimestamp(now, UTC))
+    return _admitted(entries, protected, Counter(), report)
 
 
 def fingerprint(sources: Sequence[Source]) -> str:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from gateway.feeds.compile import Account
+from gateway.feeds.impact import Impact
 
 
 class Outcome(StrEnum):
@@ -36,6 +37,8 @@ class FeedResult:
     """Seconds since the copy was last known to be what the publisher has; None without a copy."""
     account: Account | None = None
     """What became of its lines; None when nothing was compiled."""
+    is_stale: bool = False
+    """Whether the copy is older than the feed's max_age."""
 
     @property
     def entries(self) -> int:
@@ -65,6 +68,10 @@ class RefreshReport:
     """Size of the snapshot in use."""
     problem: str = ""
     """Why nothing was compiled; the last good snapshot, if there is one, is still in use."""
+    impact: Impact | None = None
+    """What the new lists deny of what was allowed of late; None when nobody looked, or nothing is new."""
+    warnings: tuple[str, ...] = ()
+    """What else went wrong, a line each."""
 
     @property
     def entries(self) -> int:
@@ -76,7 +83,7 @@ class RefreshReport:
         """0: all lists are the newest; 1: some kept their last good copy or are missing; 2: nothing was compiled."""
         if self.problem:
             return 2
-        return int(any(feed.outcome in (Outcome.KEPT, Outcome.MISSING) for feed in self.feeds))
+        return int(bool(self.warnings) or any(feed.outcome in (Outcome.KEPT, Outcome.MISSING) for feed in self.feeds))
 
 
 class Step(StrEnum):
@@ -95,8 +102,8 @@ class Progress:
     name: str = ""
     """The feed, for `fetching` and `done`."""
     octets: int = 0
-    """Received so far."""
+    """Received so far; while compiling, read so far."""
     expected: int | None = None
-    """Octets to expect, where the server said so."""
+    """Octets to expect, where the server said so; while compiling, octets of all lists."""
     outcome: Outcome | None = None
     """When done."""

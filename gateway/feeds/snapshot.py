@@ -38,17 +38,17 @@ __all__ = ["Snapshot", "SnapshotError"]
 _ADVICE = "run `gateway refresh` to make a new one"
 
 
-class _Walk(NamedTuple):
-    """What is known of a name."""
+class _Covered(NamedTuple):
+    """A name that entries cover."""
 
     name: str
     found: int
-    urls: int
-    hits: list[tuple[str, int]]
-    """The name or parent, and the ref, of every entry that covers the name; exceptions too."""
+    """The lists that hold it."""
+    hits: list[tuple[int, int]]
+    """How many labels the entry lacks in front, and its ref; exceptions too."""
 
 
-_NOTHING = _Walk("", 0, 0, [])
+_NOTHING = _Covered("", 0, [])
 
 
 class Snapshot:
@@ -145,58 +145,54 @@ class Snapshot:
 
     def lookup_name(self, name: str) -> tuple[int, int]:
         """Return the lists that hold the name or a parent, and those that hold some URLs on that host."""
-        walk = self._walk(name)
-        if walk.hits:
-            self._last = walk
-        return walk.found, walk.urls
+        data = name.encode("utf-8", "surrogatepass")  # as `octets`, without the call
+        labels = data.split(b".")
+        words, size, masks = self._filter, self._filter_size, FILTER_MASKS
+        # Nothing is listed below a single label (see NameEntry), so a top-level domain only begins the checksum.
+        checksum = crc32(labels.pop()) if len(labels) > 1 else 0
+        hits: list[tuple[int, int]] = []
+        urls = 0
+        pop = labels.pop
+        while labels:
+            # The checksum of a name continues that of its parent.
+            checksum = crc32(pop(), checksum)
+            mask = masks[checksum >> 24]
+            if words[checksum % size] & mask == mask:
+                at = len(labels)
+                for ref in self._find(data.split(b".", at)[at]):
+                    if ref & (BELOW if at else EXACT):
+                        hits.append((at, ref))
+                    elif ref & HOST and not at:
+                        urls |= self._bit(ref)
+        if not hits:
+            return 0, urls
+        found = excepted = 0
+        for _, ref in hits:
+            if ref & EXCEPTION:
+                excepted |= self._bit(ref)
+            else:
+                found |= self._bit(ref)
+        self._last = _Covered(name, found & ~excepted, hits)
+        return found & ~excepted, urls & ~excepted
 
     def match_name(self, name: str, mask: int) -> Match | None:
         """Return the entry behind a hit in one of the lists of the mask: of the first such list, the longest name."""
-        walk = self._last  # who asks for the evidence has most often just asked whether there is any
-        if walk.name != name:
-            walk = self._walk(name)
-        mask &= walk.found
-        best: tuple[int, int, str] | None = None
-        for suffix, ref in walk.hits:
-            if ref & EXCEPTION:
-                continue
-            owner = self._owner(ref)
-            if mask >> owner & 1 and (best is None or owner < best[0]):
-                best = owner, ref & LINE, _pattern(suffix, ref)
-        return None if best is None else self._match(*best)
-
-    def _walk(self, name: str) -> _Walk:
-        """Find a name and its parents, the longest first."""
-        labels = name.encode("utf-8", "surrogatepass").split(b".")  # as `octets`, without the call
-        words, size, masks = self._filter, self._filter_size, FILTER_MASKS
-        found = urls = excepted = checksum = 0
-        hits: list[tuple[str, int]] = []
-        at = len(labels)
-        if at > 1:  # nothing is listed below a single label (see NameEntry)
-            at -= 1
-            checksum = crc32(labels[at])
-        while at:
-            at -= 1
-            # The checksum of a name continues that of its parent.
-            checksum = crc32(labels[at], checksum)
-            mask = masks[checksum >> 24]
-            if words[checksum % size] & mask != mask:
-                continue
-            wanted = EXACT if at == 0 else BELOW
-            suffix = ""
-            for ref in self._find(b".".join(labels[at:])):
-                if ref & wanted:
-                    suffix = suffix or (name.split(".", at)[at] if at else name)
-                    hits.append((suffix, ref))
-                    if ref & EXCEPTION:
-                        excepted |= self._bit(ref)
-                    else:
-                        found |= self._bit(ref)
-                elif ref & HOST and at == 0:
-                    urls |= self._bit(ref)
-        if len(hits) > 1:
-            hits.sort(key=_longest_first)
-        return _Walk(name, found & ~excepted, urls & ~excepted, hits)
+        last = self._last  # who asks for the evidence has most often just asked whether there is any
+        while last.name != name:
+            if not self.lookup_name(name)[0]:
+                return None
+            last = self._last
+        mask &= last.found
+        best: tuple[int, int, int] | None = None
+        for at, ref in last.hits:
+            if not ref & EXCEPTION:
+                hit = self._owner(ref), at, ref
+                if mask >> hit[0] & 1 and (best is None or hit < best):
+                    best = hit
+        if best is None:
+            return None
+        owner, at, ref = best
+        return self._match(owner, ref & LINE, _pattern(name.split(".", at)[at], ref))
 
     def _find(self, key: bytes) -> list[int]:
         """Return the refs of a key."""
@@ -351,10 +347,6 @@ class Snapshot:
             if first <= address <= last:
                 return first, last
         return self._start(version, at), self._start(version, at + 1) - 1
-
-
-def _longest_first(hit: tuple[str, int]) -> int:
-    return -len(hit[0])
 
 
 def _pattern(name: str, ref: int) -> str:

@@ -38,6 +38,8 @@ class FeedState:
     last_modified: str = ""
     entries: int = 0
     rejected: int = 0
+    origin: str = ""
+    """How it was proven to be the publisher's: see `gateway.feeds.catalog.Verify.origin`."""
     last_success: float = 0.0
     """When it was last known to be what the publisher has."""
     last_change: float = 0.0
@@ -55,7 +57,7 @@ class FeedState:
             state = cls(**json.loads(text))
         except TypeError as error:
             raise ValueError(str(error)) from None
-        texts = (state.version, state.format, state.url, state.etag, state.last_modified)
+        texts = (state.version, state.format, state.url, state.etag, state.last_modified, state.origin)
         numbers = (state.entries, state.rejected, state.last_success, state.last_change)
         if not all(isinstance(value, str) for value in texts) or not state.version.isalnum():
             raise ValueError("a text is not one")
@@ -124,16 +126,15 @@ class Store:
         except OSError:
             return False
 
-    def save(self, name: str, data: bytes, state: FeedState) -> None:
-        """Store a new copy, and then that it is the last good one. Raises OSError."""
+    def save_copy(self, name: str, data: bytes, state: FeedState) -> None:
+        """Store a new copy, beside the last good one. Raises OSError."""
         folder = self._folder / name
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self._is_sound(folder / state.file, state.version):
             write_atomically(folder / state.file, data)
-        self.save_state(name, state)
 
     def save_state(self, name: str, state: FeedState) -> None:
-        """Store what is known of a feed whose copy is there. Raises OSError."""
+        """Store that this copy, which is there, is the last good one. Raises OSError."""
         text = json.dumps(asdict(state), indent=1)
         write_atomically(self._folder / name / _STATE, text.encode())
 

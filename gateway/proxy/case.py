@@ -52,6 +52,10 @@ class Case:
         decision, ledger_id = self.judge.judge(flawed)
         return Refusal(flawed, decision, ledger_id, status)
 
+    def flawed(self, request: Origin, reason: Reason, detail: str) -> Decision:
+        """Return what the policy says to something that was found out about a flow. Not recorded: its end will be."""
+        return self.judge.decide(replace(request, flaw=Flaw(reason, detail)))
+
     def refuse_dial(self, request: Dial) -> Refusal:
         """Record a denied address, and refuse the request that it was for."""
         decision, ledger_id = self.judge.judge(request)

@@ -1,20 +1,23 @@
 """From an allowed request to a connection: resolve, judge every address, connect to those and nothing else.
 
 The only place of the proxy that opens connections. It connects to addresses, never to names, so that what was judged
-is what is dialled: a second look-up in between is what DNS rebinding lives on.
+is what is dialled: a second look-up in between is what DNS rebinding lives on. A parent proxy is given the same.
 """
 
 import asyncio
 import errno
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
+from typing import Any
 
 from gateway.addresses import IPAddress
 from gateway.decision import Decision, Reason
 from gateway.dns.forwarder import ResolutionError
 from gateway.proxy.case import Case, Origin, Refusal
+from gateway.proxy.parent import Asking, ParentError, parse_parent
 from gateway.proxy.roles import Resolver
 from gateway.request import Dial
 
@@ -24,6 +27,10 @@ _MOST = 16
 """Addresses of one name that are judged and tried. More help nobody, and each costs a decision."""
 
 
+type Connected[P] = tuple[asyncio.Transport, P, IPAddress]
+"""A connection, its protocol, and the address it leads to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Approved:
     """Addresses that may be dialled for a request, in the order to try."""
@@ -31,6 +38,8 @@ class Approved:
     addresses: tuple[IPAddress, ...]
     decisions: tuple[Decision, ...]
     """For each address the decision that allowed it: the last word on the request, with every fact known."""
+    chain: tuple[str, ...] = ()
+    """Names met while resolving."""
 
     def decision(self, address: IPAddress) -> Decision:
         """Return the decision that allowed an address."""
@@ -38,10 +47,19 @@ class Approved:
 
 
 class Dialer:
-    """Approves addresses and connects to them. `own` are the sockets that this gateway listens on."""
+    """Approves addresses and connects to them. `own` are the sockets that this gateway listens on.
 
-    def __init__(self, resolver: Resolver, own: Iterable[tuple[IPAddress, int]] = ()) -> None:
+    `parent` returns the URL of the proxy to go through, and is asked anew for every connection; None: straight there.
+    """
+
+    def __init__(
+        self,
+        resolver: Resolver,
+        own: Iterable[tuple[IPAddress, int]] = (),
+        parent: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self._resolver = resolver
+        self._parent = parent
         self._own: dict[int, list[IPAddress]] = {}
         for address, port in own:
             self._own.setdefault(port, []).append(address)
@@ -56,9 +74,9 @@ class Dialer:
         chain: tuple[str, ...] = ()
         if isinstance(host, str):
             try:
-                resolution = await self._resolver.lookup(host)
+                resolution = await self._resolver.lookup(host, origin.client)
             except ResolutionError as error:
-                return case.refuse(origin, Reason.NAME_UNRESOLVABLE, str(error))
+                return case.refuse(origin, error.reason, str(error))
             addresses, chain = resolution.addresses[:_MOST], resolution.chain
             if not addresses:
                 return case.refuse(origin, Reason.NAME_UNRESOLVABLE, f"{host} has no address")
@@ -89,7 +107,7 @@ class Dialer:
             refusal = case.refuse_dial(denied)
             if not allowed:
                 return refusal
-        return Approved(tuple(allowed), tuple(allowed.values()))
+        return Approved(tuple(allowed), tuple(allowed.values()), chain)
 
     def _is_own(self, address: IPAddress, port: int) -> bool:
         """Whether connecting there would connect to this gateway, which would then ask itself, for ever."""
@@ -100,20 +118,51 @@ class Dialer:
 
     async def connect[P: asyncio.Protocol](
         self, addresses: tuple[IPAddress, ...], port: int, protocol: Callable[[], P]
-    ) -> tuple[asyncio.Transport, P, IPAddress]:
+    ) -> Connected[P]:
         """Connect to the first of the addresses that answers, giving each a head start over the next.
 
         Raises:
             OSError: none of them can be reached; the last failure.
         """
+        url = self._parent()
+        if url is None:
+            return await _connect_any(addresses, port, protocol)
+        through = partial(self._through, url)
         if len(addresses) == 1:
-            return await _connect(addresses[0], port, protocol)
-        return await _race(addresses, port, protocol)
+            return await through(addresses[0], port, protocol)
+        return await _race(addresses, port, protocol, through)
+
+    async def _through[P: asyncio.Protocol](
+        self, url: str, address: IPAddress, port: int, protocol: Callable[[], P]
+    ) -> Connected[P]:
+        """Connect to an address by way of the parent."""
+        transport: asyncio.Transport | None = None
+        made: P | None = None
+        try:
+            host, at = parse_parent(url)
+            places = (await self._resolver.lookup(host)).addresses[:_MOST] if isinstance(host, str) else (host,)
+            if any(self._is_own(place, at) for place in places):
+                raise ParentError("is this gateway itself")
+            transport, asking, _ = await _connect_any(places, at, Asking)
+            made = await asking.tunnel(address, port, protocol)
+        except (OSError, ResolutionError) as error:
+            why = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise ParentError(f"the parent proxy {url}: {why}") from error
+        finally:
+            if transport is not None and made is None:
+                transport.abort()
+        return transport, made, address
 
 
-async def _connect[P: asyncio.Protocol](
-    address: IPAddress, port: int, protocol: Callable[[], P]
-) -> tuple[asyncio.Transport, P, IPAddress]:
+async def _connect_any[P: asyncio.Protocol](
+    addresses: tuple[IPAddress, ...], port: int, protocol: Callable[[], P]
+) -> Connected[P]:
+    if len(addresses) == 1:
+        return await _connect(addresses[0], port, protocol)
+    return await _race(addresses, port, protocol, _connect)
+
+
+async def _connect[P: asyncio.Protocol](address: IPAddress, port: int, protocol: Callable[[], P]) -> Connected[P]:
     # A literal address with its family: event loops take it as it is, and no resolver is ever asked.
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     transport, made = await asyncio.get_running_loop().create_connection(
@@ -123,17 +172,20 @@ async def _connect[P: asyncio.Protocol](
 
 
 async def _race[P: asyncio.Protocol](
-    addresses: tuple[IPAddress, ...], port: int, protocol: Callable[[], P]
-) -> tuple[asyncio.Transport, P, IPAddress]:
+    addresses: tuple[IPAddress, ...],
+    port: int,
+    protocol: Callable[[], P],
+    connect: Callable[[IPAddress, int, Callable[[], P]], Coroutine[Any, Any, Connected[P]]],
+) -> Connected[P]:
     """Try addresses one after the other, not waiting for a silent one: RFC 8305 without its sorting."""
-    running: set[asyncio.Task[tuple[asyncio.Transport, P, IPAddress]]] = set()
+    running: set[asyncio.Task[Connected[P]]] = set()
     failure: OSError = OSError(errno.EHOSTUNREACH, "no address to connect to")
     waiting = list(addresses)
     loop = asyncio.get_running_loop()
     try:
         while waiting or running:
             if waiting:
-                running.add(loop.create_task(_connect(waiting.pop(0), port, protocol)))
+                running.add(loop.create_task(connect(waiting.pop(0), port, protocol)))
             done, running = await asyncio.wait(
                 running, timeout=_HEAD_START if waiting else None, return_when=asyncio.FIRST_COMPLETED
             )
@@ -157,7 +209,7 @@ async def _race[P: asyncio.Protocol](
             task.add_done_callback(_discard)
 
 
-def _discard[P](task: "asyncio.Task[tuple[asyncio.Transport, P, IPAddress]]") -> None:
+def _discard[P](task: "asyncio.Task[Connected[P]]") -> None:
     """Close a connection that came too late."""
     if not task.cancelled() and task.exception() is None:
         task.result()[0].abort()

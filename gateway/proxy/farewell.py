@@ -34,7 +34,11 @@ class Farewell(asyncio.Protocol):
         transport.set_protocol(self)
         transport.write(words)
         try:
-            transport.write_eof()
+            if transport.can_write_eof():
+                transport.write_eof()
+            else:  # TLS: what was written is sent before the end
+                transport.close()
+                return
             transport.resume_reading()
         except OSError:  # the client is gone, and the transport does not know yet
             transport.abort()

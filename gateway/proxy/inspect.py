@@ -27,6 +27,7 @@ from addons.gate import Gate
 from addons.visit import Visit
 from gateway.addresses import parse_address
 from gateway.names import parse_host
+from gateway.proxy.authentication import Authenticator
 from gateway.proxy.ca import ensure_ca
 from gateway.proxy.dial import Dialer
 from gateway.proxy.head import INSIDE, PLAIN
@@ -34,6 +35,7 @@ from gateway.proxy.layers import GatedHttpLayer
 from gateway.proxy.pipes import Pipe
 from gateway.proxy.roles import Judge, Settings
 from gateway.proxy.sweeper import Sweeper
+from gateway.proxy.uploads import Uploads
 from gateway.request import Client, TlsHello
 
 _LOG = logging.getLogger(__name__)
@@ -50,6 +52,8 @@ class Inspector:
         settings: Settings,
         dialer: Dialer,
         sweeper: Sweeper,
+        authenticator: Authenticator,
+        uploads: Uploads,
         folder: Path,
         trust: Path | None = None,
     ) -> None:
@@ -58,7 +62,8 @@ class Inspector:
         self.sweeper = sweeper
         self.certificate = ensure_ca(folder)
         """What clients have to trust."""
-        self.gate = Gate(judge, settings, dialer)
+        self.judge = judge
+        self.gate = Gate(judge, settings, dialer, uploads, authenticator)
         tls = TlsConfig()
         self.master = _master(folder, trust, Core(), Proxyserver(), tls)  # type: ignore[no-untyped-call]  # mitmproxy's
         tls.certstore.STORE_CAP = _LEAVES
@@ -112,6 +117,7 @@ class Handler(ProxyConnectionHandler):
         self._inspector = inspector
         self._gate = inspector.gate
         self._pipes = [pipe]
+        self._generation = inspector.judge.generation
         timeouts = inspector.settings().timeouts
         self._ends = asyncio.get_running_loop().time() + timeouts.lifetime
         self.timeout_watchdog.timeout = max(1, int(timeouts.idle))
@@ -131,6 +137,7 @@ class Handler(ProxyConnectionHandler):
 
     async def serve(self) -> None:
         """Serve the connection to its end."""
+        self.visit.hang_up = self.hang_up
         self._gate.visits[self.client.id] = self.visit
         self._inspector.sweeper.alive.add(self)
         try:
@@ -142,9 +149,12 @@ class Handler(ProxyConnectionHandler):
                 pipe.close()
 
     def check(self, now: float) -> None:
-        """Enforce the lifetime."""
+        """Enforce the lifetime, and the policy when another one is in force than before."""
         if now >= self._ends:
             self.hang_up("open for too long")
+        if self._inspector.judge.generation != self._generation:
+            self._generation = self._inspector.judge.generation
+            self._gate.rejudge(self.visit)
 
     def abort(self) -> None:
         """Cut the connection off."""

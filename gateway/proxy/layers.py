@@ -22,7 +22,7 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseHeaders,
     ResponseProtocolError,
 )
-from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook
+from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook, HttpResponseHeadersHook
 from mitmproxy.proxy.layers.http._http1 import Http1Server
 
 from gateway.proxy.head import INSIDE, Form, HeadError, Limits, read_head
@@ -35,6 +35,8 @@ REFUSED = "egress_refused"
 """Key of `flow.metadata`: the response is a denial."""
 ENDED = "egress_end_stream"
 """Key of `flow.metadata`: the request has no body."""
+CUT = "egress_cut"
+"""Key of `flow.metadata`: the request was stopped in the middle of its body."""
 
 
 class Gatekeeper(Protocol):
@@ -124,6 +126,29 @@ class GatedStream(HttpStream):
             if isinstance(command, HttpRequestHeadersHook) and self.flow.metadata.get(REFUSED):
                 steps.close()
                 yield from self._refuse(ended=event.end_stream)
+                return
+
+    def state_stream_request_body(self, event: HttpEvent) -> Commands[None]:
+        """Pass a body on; when it was stopped, its end must not look like one."""
+        if not self.flow.metadata.get(CUT):
+            yield from super().state_stream_request_body(event)
+
+    def state_wait_for_response_headers(self, event: ResponseHeaders) -> Commands[None]:
+        """Let mitmproxy go on with an answer, unless it was denied: then the server is left, and the client told."""
+        steps = super().state_wait_for_response_headers(event)
+        reply: Any = None
+        while True:
+            try:
+                command = steps.send(reply)
+            except StopIteration:
+                return
+            reply = yield command
+            if isinstance(command, HttpResponseHeadersHook) and self.flow.metadata.get(REFUSED):
+                steps.close()
+                ended = self.client_state == self.state_done
+                error = RequestProtocolError(self.stream_id, "the answer is refused", ErrorCode.KILL)
+                yield SendHttp(error, self.context.server)
+                yield from self._refuse(ended=ended)
                 return
 
     def make_server_connection(self) -> Commands[bool]:

@@ -15,16 +15,20 @@ from gateway.addresses import unmap
 from gateway.decision import Decision, Reason, Tls
 from gateway.ledger import Outcome
 from gateway.proxy.asked import hello_request, plain_request, tunnel_request
+from gateway.proxy.authentication import Authenticator, status_of
 from gateway.proxy.case import Case, Origin, Refusal
 from gateway.proxy.clienthello import Hello, HelloReader, Malformed, NotTls
 from gateway.proxy.dial import Dialer
 from gateway.proxy.farewell import Farewell
 from gateway.proxy.head import Form, Head, HeadError, Limits, read_head
+from gateway.proxy.live import LiveTunnel
 from gateway.proxy.responses import ALERT_ACCESS_DENIED, ALERT_INTERNAL_ERROR, ESTABLISHED, UNREACHED, answer, render
 from gateway.proxy.roles import Judge, Settings
 from gateway.proxy.splice import Half, Splice
 from gateway.proxy.sweeper import Sweeper
-from gateway.request import Client, TlsHello, Tunnel
+from gateway.proxy.tls import proven
+from gateway.proxy.uploads import Uploads
+from gateway.request import Client, Flaw, HttpRequest, TlsHello, Tunnel
 
 _LOG = logging.getLogger(__name__)
 _EARLY = 64 * 1024
@@ -52,21 +56,36 @@ class Desk:
     """What all connections of a process share."""
 
     def __init__(
-        self, judge: Judge, settings: Settings, dialer: Dialer, inspector: Inspector, sweeper: Sweeper
+        self,
+        judge: Judge,
+        settings: Settings,
+        dialer: Dialer,
+        inspector: Inspector,
+        sweeper: Sweeper,
+        authenticator: Authenticator,
+        uploads: Uploads,
     ) -> None:
         self.judge = judge
         self.settings = settings
+        self.authenticator = authenticator
         self.dialer = dialer
         self.inspector = inspector
         self.sweeper = sweeper
+        self.uploads = uploads
         self.loop = asyncio.get_running_loop()
         self.per_client: dict[Client, int] = {}
-        """Open connections by client, from accepting to closing."""
+        """Open connections by address, from accepting to closing."""
         self.draining = False
 
-    def connection(self) -> "ClientConnection":
-        """Return the protocol for a connection that was just accepted."""
-        return ClientConnection(self)
+    def connection(self, client: Client | None = None) -> "ClientConnection":
+        """Return the protocol for a connection that was just accepted, or that has entered as a client already."""
+        return ClientConnection(self, client)
+
+    def enter(self, client: Client) -> int:
+        """Count a connection in. Returns how many of that client were open already."""
+        open_now = self.per_client.get(client, 0)
+        self.per_client[client] = open_now + 1
+        return open_now
 
     def leave(self, client: Client) -> None:
         """Count a connection out."""
@@ -82,11 +101,12 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_accept", "_buffer", "_case", "_client", "_counted", "_deadline", "_desk", "_ended", "_hello", "_reader",
-        "_section", "_stage", "_task", "_transport", "_tunnel",
+        "_seat", "_section", "_stage", "_task", "_transport", "_tunnel",
     )  # fmt: skip
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, entered: Client | None = None) -> None:
         self._desk = desk
+        self._seat = entered
         self._section = desk.settings()
         self._case = Case(desk.judge)
         self._buffer = bytearray()
@@ -105,20 +125,33 @@ class ClientConnection(asyncio.Protocol):
         """Count the client in, or turn it away."""
         self._transport = cast(asyncio.Transport, transport)
         desk = self._desk
+        if self._seat is not None:
+            self._take_over(self._seat)
+            return
         peer = transport.get_extra_info("peername")
         if not peer:  # gone already
             self._client = client_at("0.0.0.0")
             self._transport.abort()
             return
-        self._client = client = client_at(peer[0])
+        self._client = self._seat = client = client_at(peer[0])
         self._deadline = desk.loop.time() + self._section.timeouts.head
-        open_now = desk.per_client.get(client, 0)
-        desk.per_client[client] = open_now + 1
+        open_now = desk.enter(client)
         self._counted = True
         desk.sweeper.alive.add(self)
         if open_now >= self._section.limits.connections_per_client:
             detail = f"{open_now} connections are open from {client.address}"
             self._refuse(self._case.refuse(self._nowhere(), Reason.RATE_LIMIT, detail))
+
+    def _take_over(self, client: Client) -> None:
+        """Go on with a client that the door has counted in, and who may have shown a certificate."""
+        self._client = client
+        self._counted = True
+        self._deadline = self._desk.loop.time() + self._section.timeouts.head
+        self._desk.sweeper.alive.add(self)
+        try:
+            self._client = proven(client, self._transport.get_extra_info("ssl_object"))
+        except Exception as error:
+            self._crashed(error)
 
     def data_received(self, data: bytes) -> None:
         """Go on with what the stage waits for."""
@@ -131,16 +164,17 @@ class ClientConnection(asyncio.Protocol):
         """A client that stops in the middle of a head or hello will not be served."""
         if self._task is not None:
             self._ended = True
-            return True
+            return self._transport.can_write_eof()  # TLS has no half of a connection
         if self._reader is not None and self._reader.received:
             self._refuse_hello(Reason.NOT_TLS, "the client ended before its ClientHello was complete")
-            return True
+            return self._transport.can_write_eof()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count the client out; whoever took the transport over counts it out itself."""
         if self._task is not None:
             self._task.cancel()
+            self._task = None
         elif self._tunnel is not None and self._hello is None:
             self._end_unused()
         self._hand_over()()
@@ -176,13 +210,59 @@ class ClientConnection(asyncio.Protocol):
             return
         if head is None:
             return
-        if head.form is Form.AUTHORITY:
-            self._open_tunnel(head)
+        if self._desk.authenticator.wanted:
+            self._identify(head)
         else:
-            self._pass_request(head)
+            self._go_on(head, self._client)
 
-    def _open_tunnel(self, head: Head) -> None:
-        tunnel = tunnel_request(self._client, head)
+    def _go_on(self, head: Head, client: Client) -> None:
+        if head.form is Form.AUTHORITY:
+            self._open_tunnel(head, client)
+        else:
+            self._pass_request(head, client)
+
+    def _identify(self, head: Head) -> None:
+        """Go on with a head once it is known whose it is; a password that has to be checked takes a while."""
+        values = head.values("proxy-authorization")
+        match self._desk.authenticator.recall(self._client, values):
+            case Flaw() as flaw:
+                self._refuse_identity(head, flaw)
+            case Client() as client:
+                self._go_on(head, client)
+            case None:
+                self._deadline = float("inf")  # the client has done its part
+                self._stage = self._read_early
+                self._task = asyncio.Task(self._prove(head, values), loop=self._desk.loop)
+
+    async def _prove(self, head: Head, values: list[str]) -> None:
+        try:
+            found = await self._desk.authenticator.prove(self._client, values)
+            self._task = None
+            ended, self._ended = self._ended, False
+            self._transport.resume_reading()
+            if isinstance(found, Flaw):
+                self._refuse_identity(head, found)
+            else:
+                self._go_on(head, found)
+            if ended:  # while nobody listened
+                protocol = cast(asyncio.Protocol, self._transport.get_protocol())
+                if not protocol.eof_received():
+                    self._transport.close()
+        except Exception as error:
+            self._task = None
+            self._crashed(error)
+
+    def _refuse_identity(self, head: Head, flaw: Flaw) -> None:
+        request: Tunnel | HttpRequest
+        if head.form is Form.AUTHORITY:
+            request = tunnel_request(self._client, head)
+        else:
+            request = plain_request(self._client, head)
+        self._accept = ",".join(head.values("accept"))
+        self._refuse(self._case.refuse(request, flaw.reason, flaw.detail, status=status_of(flaw)))
+
+    def _open_tunnel(self, head: Head, client: Client) -> None:
+        tunnel = tunnel_request(client, head)
         decision = self._case.decide(tunnel)
         if isinstance(decision, Refusal):
             self._refuse(decision)
@@ -197,9 +277,9 @@ class ClientConnection(asyncio.Protocol):
         if rest:  # a client may send its hello without waiting for the answer
             self._read_hello(rest)
 
-    def _pass_request(self, head: Head) -> None:
+    def _pass_request(self, head: Head, client: Client) -> None:
         """Deny a plain request, or hand it to the inspector, which judges it and all that follow."""
-        request = plain_request(self._client, head)
+        request = plain_request(client, head)
         self._accept = ",".join(head.values("accept"))
         if self._desk.judge.decide(request).denied:
             refusal = self._case.decide(request)
@@ -278,24 +358,18 @@ class ClientConnection(asyncio.Protocol):
         approved = await desk.dialer.approve(self._case, request)
         if isinstance(approved, Refusal):
             return approved
-        made: list[Splice] = []
+        made: list[LiveTunnel] = []
+        seat = self._seat
+        assert seat is not None
 
         def finished(splice: Splice) -> None:
-            desk.sweeper.alive.discard(splice)
-            if splice not in made:  # lost a race between several addresses
+            if not made:  # lost a race between several addresses
                 return
-            desk.leave(request.client)
-            desk.judge.ledger.record(
-                request,
-                approved.decision(address),
-                Outcome(
-                    octets_out=splice.octets_out,
-                    octets_in=splice.octets_in,
-                    seconds=round(desk.loop.time() - started, 6),
-                    address=address,
-                    error=splice.error,
-                ),
-            )
+            live = made[0]
+            if live.splice is splice:
+                desk.sweeper.alive.discard(live)
+                desk.leave(seat)
+                live.end(desk.loop.time() - started)
 
         def origin() -> Half:
             timeouts = section.timeouts
@@ -305,10 +379,14 @@ class ClientConnection(asyncio.Protocol):
 
         _, half, address = await desk.dialer.connect(approved.addresses, request.port, origin)
         self._counted = False  # the splice counts the client out
-        splice = half.splice
-        made.append(splice)
+        splice, decision = half.splice, approved.decision(address)
+        live = LiveTunnel(desk.judge, desk.uploads, splice, request, decision, address, approved.chain)
+        made.append(live)
         desk.sweeper.alive.discard(self)
-        desk.sweeper.alive.add(splice)
+        desk.sweeper.alive.add(live)
+        if not live.begin(len(self._buffer)):
+            Farewell(self._transport, ALERT_ACCESS_DENIED, desk.sweeper, _nothing)
+            return None
         splice.join(self._transport, self._buffer, ended=self._ended)
         self._transport.resume_reading()
         return None
@@ -317,7 +395,9 @@ class ClientConnection(asyncio.Protocol):
 
     def _leave_to_inspector(self, received: bytes, hello: TlsHello | None) -> None:
         done = self._hand_over()
-        self._desk.inspector.take(self._transport, received, self._client, hello, done)
+        # Of a tunnel, who opened it; plain requests each say anew whose they are.
+        client = self._client if hello is None else hello.client
+        self._desk.inspector.take(self._transport, received, client, hello, done)
 
     def _hand_over(self) -> Callable[[], None]:
         """Let go of the transport. Returns what its new owner calls when the connection is gone."""
@@ -325,7 +405,7 @@ class ClientConnection(asyncio.Protocol):
         self._stage = _ignore
         self._tunnel = None
         counted, self._counted = self._counted, False
-        return partial(self._desk.leave, self._client) if counted else _nothing
+        return partial(self._desk.leave, self._seat) if counted and self._seat is not None else _nothing
 
     def _refuse(self, refusal: Refusal) -> None:
         """Say no: as HTTP before the tunnel stands, as a TLS alert inside it."""

@@ -53,7 +53,7 @@ class Pipe(asyncio.Protocol):
         """Let the reader know; writing goes on."""
         self._eof = True
         self._wake_reader()
-        return True
+        return self.transport is None or self.transport.can_write_eof()  # TLS has no half of a connection
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let everybody know."""
@@ -111,8 +111,12 @@ class Pipe(asyncio.Protocol):
 
     def write_eof(self) -> None:
         """End this direction."""
-        if self.transport is not None and not self.is_closing():
+        if self.transport is None or self.is_closing():
+            return
+        if self.transport.can_write_eof():
             self.transport.write_eof()
+        else:  # TLS: its end is the end of both directions
+            self.transport.close()
 
     def is_closing(self) -> bool:
         """Whether nothing can be sent any more."""

@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 
 from gateway.decision import Decision, Reason
+from gateway.proxy.credentials import CHALLENGE
 from gateway.request import Request
 
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -22,7 +23,9 @@ UNREACHED = frozenset((Reason.NAME_UNRESOLVABLE, Reason.UPSTREAM_FAILURE))
 _PHRASES = {
     400: "Bad Request",
     403: "Forbidden",
+    407: "Proxy Authentication Required",
     408: "Request Timeout",
+    429: "Too Many Requests",
     431: "Request Header Fields Too Large",
     501: "Not Implemented",
     502: "Bad Gateway",
@@ -32,6 +35,8 @@ _PHRASES = {
 }
 _STATUS = {
     Reason.MALFORMED: 400,
+    Reason.AUTH_REQUIRED: 407,
+    Reason.AUTH_FAILED: 407,
     Reason.NAME_UNRESOLVABLE: 502,
     Reason.UPSTREAM_FAILURE: 502,
     Reason.RATE_LIMIT: 503,
@@ -62,6 +67,8 @@ _SENTENCES = {
     Reason.TOOL: "the program that asks is not allowed to",
     Reason.MALFORMED: "the request is malformed",
     Reason.RATE_LIMIT: "there are too many connections from this client",
+    Reason.AUTH_REQUIRED: "user name and password are needed",
+    Reason.AUTH_FAILED: "user name or password is wrong",
     Reason.UPSTREAM_FAILURE: "the server could not be reached",
     Reason.INTERNAL_ERROR: "the gateway failed, and fails closed",
 }
@@ -99,7 +106,7 @@ def answer(
         quote = f" When asking about it, quote decision {ledger_id}." if ledger_id else ""
         did = "could not serve" if decision.reason in UNREACHED else "denied"
         body = clean(f"The egress gateway {did} {what}: {why} (reason: {decision.reason}).{quote}") + "\n"
-    fields = (
+    fields: tuple[tuple[str, str], ...] = (
         ("Content-Type", kind),
         ("Content-Length", str(len(body))),
         ("Cache-Control", "no-store"),
@@ -107,6 +114,8 @@ def answer(
         ("X-Gateway-Reason", decision.reason.value),
         ("X-Gateway-Decision", clean(ledger_id)),
     )
+    if status == 407:  # RFC 9110 section 15.5.8: with a challenge, always
+        fields += (("Proxy-Authenticate", CHALLENGE),)
     return Answer(status, fields, body.encode("ascii"))
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from gateway.addresses import IPAddress
 from gateway.decision import Decision
 from gateway.ledger.event import Outcome
-from gateway.request import Request
+from gateway.request import Client, Request
 from gateway.schema import ProxySection
 
 
@@ -25,6 +25,10 @@ class Judge(Protocol):
     @property
     def ledger(self) -> Ledger:
         """Where decisions are recorded."""
+
+    @property
+    def generation(self) -> int:
+        """Counts the policies that were in force: another number is another policy."""
 
     def decide(self, request: Request) -> Decision:
         """Return the verdict of the policy in force."""
@@ -55,9 +59,9 @@ class Resolution(Protocol):
 class Resolver(Protocol):
     """The gateway's own resolver: the only way from a name to addresses."""
 
-    async def lookup(self, host: str) -> Resolution:
-        """Resolve a name in normal form.
+    async def lookup(self, host: str, client: Client | None = None) -> Resolution:
+        """Resolve a name in normal form, for a client, whose names tell the outside only so much; or for ourselves.
 
         Raises:
-            ResolutionError: it has no address, or no server told.
+            ResolutionError: it has no address, no server told, or the client may not ask.
         """

@@ -7,15 +7,22 @@ import asyncio
 import errno
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.addresses import IPAddress, parse_address
+from gateway.dns.certificate import CertificateError
+from gateway.htpasswd import Accounts
+from gateway.proxy.authentication import Authenticator
 from gateway.proxy.dial import Dialer
+from gateway.proxy.door import Door
 from gateway.proxy.listener import Desk
 from gateway.proxy.roles import Judge, Resolver, Settings
 from gateway.proxy.sweeper import Sweeper
+from gateway.proxy.tls import TlsFiles, listener_context
+from gateway.proxy.uploads import Uploads
 
 if TYPE_CHECKING:
     from gateway.runtime import Runtime
@@ -26,6 +33,7 @@ BACKLOG = 1024
 GRACE_SECONDS = 20.0
 """How long tunnels may go on after the proxy was told to stop."""
 _TICK = 0.5
+_LOOK = 0.5  # seconds between looks at whether another configuration is in force
 
 
 class ListenError(OSError):
@@ -46,15 +54,44 @@ async def serve(
     Raises:
         ListenError: an address cannot be listened on.
     """
+    state_dir = runtime.state.config.state_dir
     proxy = Proxy(
-        runtime, lambda: runtime.state.config.file.proxy, resolver, folder=runtime.state.config.state_dir / "ca"
+        runtime,
+        lambda: runtime.state.config.file.proxy,
+        resolver,
+        folder=state_dir / "ca",
+        trust=runtime.state.config.ca_bundle,
+        uploads=state_dir / "uploads-1.bin",
+        accounts=lambda: runtime.state.config.accounts,
+        tls=tls_files(runtime),
     )
     await proxy.start()
+    following = asyncio.get_running_loop().create_task(_follow(runtime, proxy))
     try:
         ready()
         await stop.wait()
     finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
         await proxy.stop()
+
+
+def tls_files(runtime: "Runtime") -> TlsFiles | None:
+    """Return the files of the TLS listeners, by the configuration in force."""
+    found = runtime.state.config.proxy_tls
+    return None if found is None else TlsFiles(*found)
+
+
+async def _follow(runtime: "Runtime", proxy: "Proxy") -> None:
+    """Read the certificates anew whenever another state is put in force, as SIGHUP does."""
+    seen = runtime.state
+    while True:
+        await asyncio.sleep(_LOOK)
+        if runtime.state is seen:
+            continue
+        seen = runtime.state
+        if (files := tls_files(runtime)) is not None:
+            await asyncio.to_thread(proxy.renew, files)
 
 
 class Proxy:
@@ -70,6 +107,9 @@ class Proxy:
         trust: Path | None = None,
         tick: float = _TICK,
         grace: float = GRACE_SECONDS,
+        uploads: Path | None = None,
+        accounts: Callable[[], Accounts | None] = lambda: None,
+        tls: TlsFiles | None = None,
     ) -> None:
         self._judge = judge
         self._settings = settings
@@ -78,6 +118,10 @@ class Proxy:
         self._trust = trust
         self._tick = tick
         self._grace = grace
+        self._uploads_path = uploads
+        self._accounts = accounts
+        self._tls = tls
+        self._context: ssl.SSLContext | None = None
         self.addresses: list[tuple[IPAddress, int]] = []
         """Where it listens, once started."""
 
@@ -91,15 +135,59 @@ class Proxy:
         from gateway.proxy.inspect import Inspector
 
         loop = asyncio.get_running_loop()
-        sockets = bind(self._settings().listen)
+        section = self._settings()
+        if self._tls is not None:
+            try:
+                self._context = listener_context(self._tls)
+            except CertificateError as error:
+                raise ListenError(str(error)) from None
+        sockets = bind(section.listen)
         self.addresses = [_address_of(found) for found in sockets]
-        dialer = Dialer(self._resolver, self.addresses)
+        dialer = Dialer(self._resolver, self.addresses, lambda: self._settings().parent)
+        self._authenticator = Authenticator(self._accounts, loop.time)
         self._sweeper = Sweeper(self._tick)
-        self._inspector = Inspector(self._judge, self._settings, dialer, self._sweeper, self._folder, self._trust)
-        self._desk = Desk(self._judge, self._settings, dialer, self._inspector, self._sweeper)
-        self._servers = [
-            await loop.create_server(self._desk.connection, sock=found, backlog=BACKLOG) for found in sockets
-        ]
+        self._uploads = Uploads(self._uploads_path)
+        self._inspector = Inspector(
+            self._judge,
+            self._settings,
+            dialer,
+            self._sweeper,
+            self._authenticator,
+            self._uploads,
+            self._folder,
+            self._trust,
+        )
+        self._desk = Desk(
+            self._judge, self._settings, dialer, self._inspector, self._sweeper, self._authenticator, self._uploads
+        )
+        self._servers: list[asyncio.Server] = []
+        self._doors: list[Door] = []
+        for place, found in zip(section.listen, sockets, strict=True):
+            if place.startswith("tls://"):
+                self._open_door(found, self.context)
+            elif section.proxy_protocol_from:
+                self._open_door(found, None)
+            else:
+                self._servers.append(await loop.create_server(self._desk.connection, sock=found, backlog=BACKLOG))
+
+    def _open_door(self, found: socket.socket, context: Callable[[], ssl.SSLContext] | None) -> None:
+        door = Door(self._desk, context)
+        door.start(found)
+        self._doors.append(door)
+
+    def context(self) -> ssl.SSLContext:
+        """Return the TLS settings for a connection that begins now."""
+        assert self._context is not None, "the configuration gives tls:// listeners a certificate"
+        return self._context
+
+    def renew(self, files: TlsFiles) -> bool:
+        """Load the TLS files anew for the connections to come. If that fails, say so, and keep what there is."""
+        try:
+            self._context = listener_context(files)
+        except CertificateError as error:
+            _LOG.error("the old certificate stays in use: %s", error)
+            return False
+        return True
 
     @property
     def certificate(self) -> Path:
@@ -115,6 +203,8 @@ class Proxy:
         """Accept no more, wait for what is open, then close it."""
         for server in self._servers:
             server.close()
+        for door in self._doors:
+            await door.close()
         loop = asyncio.get_running_loop()
         ends = loop.time() + self._grace
         self._desk.draining = True
@@ -127,21 +217,23 @@ class Proxy:
         for alive in tuple(self._sweeper.alive):
             alive.abort()
         self._sweeper.stop()
+        self._authenticator.close()
         for _ in range(100):
             if not self.open_connections:
                 break
             await asyncio.sleep(0.01)
+        self._uploads.close()
 
 
 def bind(listen: Iterable[str]) -> list[socket.socket]:
-    """Return listening sockets for `address:port` texts, each shared with other workers.
+    """Return listening sockets for texts of `proxy.listen`, each shared with other workers.
 
     Raises:
         ListenError: one of them cannot be had; none is kept then.
     """
     bound: list[socket.socket] = []
     for text in listen:
-        host, _, port = text.rpartition(":")
+        host, _, port = text.removeprefix("tls://").rpartition(":")
         host = host.strip("[]")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         found = socket.socket(family, socket.SOCK_STREAM)

@@ -15,7 +15,7 @@ WRITE_BUFFER = 128 * 1024
 class Half(asyncio.Protocol):
     """One side of a splice: what it receives, the other side sends."""
 
-    __slots__ = ("ended", "octets", "other", "splice", "transport")
+    __slots__ = ("ended", "meter", "octets", "other", "splice", "transport")
 
     def __init__(self, splice: "Splice") -> None:
         self.splice = splice
@@ -23,6 +23,7 @@ class Half(asyncio.Protocol):
         self.other: asyncio.Transport | None = None
         self.octets = 0
         self.ended = False
+        self.meter: Callable[[int], bool] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember the transport."""
@@ -30,7 +31,9 @@ class Half(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
 
     def data_received(self, data: bytes) -> None:
-        """Pass octets on."""
+        """Pass octets on, unless they are more than may be."""
+        if self.meter is not None and not self.meter(len(data)):
+            return
         self.octets += len(data)
         if self.other is not None:
             self.other.write(data)
@@ -41,7 +44,7 @@ class Half(asyncio.Protocol):
         """End one direction, and keep the other."""
         self.ended = True
         self.splice.half_closed(self)
-        return True
+        return self.transport is None or self.transport.can_write_eof()  # TLS has no half of a connection
 
     def pause_writing(self) -> None:
         """Stop reading from the other side: this one is behind."""
@@ -99,6 +102,10 @@ class Splice:
         if self.origin.ended:  # while nobody listened
             self.half_closed(self.origin)
 
+    def meter(self, meter: Callable[[int], bool] | None) -> None:
+        """Ask before octets of the client are passed on. Who says no ends the tunnel."""
+        self.client.meter = meter
+
     @property
     def octets_out(self) -> int:
         """From the client."""
@@ -114,7 +121,10 @@ class Splice:
         other = half.other
         if other is not None and not other.is_closing():
             try:
-                other.write_eof()
+                if other.can_write_eof():
+                    other.write_eof()
+                else:
+                    other.close()
             except OSError:  # that side is gone, and its transport does not know yet
                 self.abort()
         if self.client.ended and self.origin.ended:

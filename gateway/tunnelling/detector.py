@@ -14,18 +14,22 @@ budget, whatever it asks for.
 
 import re
 from collections.abc import Iterable
+from contextlib import nullcontext
 from hashlib import blake2b
 from typing import NamedTuple
 
 from gateway.decision import Reason
+from gateway.tunnelling.accounts import Cell, SharedTable
 from gateway.tunnelling.assessment import Assessment, Features, entropy
 from gateway.tunnelling.charmodel import CharacterModel
 from gateway.tunnelling.priors import FACTORS, Prior, Priors
 from gateway.tunnelling.state import Account, Bounds, Tables, Trip, Zone
 from gateway.tunnelling.structure import Controls, flaw_of
 from gateway.tunnelling.window import Limit, Window
-from gateway.tunnelling.zones import NO_TLD, classify, exists, is_hosted
+from gateway.tunnelling.zones import NO_TLD, STAYING, classify, exists, is_hosted
 
+STRICT = frozenset([Prior.UNKNOWN, Prior.NOWHERE, Prior.SITE])
+"""Zones of which nothing good is known."""
 DEFAULT_BUDGET = (Limit(120, 3600), Limit(240, 86400))
 ANSWER_BUDGET = Limit(4096, 3600)
 """Octets of answers that can carry data."""
@@ -49,7 +53,12 @@ _ADDRESS_TYPES = frozenset([1, 28, 65, 64, 12])
 _ROUTINE_TYPES = frozenset([2, 5, 6, 15, 16, 33, 35, 43, 48, 257])
 _DATA_WEIGHT = 1.5
 """For types whose answers are made to carry data: a question that gets more of an answer."""
-_ANSWER_WEIGHTS = {1: 0.0, 2: 0.0, 6: 0.0, 12: 0.0, 28: 0.25, 64: 0.25, 65: 0.25, 43: 0.5, 46: 0.5, 48: 0.5}
+_ANSWER_WEIGHTS = {1: 0.0, 2: 0.0, 6: 0.0, 12: 0.0, 64: 0.25, 65: 0.25, 43: 0.5, 46: 0.5, 48: 0.5}
+"""By the type of the question, where nothing but the size of the answer is known."""
+_RECORD = 12
+"""Octets of a record beside its data and name."""
+_RECORD_WEIGHTS = {1: 0.25, 43: 0.25, 46: 0.25, 47: 0.25, 48: 0.25, 50: 0.25}
+"""Of new records: 4 of the 16 octets of an A record are data. Signatures differ for each name by nature."""
 _ROUTINE, _UNUSUAL = 0.25, 1.0
 """Octets that a known name carries when another type is asked for."""
 
@@ -83,6 +92,7 @@ class News(NamedTuple):
     """What to remember once it has been told."""
 
 
+_ALONE = nullcontext()
 _NOTHING = News(0.0, 0.0, False, [])
 
 
@@ -116,6 +126,20 @@ class Detector:
         self._controls = controls
         self.key = key
         self.tables = Tables(bounds, self._budget, self._hash)
+        self._shared: SharedTable | None = None
+
+    def share(self, table: SharedTable | None) -> None:
+        """Have accounts and known names in common with other workers from now on. The detector was made with the
+        key of the table.
+
+        Raises:
+            ValueError: with another key, or for other windows.
+        """
+        if table is not None:
+            windows = {ANSWER_BUDGET.seconds, *(limit.seconds for limit in self._budget)}
+            if table.key != self.key or not windows <= set(table.seconds):
+                raise ValueError("a table with another key, or for other windows")
+        self._shared = table
 
     # -- questions ---------------------------------------------------------------------------------------------
 
@@ -128,7 +152,7 @@ class Detector:
         zone.asked(now, client, qtype)
         if zone.factor is None or (zone.divided and self._priors.of_name(name) is not None):
             return Assessment(False, zone.key, zone.prior)
-        if zone.prior in _STRICT and not zone.reverse:
+        if zone.prior in STRICT and not zone.reverse:
             flaw = flaw_of(name, qtype, self._controls)
             if flaw is not None:
                 return self._flawed(now, client, zone, name, qtype, flaw)
@@ -142,12 +166,15 @@ class Detector:
                 self.tables.learn(now, zone, news.hashes)
             return Assessment(False, zone.key, zone.prior)
         account = self.tables.account(now, client, zone.key)
-        verdict = self._verdict(now, client, zone, account, news)
-        if verdict is not None:
-            return self._deny(now, client, zone, name, news.octets, verdict)
         first = self._budget[0]
-        used = account.up.spent(now, first.seconds)
-        self._commit(now, client, zone, account, name, news)
+        with self._shared.lock if self._shared is not None else _ALONE:
+            verdict = self._verdict(now, client, zone, account, news) or self._shared_verdict(
+                now, client, zone, account, news
+            )
+            if verdict is not None:
+                return self._deny(now, client, zone, name, news.octets, verdict)
+            used = account.up.spent(now, first.seconds)
+            self._commit(now, client, zone, account, name, news)
         return Assessment(
             False, zone.key, zone.prior, news.octets, used, first.octets * self._factor(zone), first.seconds
         )
@@ -205,7 +232,7 @@ class Detector:
         zone = self.tables.zone(kind.zone)
         if zone is None:
             if kind.private:
-                prior = Prior.PRIVATE
+                prior = Prior.SITE if "." in kind.zone else Prior.PRIVATE
             elif kind.zone == NO_TLD:
                 prior = Prior.NOWHERE
             elif kind.reverse:
@@ -228,8 +255,8 @@ class Detector:
         known = self._priors.of_name(key)
         prior = known or Prior(prior)
         factor = FACTORS.get(prior)
-        if prior is Prior.PRIVATE and self._controls.tlds:
-            factor = None  # never leaves
+        if key in STAYING:
+            factor = None
         return Zone(key, prior, factor, now, reverse=reverse, divided=self._priors.divides(key))
 
     def _verdict(self, now: float, client: str, zone: Zone, account: Account, news: News) -> _Finding | None:
@@ -237,7 +264,7 @@ class Detector:
         budget, factor = self._budget, self._factor(zone)
         octets = news.octets
         if octets > budget[0].octets / 2 * factor or (
-            news.plain > budget[0].octets * _SINGLE_SHARE and zone.prior in _STRICT
+            news.plain > budget[0].octets * _SINGLE_SHARE and zone.prior in STRICT
         ):
             return _Finding(Reason.DNS_TUNNEL, f"one name with {octets:.0f} octets of new information", budget[0])
         if (limit := account.up.exceeds(now, octets, budget, factor)) is not None:
@@ -249,12 +276,49 @@ class Detector:
                 zone.until = now + self.tables.longest
                 why = "more new information than all clients together may tell the zone"
                 return _Finding(Reason.LEAK_BUDGET, why, limit, lasting=False)
-        return self._data_verdict(now, client, zone, account, news) if news.heavy and zone.prior in _STRICT else None
+        return self._data_verdict(now, client, zone, account, news) if news.heavy and zone.prior in STRICT else None
 
-    def _data_verdict(self, now: float, client: str, zone: Zone, account: Account, news: News) -> _Finding | None:
+    def _shared_verdict(self, now: float, client: str, zone: Zone, account: Account, news: News) -> _Finding | None:
+        """Return why a query is denied for what other workers have allowed, or None. Its spending is noted there."""
+        shared, budget, factor = self._shared, self._budget, self._factor(zone)
+        if shared is None:
+            return None
+        own = shared.open(now, self._hash(f"{client} {zone.key}"))
+        site = shared.open(now, self._hash(f"site {zone.key}"))
+        if now < own.until:
+            return _Finding(Reason.DNS_TUNNEL, "another worker has denied the zone to this client", budget[0])
+        if (limit := own.exceeds(now, news.octets, budget, factor)) is not None:
+            return _Finding(Reason.LEAK_BUDGET, "more new information than this client may tell the zone", limit)
+        if (limit := site.exceeds(now, news.octets, budget, factor * _SITE_FACTOR)) is not None:
+            why = "more new information than all clients together may tell the zone"
+            return _Finding(Reason.LEAK_BUDGET, why, limit, lasting=False)
+        whole = None
+        if zone.prior in STRICT and news.heavy:
+            account.new, account.heavy = max(account.new, own.new), max(account.heavy, own.heavy)
+            if (verdict := self._data_verdict(now, client, zone, account, news, own)) is not None:
+                return verdict
+            if counted := self._counted(zone, account, news):
+                whole = shared.open(now, self._hash(f"all {client}"))
+                if (limit := whole.exceeds(now, counted, budget, _ALL_FACTOR)) is not None:
+                    why = "more names that look like data than a client may tell all unknown zones together"
+                    return _Finding(Reason.LEAK_BUDGET, why, limit, lasting=False)
+                whole.add(now, counted)
+        own.add(now, news.octets, new=1, heavy=news.heavy)
+        site.add(now, news.octets)
+        for cell in (site, own) if whole is None else (whole, site, own):
+            shared.store(cell)
+        shared.learn(news.hashes)
+        return None
+
+    def _data_verdict(
+        self, now: float, client: str, zone: Zone, account: Account, news: News, shared: Cell | None = None
+    ) -> _Finding | None:
         """Return why a name that looks like data is denied under an unknown zone, or None."""
         budget = self._budget
-        used = account.up.spent(now, budget[0].seconds) + news.octets
+        used = account.up.spent(now, budget[0].seconds)
+        if shared is not None:
+            used = max(used, shared.spent(now, budget[0].seconds))
+        used += news.octets
         heavy, new = account.heavy + 1, account.new + 1 + zone.apex
         enough = _PAIR_SHARE if heavy == 2 else _FEW_SHARE
         if heavy >= 2 and heavy >= _HEAVY_SHARE * new and used > budget[0].octets * enough:
@@ -264,7 +328,7 @@ class Detector:
             zone.until = now + self.tables.longest
             why = f"{heavy} of {new} new names look like data, from {clients} or more clients"
             return _Finding(Reason.DNS_TUNNEL, why, budget[0], lasting=False)
-        counted = self._counted(account, news)
+        counted = self._counted(zone, account, news)
         whole = self.tables.client(now, client).all
         if counted and whole is not None:
             limit = whole.exceeds(now, counted, budget, _ALL_FACTOR)
@@ -280,15 +344,17 @@ class Detector:
         finding = _Finding(Reason.DNS_TUNNEL, flaw, self._budget[0], lasting=news.heavy or account.heavy > 0)
         return self._deny(now, client, zone, name, news.octets, finding)
 
-    def _counted(self, account: Account, news: News) -> float:
+    def _counted(self, zone: Zone, account: Account, news: News) -> float:
         """Return what a heavy name adds to what its client told all unknown zones together."""
+        if zone.prior is Prior.SITE:
+            return 0.0  # one domain for a network, with all its machines
         if account.heavy == 0:
             return max(0.0, news.octets - _SINGLE)
         return news.octets if (account.heavy + 1) * 2 > account.new + 1 else 0.0
 
     def _commit(self, now: float, client: str, zone: Zone, account: Account, name: str, news: News) -> None:
         longest = self.tables.longest
-        if zone.prior in _STRICT and news.heavy and (counted := self._counted(account, news)):
+        if zone.prior in STRICT and news.heavy and (counted := self._counted(zone, account, news)):
             owner = self.tables.client(now, client)
             if owner.all is None:
                 owner.all = Window()
@@ -328,7 +394,7 @@ class Detector:
         octets = 0.0
         while rest:
             value = self._hash(rest + suffix)
-            if zone.knows(value):
+            if self._is_known(zone, value):
                 break
             hashes.append(value)
             label, _, above = rest.partition(".")
@@ -345,10 +411,13 @@ class Detector:
         if qtype not in _ADDRESS_TYPES:
             octets *= 1.0 if prescribed else _DATA_WEIGHT
             value = self._hash(f"{name}/{qtype}")
-            if not zone.knows(value):
+            if not self._is_known(zone, value):
                 hashes.append(value)
                 octets += _ROUTINE if qtype in _ROUTINE_TYPES else _UNUSUAL
         return News(octets, plain, heavy, hashes)
+
+    def _is_known(self, zone: Zone, value: int) -> bool:
+        return zone.knows(value) or (self._shared is not None and self._shared.knows(value))
 
     def _is_expanded(self, fresh: str) -> bool:
         """Say whether the new part of a name is a name by itself, known or popular."""
@@ -371,7 +440,7 @@ class Detector:
         if 0 < digits <= _TEMPLATE_DIGITS:
             # One more of a numbered row (`cdn12`, `cdn13`) tells its number.
             value = self._hash(f"{template}#{parent}")
-            if zone.knows(value):
+            if self._is_known(zone, value):
                 return min(octets, digits * _DIGIT_BITS / 8)
             hashes.append(value)
         return octets
@@ -380,12 +449,12 @@ class Detector:
         if zone.key == "arpa":
             return _NOTHING  # 32 bits over all holders of networks
         value = self._hash(name)
-        if zone.knows(value):
+        if self._is_known(zone, value):
             return _NOTHING
         nibbles = (len(name) - len(zone.key)) // 2
         network = name[-2 * 16 - len("ip6.arpa") :]
         hashes, known = [value], self._hash(network)
-        if zone.knows(known):
+        if self._is_known(zone, known):
             nibbles -= 4
         else:
             hashes.append(known)
@@ -403,37 +472,61 @@ class Detector:
         octets: int,
         *,
         rcode: int = 0,
-        content: int | None = None,
+        contents: Iterable[tuple[int, bytes]] | None = None,
     ) -> Assessment:
         """Assess an answer before the client gets it, and account for it if it is allowed.
 
-        `octets` is the size of the message. An answer that came before, as `content` says (without it: an answer of
-        the same size), tells the client nothing new.
+        `octets` is the size of the message. `contents`, types and data of its records, say what of it is new: a
+        record that came before, under whatever name, tells the client nothing. Without them, an answer of the same
+        size is taken for the same one.
         """
         zone = self._zone(now, name)
         zone.replies += 1
         zone.nxdomain += rcode == 3
         zone.answers += octets
-        counted = octets * _ANSWER_WEIGHTS.get(qtype, 1.0)
-        if not counted or rcode or zone.factor is None or (zone.divided and self._priors.of_name(name) is not None):
+        if zone.factor is None or (zone.divided and self._priors.of_name(name) is not None):
             return Assessment(False, zone.key, zone.prior)
-        value = self._hash(f"{name}/{qtype}/{octets if content is None else content}")
-        if zone.knows(value):
+        if contents is not None and zone.prior in STRICT:
+            counted, hashes = self._new_records(zone, contents)
+        else:
+            counted, hashes = octets * _ANSWER_WEIGHTS.get(qtype, 1.0), [self._hash(f"{name}/{qtype}/{octets}")]
+            if rcode or self._is_known(zone, hashes[0]):
+                counted = 0.0
+        if not counted:
             return Assessment(False, zone.key, zone.prior)
         account = self.tables.account(now, client, zone.key)
         if account.down is None:
             account.down = Window()
         factor = self._factor(zone)
-        if account.down.exceeds(now, counted, [ANSWER_BUDGET], factor) is not None:
+        with self._shared.lock if self._shared is not None else _ALONE:
+            down = self._shared.open(now, self._hash(f"down {client} {zone.key}")) if self._shared else None
+            over = account.down.exceeds(now, counted, [ANSWER_BUDGET], factor) or (
+                down and down.exceeds(now, counted, [ANSWER_BUDGET], factor)
+            )
+            if over is None and down is not None and self._shared is not None:
+                down.add(now, counted)
+                self._shared.store(down)
+                self._shared.learn(hashes)
+        if over is not None:
             why = "more in answers than this client may get from the zone"
             finding = _Finding(Reason.DNS_TUNNEL, why, ANSWER_BUDGET)
             return self._deny(now, client, zone, name, counted, finding, account.down)
         used = account.down.spent(now, ANSWER_BUDGET.seconds)
         account.down.add(now, counted, self.tables.longest)
-        self.tables.learn(now, zone, [value])
+        self.tables.learn(now, zone, hashes)
         return Assessment(
             False, zone.key, zone.prior, counted, used, ANSWER_BUDGET.octets * factor, ANSWER_BUDGET.seconds
         )
+
+    def _new_records(self, zone: Zone, contents: Iterable[tuple[int, bytes]]) -> tuple[float, list[int]]:
+        """Return the octets of the records that the zone has not sent before, weighted, and their hashes."""
+        counted, hashes = 0.0, []
+        for rtype, data in contents:
+            value = int.from_bytes(blake2b(data, digest_size=8, key=self.key).digest(), "big")
+            if value not in hashes and not self._is_known(zone, value):
+                hashes.append(value)
+                counted += (len(data) + _RECORD) * _RECORD_WEIGHTS.get(rtype, 1.0)
+        return counted, hashes
 
     # -- denials -----------------------------------------------------------------------------------------------
 
@@ -453,6 +546,7 @@ class Detector:
         longest = self.tables.longest
         trip = self._trip(now, client, zone, account, finding) if finding.lasting else None
         if trip is not None:
+            self._close(now, client, zone)
             self.tables.trip(trip)
         return Assessment(
             True,
@@ -470,6 +564,13 @@ class Detector:
             trip.until - now if trip is not None else 0.0,
             trip.curve if trip is not None else (),
         )
+
+    def _close(self, now: float, client: str, zone: Zone) -> None:
+        if self._shared is not None:
+            with self._shared.lock:
+                cell = self._shared.open(now, self._hash(f"{client} {zone.key}"))
+                cell.close(now + self.tables.longest)
+                self._shared.store(cell)
 
     def _trip(self, now: float, client: str, zone: Zone, account: Account, finding: _Finding) -> Trip:
         longest = self.tables.longest
@@ -531,11 +632,14 @@ class Detector:
             zone.first,
         )
 
-    def release(self, client: str, zone: str) -> bool:
+    def release(self, now: float, client: str, zone: str) -> bool:
         """Let a client begin anew with a zone. Says whether it was denied."""
+        if self._shared is not None:
+            with self._shared.lock:
+                for account in (f"{client} {zone}", f"down {client} {zone}"):
+                    self._shared.forget(now, self._hash(account))
         self.tables.forget(client, zone)
         return self.tables.untrip(client, zone)
 
 
-_STRICT = frozenset([Prior.UNKNOWN, Prior.NOWHERE])
 _CONFIGURED = frozenset([Prior.EXEMPT, Prior.SERVICE])

@@ -22,7 +22,9 @@ class Prior(StrEnum):
     SERVICE = "service"
     """Of the shipped list: names there carry data because that is what the service is for."""
     PRIVATE = "private"
-    """Under a top-level domain of private networks: answered here, or by a forward zone."""
+    """A top-level domain of private networks, with hosts right below it."""
+    SITE = "site"
+    """A domain of a private network: all names of that network may be below it."""
     REVERSE = "reverse"
     """Addresses as names."""
     LEADING = "leading"
@@ -41,6 +43,7 @@ FACTORS: dict[Prior, float] = {
     Prior.POPULAR: 24,
     Prior.ESTABLISHED: 4,
     Prior.PRIVATE: 16,
+    Prior.SITE: 16,
     Prior.UNKNOWN: 1,
     Prior.NOWHERE: 1,
 }

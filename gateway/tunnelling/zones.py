@@ -8,9 +8,7 @@ import re
 from functools import cache
 from typing import NamedTuple
 
-import tldextract
-
-from gateway.names import registered_domain
+from gateway.names import public_suffix_rules, registered_domain
 
 NO_TLD = "."
 """The zone of names under no existing top-level domain: all of them together."""
@@ -33,9 +31,11 @@ PRIVATE = frozenset(
     ]
 )
 """Top-level domains that exist inside networks only (RFC 6761, RFC 6762, ICANN on `internal`, `home` and `corp`)."""
+STAYING = frozenset(["local", "localhost", "onion", "invalid", "alt", "home.arpa"])
+"""Those of them that never leave, unless a forward zone covers them: `gateway.dns.local` answers for them. The others
+go to upstreams, and whoever runs those may hand them on.
+"""
 
-_SUFFIXES = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, include_psl_private_domains=True)
-_PUBLIC = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
 _REVERSE_4 = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){1,4}in-addr\.arpa\Z")
 _REVERSE_6 = re.compile(r"(?:[0-9a-f]\.){1,32}ip6\.arpa\Z")
 _PREFIX_6 = 2 * 12  # twelve nibbles and their dots: the /48 that one holder has
@@ -65,7 +65,7 @@ class _Suffixes(NamedTuple):
 
 @cache
 def _suffixes() -> _Suffixes:
-    everything, public = set(map(_ascii, _SUFFIXES.tlds)), set(map(_ascii, _PUBLIC.tlds))
+    everything, public = (set(map(_ascii, rules)) for rules in public_suffix_rules())
     tlds = frozenset(rule for rule in public if "." not in rule)
     wild = {rule[2:] for rule in everything if rule.startswith("*.") and "." not in rule[2:]}
     deep = {".".join(rule.lstrip("!").rsplit(".", 2)[-2:]) for rule in everything if "." in rule}
@@ -120,7 +120,10 @@ def classify(name: str) -> Kind:
                 return _arpa(name, pair)
             return Kind(pair)
     if tld in PRIVATE:
-        return Kind(tld, private=True)
+        # Hosts may be right below; what is deeper has a zone of its own like everywhere.
+        if tld in STAYING or "." not in rest:
+            return Kind(tld, private=True)
+        return Kind(f"{rest.rpartition('.')[2]}.{tld}", private=True)
     if tld not in suffixes.known:
         return Kind(NO_TLD)
     if tld == "arpa":

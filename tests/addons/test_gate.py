@@ -13,6 +13,7 @@ from gateway.policy import Policy
 from gateway.proxy.dial import Dialer
 from gateway.proxy.head import HeadError
 from gateway.proxy.layers import ENDED, REFUSED
+from gateway.proxy.uploads import Uploads
 from gateway.request import HttpRequest, Request
 from gateway.schema import ProxySection
 from tests.builders import a_client, a_hello, an_address
@@ -35,7 +36,7 @@ def a_gate(*names: str) -> tuple[Gate, Moody]:
     """Return a gate for a policy that allows names at loopback addresses."""
     judge = Moody(Policy(rules=[allow(*names or ("good.test",))]))
     resolver = Names({name: (an_address("127.0.0.1"),) for name in names or ("good.test",)})
-    return Gate(judge, ProxySection, Dialer(resolver)), judge
+    return Gate(judge, ProxySection, Dialer(resolver), Uploads()), judge
 
 
 def a_flow(host: str = "good.test", port: int = 80, **changes: Any) -> http.HTTPFlow:

@@ -1,8 +1,10 @@
 """Tests of `addons.standalone`: every hook fails closed."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from mitmproxy import exceptions
 from mitmproxy.proxy import layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
@@ -46,3 +48,17 @@ async def test_fails_closed(addon: Standalone) -> None:
     data.server.error = None
     await addon.server_connect(data)
     assert data.server.error
+
+
+@pytest.mark.parametrize(
+    "key", ["auth: {htpasswd: users}", "parent: http://192.0.2.1:3128", 'proxy_protocol_from: ["::/0"]']
+)
+async def test_what_it_cannot_do_is_refused(tmp_path: Path, key: str) -> None:
+    """A policy that asks who the client is, or for a parent, is not one to enforce without that."""
+    (tmp_path / "users").write_text("")
+    (tmp_path / "policy.yaml").write_text(f"version: 1\nproxy: {{{key}}}\n")
+    addon = Standalone()
+    with taddons.context(addon) as context:  # type: ignore[no-untyped-call]  # mitmproxy's
+        with pytest.raises(exceptions.OptionsError, match="need 'gateway proxy'"):
+            context.configure(addon, egress_config=str(tmp_path / "policy.yaml"))
+        assert addon.gate is None

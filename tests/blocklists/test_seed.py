@@ -9,9 +9,12 @@ import tldextract
 from gateway.feeds.catalog import load_catalog
 from gateway.feeds.entry import NameEntry, ParseReport, Scope
 from gateway.feeds.formats import parse
+from gateway.feeds.protected import NeverBlock
 
 BLOCKLISTS = Path(__file__).parents[2] / "blocklists"
 SEEDS = sorted((BLOCKLISTS / "seed").glob("*.txt"))
+NEVER_BLOCK = BLOCKLISTS / "seed" / "never-block.txt"
+DENYING = [seed for seed in SEEDS if seed != NEVER_BLOCK]
 # The part of the public suffix list that registries run; the bundled copy, never one that is fetched.
 SUFFIXES = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, include_psl_private_domains=False)
 
@@ -64,10 +67,11 @@ def test_lines_are_sorted_and_unique(seed: Path) -> None:
     """A list is easy to compare: sorted, each line once, none that another one covers."""
     lines = lines_of(seed)
     assert lines == sorted(set(lines))
-    assert [line for line in lines if any(line.endswith("." + other) for other in lines)] == []
+    if seed in DENYING:
+        assert [line for line in lines if any(line.endswith("." + other) for other in lines)] == []
 
 
-@pytest.mark.parametrize("seed", SEEDS, ids=lambda seed: seed.stem)
+@pytest.mark.parametrize("seed", DENYING, ids=lambda seed: seed.stem)
 def test_no_public_suffixes(seed: Path) -> None:
     """No line denies a whole registry's worth of other people's names."""
     entries = parse(seed.read_bytes(), "domains", ParseReport())
@@ -89,9 +93,22 @@ def test_headers_say_why(seed: Path) -> None:
 @pytest.mark.parametrize("name", EVERYDAY)
 def test_everyday_names_stay(name: str) -> None:
     """What ordinary businesses work with is on none of the lists."""
-    for seed in SEEDS:
+    for seed in DENYING:
         for entry in parse(seed.read_bytes(), "domains", ParseReport()):
             if isinstance(entry, NameEntry):
                 assert entry.scope is Scope.TREE
                 assert name != entry.name
                 assert not name.endswith("." + entry.name)
+
+
+def test_what_may_not_be_denied() -> None:
+    """The never-block list protects names and not what is below them; none of the seed lists loses an entry to it."""
+    entries = list(parse(NEVER_BLOCK.read_bytes(), "wildcard", ParseReport()))
+    assert {entry.scope for entry in entries if isinstance(entry, NameEntry)} == {Scope.EXACT}
+    protected = NeverBlock(entries)
+    for name in ("aws.com", "amazonaws.com", "s3.amazonaws.com", "ocsp.digicert.com", "digicert.com", "pypi.org"):
+        assert protected.objects_to(NameEntry(1, name, Scope.TREE)), name
+    assert not protected.objects_to(NameEntry(1, "evil-bucket.s3.amazonaws.com", Scope.TREE))
+    for seed in DENYING:
+        for entry in parse(seed.read_bytes(), "domains", ParseReport()):
+            assert not protected.objects_to(entry), entry

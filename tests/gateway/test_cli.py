@@ -108,6 +108,44 @@ def test_explain_as_json(policy: Path) -> None:
     ]
 
 
+_USERS = """
+version: 1
+clients: {batch: {addresses: [10.2.0.0/16], users: [batch]}, machines: {certificates: ["DNS:batch.example"]}}
+proxy:
+  auth: {htpasswd: users, required: %s}
+  listen: ["tls://127.0.0.1:3129"]
+  certificate: {cert: c.pem, key: k.pem}
+  client_ca: ca.pem
+policy:
+  rules:
+    - {name: for-batch, action: allow, clients: [batch], to: {domains: [a.example]}}
+    - {name: for-machines, action: allow, clients: [machines], to: {domains: [b.example]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("required", "argv", "reason"),
+    [
+        ("false", ("--user", "batch", "--client", "10.2.0.7", "https://a.example/"), "rule"),
+        ("false", ("--user", "batch", "--client", "10.3.0.7", "https://a.example/"), "client-unknown"),
+        ("false", ("--client", "10.2.0.7", "https://a.example/"), "client-unknown"),
+        ("false", ("--user", "nobody", "https://a.example/"), "auth-failed"),
+        ("true", ("--client", "10.2.0.7", "http://a.example/"), "auth-required"),
+        ("true", ("--user", "batch", "--client", "10.2.0.7", "http://a.example/"), "rule"),
+        ("false", ("--certificate", "CN=x", "--certificate", "DNS:batch.example", "https://b.example/"), "rule"),
+        ("false", ("--certificate", "CN=x", "https://b.example/"), "client-unknown"),
+        # The resolver knows addresses alone: a group that has them is judged by them.
+        ("true", ("--client", "10.2.0.7", "--dns", "a.example"), "rule"),
+    ],
+)
+def test_explain_says_who_is_asked(tmp_path: Path, required: str, argv: tuple[str, ...], reason: str) -> None:
+    """User, address and certificate each count as they would for the proxy and the resolver."""
+    (tmp_path / "users").write_text("batch:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n")
+    (tmp_path / "gateway.yaml").write_text(_USERS % required)
+    result = run("explain", "-c", str(tmp_path / "gateway.yaml"), "--json", *argv)
+    assert json.loads(result.stdout)[-1]["reason"] == reason, result.stderr
+
+
 @pytest.mark.parametrize(
     "argv",
     [
@@ -144,3 +182,17 @@ def test_a_bad_time_is_a_usage_error(policy: Path) -> None:
     result = run("ledger", "-c", str(policy), "--since", "yesterday")
     assert result.exit_code == 2
     assert "expected a duration such as 1h" in result.stderr
+
+
+def test_proxy_ca(tmp_path: Path) -> None:
+    """The inspection CA is made where there is none, shown with its fingerprint, and exported as it is."""
+    (tmp_path / "policy.yaml").write_text("version: 1\nstate_dir: ./state\n")
+    config = ["--config", str(tmp_path / "policy.yaml")]
+    shown = CliRunner().invoke(main, ["proxy", "ca", *config])
+    assert shown.exit_code == 0, shown.output
+    for program in ("Debian", "Java", "Node", "pip", "git"):
+        assert f"  {program} " in shown.output
+    exported = CliRunner().invoke(main, ["proxy", *config, "ca", "--export"])
+    certificate = tmp_path / "state" / "ca" / "mitmproxy-ca-cert.pem"
+    assert exported.output == certificate.read_text()
+    assert str(certificate) in shown.output

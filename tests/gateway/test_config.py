@@ -82,6 +82,57 @@ def test_other_authorities_are_another_configuration(tmp_path: Path) -> None:
     assert len(seen) == 2
 
 
+def test_tls_listeners_need_a_certificate(tmp_path: Path) -> None:
+    """So do the proxy's; authorities for client certificates are of no use without one."""
+    assert problems_of(tmp_path, 'version: 1\nproxy:\n  listen: ["tls://127.0.0.1:3129"]\n') == [
+        "policy.yaml:3: proxy.listen[0]: tls://127.0.0.1:3129 needs proxy.certificate: {cert: file, key: file}"
+    ]
+    assert problems_of(tmp_path, "version: 1\nproxy:\n  client_ca: ca.pem\n") == [
+        "policy.yaml:3: proxy.client_ca: is for tls:// listeners, and proxy.listen has none"
+    ]
+    text = 'version: 1\nproxy: {listen: ["tls://127.0.0.1:3129"], certificate: {cert: c, key: /k}, client_ca: ca}\n'
+    assert load(write(tmp_path, text)).proxy_tls == (tmp_path / "c", Path("/k"), tmp_path / "ca")
+    assert load(write(tmp_path, "version: 1\nproxy: {certificate: {cert: c, key: k}}\n")).proxy_tls is None
+
+
+def test_identities_need_somebody_who_proves_them(tmp_path: Path) -> None:
+    """A group that nobody could ever prove to be in is a mistake, told where it is."""
+    text = "version: 1\nclients:\n  batch:\n    users: [batch]\n    certificates: [CN=batch]\n"
+    assert problems_of(tmp_path, text) == [
+        "policy.yaml:4: clients.batch.users: nobody can prove to be one: needs proxy.auth: {htpasswd: file}",
+        "policy.yaml:5: clients.batch.certificates: nobody can show one: needs proxy.client_ca and a tls:// listener",
+    ]
+
+
+_AUTH = "version: 1\nclients: {batch: {users: [batch, anna]}}\nproxy:\n  auth: {htpasswd: users, required: true}\n"
+
+
+def test_accounts(tmp_path: Path) -> None:
+    """Users come from the file beside the policy; one that it does not have is worth a warning."""
+    (tmp_path / "users").write_text("batch:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n")
+    config = load(write(tmp_path, _AUTH))
+    assert config.accounts is not None
+    assert set(config.accounts.hashes) == {"batch"}
+    assert config.accounts.required
+    assert config.clients[0].users == {"batch", "anna"}
+    assert [problem.message for problem in config.warnings] == [f"no user 'anna' in {tmp_path / 'users'}"]
+    assert "W6ph5" not in repr(config)
+
+
+def test_problems_of_accounts(tmp_path: Path) -> None:
+    """What is wrong with the file of users is told with its own name and lines, all at once."""
+    assert problems_of(tmp_path, _AUTH) == [
+        "policy.yaml:4: proxy.auth.htpasswd: users: cannot be read: No such file or directory"
+    ]
+    (tmp_path / "users").write_text("batch:plain\n\nanna\n")
+    assert problems_of(tmp_path, _AUTH) == [
+        "users:1: user 'batch': no hash that the gateway reads; make one with htpasswd -B (bcrypt)",
+        "users:3: expected user:hash, as htpasswd -B writes it",
+    ]
+    (tmp_path / "users").write_bytes(b"\xff")
+    assert "it is not UTF-8 text" in problems_of(tmp_path, _AUTH)[0]
+
+
 def test_a_rule_is_read_whole(tmp_path: Path) -> None:
     """Every condition of a rule in the file is in the rule that the policy gets."""
     whole = """{name: r, action: allow, via: [proxy], clients: [web], tools: [curl], tls: inspect, technique: [T1105],
@@ -154,6 +205,11 @@ def test_every_problem_is_told(tmp_path: Path) -> None:
 
 CONTRADICTIONS = [
     ("an allow rule on trial", "action: allow, mode: report", "mode: only deny rules can be on trial"),
+    (
+        "a deny rule with a budget",
+        "action: deny, upload: 1MiB/1h",
+        "upload: says how much an allowed client may send",
+    ),
     ("a deny rule that is carried", "action: deny, tls: inspect", "tls: says how an allowed tunnel is carried"),
     (
         "splicing what has to be seen",
@@ -271,3 +327,60 @@ def test_configurations_are_values(tmp_path: Path) -> None:
     config: Config = load(write(tmp_path, "version: 1\n"))
     with pytest.raises(AttributeError):
         config.rules = ()  # type: ignore[misc]  # on purpose
+
+
+ZONES = """
+version: 1
+dns:
+  rpz_zones:
+    RPZ.example: {key: xfr.key, lists: [ours]}
+    open.example: {allow: [10.0.0.0/8], categories: [malware]}
+lists:
+  ours: {path: a.txt, format: domains, categories: [malware]}
+  other: {path: b.txt, format: domains, categories: [ads]}
+"""
+XFR_KEY = 'key "xfr" { algorithm hmac-sha256; secret "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="; };'
+
+
+def test_zones_for_other_resolvers(tmp_path: Path) -> None:
+    """A zone has its lists by name or category, and its keys are read from the folder of the policy file."""
+    (tmp_path / "gateway.yaml").write_text(ZONES)
+    (tmp_path / "xfr.key").write_text(XFR_KEY)
+    config = load(tmp_path / "gateway.yaml")
+    assert {name: list(zone.keys) for name, zone in config.rpz_zones.items()} == {
+        "rpz.example": ["xfr"],
+        "open.example": [],
+    }
+    for zone in config.rpz_zones.values():
+        assert [name for name, feed in config.feeds.items() if zone.holds(name, feed)] == ["ours"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("lists: [ours]", "lists: [theirs]", "dns.rpz_zones.rpz.example.lists: no enabled list has 'theirs'"),
+        ("[malware]}\nlists", "[c2]}\nlists", "open.example.categories: no enabled list has 'c2'"),
+        ("{key: xfr.key, ", "{", "says nobody who may have it: give allow, key, or both"),
+        ("xfr.key", "none.key", "key: cannot be read: No such file"),
+        ("xfr.key", "gateway.yaml", "key: expected what tsig-keygen writes"),
+    ],
+)
+def test_zones_that_cannot_be_served(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    """A zone of lists that do not exist, for nobody, or with keys that are none, is a problem of the policy file."""
+    (tmp_path / "xfr.key").write_text(XFR_KEY)
+    (tmp_path / "gateway.yaml").write_text(ZONES.replace(old, new))
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path / "gateway.yaml")
+    assert problem in "\n".join(str(each) for each in error.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [(None, "cannot be read"), ("no PEM", "holds no certificate")], ids=["missing", "not PEM"]
+)
+def test_a_bad_ca_bundle(tmp_path: Path, text: str | None, why: str) -> None:
+    """A bundle that nothing can be verified with is an error, not an empty list of authorities."""
+    if text is not None:
+        (tmp_path / "roots.pem").write_text(text)
+    (tmp_path / "policy.yaml").write_text("version: 1\nproxy: {ca_bundle: roots.pem}\n")
+    with pytest.raises(ConfigError, match=f"proxy.ca_bundle: roots.pem {why}"):
+        load(tmp_path / "policy.yaml")

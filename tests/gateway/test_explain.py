@@ -5,8 +5,9 @@ import pytest
 from gateway.decision import Point, Reason, Tls, Verdict
 from gateway.explain import Destination, explain_destination, explain_name, parse_destination, summary
 from gateway.policy import Policy
+from gateway.request import Flaw
 from gateway.rule import HttpConditions, Rule
-from tests.builders import A, a_client, an_address
+from tests.builders import A, a_client, a_policy, allow, an_address
 
 POLICY = Policy(
     rules=[
@@ -69,6 +70,16 @@ def test_an_inspected_destination_shows_the_request() -> None:
 def test_plain_http_begins_with_the_request() -> None:
     """There is no tunnel for http://."""
     assert stages("http://www.example.com/") == [("http request", Reason.RULE)]
+
+
+@pytest.mark.parametrize(
+    ("text", "stage"), [("https://www.a.test/", "tunnel"), ("http://www.a.test/", "http request")]
+)
+def test_who_is_not_proven_gets_no_further(text: str, stage: str) -> None:
+    """Authentication comes before the policy: what it refuses is the first stage, and the last."""
+    flaw = Flaw(Reason.AUTH_REQUIRED, "user name and password are needed")
+    found = list(explain_destination(a_policy(allow()), a_client(), parse_destination(text), unproven=flaw))
+    assert [(each.name, each.decision.reason) for each in found] == [(stage, Reason.AUTH_REQUIRED)]
 
 
 def test_it_stops_at_the_first_denial() -> None:

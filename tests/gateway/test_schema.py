@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from gateway.decision import Budget
 from gateway.schema import (
     ClientSection,
     DestinationSection,
@@ -51,7 +52,18 @@ ACCEPTED: list[tuple[type[BaseModel], dict[str, Any], Any]] = [
     (RuleSection, {"name": "r", "action": "deny", "qtypes": ["TXT", "aaaa", 65, "TYPE65280"]}, (16, 28, 65, 65280)),
     (HttpSection, {"max_body": "10MiB"}, 10 * 1024 * 1024),
     (ProxySection, {"listen": ["[::1]:3128", "0.0.0.0:0"]}, ("[::1]:3128", "0.0.0.0:0")),
+    (ProxySection, {"listen": ["tls://[::1]:3129"]}, ("tls://[::1]:3129",)),
+    (ProxySection, {"parent": "http://proxy.example:3128"}, "http://proxy.example:3128"),
+    (ProxySection, {"parent": "http://[2001:db8::1]:3128"}, "http://[2001:db8::1]:3128"),
+    (ClientSection, {"users": ["batch", "Jürgen Müller"]}, ("batch", "Jürgen Müller")),
+    (
+        ClientSection,
+        {"certificates": ["CN=batch,O=Example", "DNS:Batch.Example", "URI:spiffe://example/batch", "1.2.3=x"]},
+        ("CN=batch,O=Example", "DNS:batch.example", "URI:spiffe://example/batch", "1.2.3=x"),
+    ),
     (ProxySection, {"workers": 4}, 4),
+    (RuleSection, {"name": "r", "action": "allow", "upload": "50MiB/1h"}, Budget(50 << 20, 3600)),
+    (RuleSection, {"name": "r", "action": "allow", "upload": "1GB/d"}, Budget(10**9, 86400)),
     (TunnellingSection, {"action": False}, "off"),
     (TunnellingSection, {"action": "report"}, "report"),
     (TunnellingSection, {"clients": {"web": "report"}}, {"web": "report"}),
@@ -67,6 +79,9 @@ def test_accepted(model: type[BaseModel], value: dict[str, Any], expected: Any) 
 
 
 REFUSED: list[tuple[str, type[BaseModel], dict[str, Any], str]] = [
+    ("an upload without a time", RuleSection, {"name": "r", "action": "allow", "upload": "50MiB"}, "as in 50MiB/1h"),
+    ("an upload of nothing", RuleSection, {"name": "r", "action": "allow", "upload": "0B/1h"}, "more than nothing"),
+    ("an upload in no time", RuleSection, {"name": "r", "action": "allow", "upload": "1KiB/1s"}, "in a minute to"),
     ("an unknown key", PolicyFile, {"version": 1, "polcy": {}}, "Extra inputs"),
     ("another version", PolicyFile, {"version": 2}, "Input should be 1"),
     ("no version", PolicyFile, {}, "Field required"),
@@ -126,6 +141,20 @@ REFUSED: list[tuple[str, type[BaseModel], dict[str, Any], str]] = [
     ("a method in lower case", HttpSection, {"methods": ["get"]}, "should match pattern"),
     ("a path without a slash", HttpSection, {"paths": ["repos/**"]}, "should match pattern"),
     ("a size without a unit that makes sense", HttpSection, {"max_body": "10 apples"}, "expected a size"),
+    ("an empty list of users", ClientSection, {"users": []}, "is empty, which would mean any"),
+    ("a user with a colon", ClientSection, {"users": ["a:b"]}, "is no user name"),
+    ("a user that is nothing", ClientSection, {"users": [""]}, "is no user name"),
+    ("a name without a kind", ClientSection, {"certificates": ["batch"]}, "is no name of a certificate"),
+    ("a name of no kind", ClientSection, {"certificates": ["dirName:x"]}, "is no name of a certificate"),
+    ("a TLS listener by name", ProxySection, {"listen": ["tls://localhost:3128"]}, "is no place to listen"),
+    ("a listener for https", ProxySection, {"listen": ["https://127.0.0.1:3128"]}, "is no place to listen"),
+    ("authentication without a file", ProxySection, {"auth": {"required": True}}, "Field required"),
+    ("a parent over TLS", ProxySection, {"parent": "https://proxy.example:3128"}, "is no parent"),
+    ("a parent without a scheme", ProxySection, {"parent": "proxy.example:3128"}, "is no parent"),
+    ("a parent without a port", ProxySection, {"parent": "http://proxy.example"}, "has no port"),
+    ("a parent with a slash", ProxySection, {"parent": "http://proxy.example:3128/"}, "is not host or host:port"),
+    ("a parent with a password", ProxySection, {"parent": "http://a:b@proxy.example:3128"}, "is not host or host"),
+    ("a load balancer by name", ProxySection, {"proxy_protocol_from": ["lb.example"]}, "is no network"),
     ("a listener without a port", ProxySection, {"listen": ["127.0.0.1"]}, "is no place to listen"),
     ("a listener by name", ProxySection, {"listen": ["localhost:3128"]}, "is no place to listen"),
     ("no workers", ProxySection, {"workers": 0}, "expected 'auto' or a number"),

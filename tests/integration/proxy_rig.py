@@ -11,11 +11,13 @@ from typing import Any
 from gateway.addresses import IPAddress
 from gateway.decision import Decision, Reason, Verdict
 from gateway.dns.forwarder import Resolution, ResolutionError
+from gateway.htpasswd import Accounts
 from gateway.ledger import Outcome
 from gateway.policy import Policy
 from gateway.proxy.server import Proxy
-from gateway.request import Request
-from gateway.rule import HttpConditions, Rule
+from gateway.proxy.tls import TlsFiles
+from gateway.request import Client, Request
+from gateway.rule import ClientGroup, HttpConditions, Rule
 from gateway.schema import ProxySection
 from tests.builders import an_address, networks
 
@@ -60,6 +62,7 @@ class Bench:
 
     policy: Policy
     ledger: Records = field(default_factory=Records)
+    generation: int = 1
 
     def decide(self, request: Request) -> Decision:
         """Return the verdict."""
@@ -82,7 +85,7 @@ class Names:
     before: Callable[[str], Any] | None = None
     """Called at every look-up; what it returns is awaited."""
 
-    async def lookup(self, host: str) -> Resolution:
+    async def lookup(self, host: str, client: Client | None = None) -> Resolution:
         """Look a name up."""
         self.asked.append(host)
         if self.before is not None and (waiting := self.before(host)) is not None:
@@ -156,12 +159,12 @@ class Rig:
         await until(lambda: not self.proxy.open_connections)
 
 
-async def run(*command: str) -> Ran:
+async def run(*command: str, seconds: float = 40) -> Ran:
     """Run a program to its end."""
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    out, err = await asyncio.wait_for(process.communicate(), 40)
+    out, err = await asyncio.wait_for(process.communicate(), seconds)
     return Ran(process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace"))
 
 
@@ -192,6 +195,9 @@ async def a_proxy(
     section: Mapping[str, Any] | None = None,
     judge: Bench | None = None,
     grace: float = 0.2,
+    clients: Iterable[ClientGroup] = (),
+    accounts: Callable[[], Accounts | None] = lambda: None,
+    tls: TlsFiles | None = None,
 ) -> AsyncIterator[Rig]:
     """Run a proxy. `names` maps names to addresses; names under `.test` that rules allow are at 127.0.0.1."""
     table: dict[str, tuple[IPAddress, ...]] = {
@@ -200,9 +206,19 @@ async def a_proxy(
     for name, found in (names or {}).items():
         table[name] = tuple(an_address(each) for each in ([found] if isinstance(found, str) else found))
     resolver = Names(table)
-    bench = judge or Bench(Policy(rules=rules))
+    bench = judge or Bench(Policy(rules=rules, clients=clients))
     settings = ProxySection.model_validate({"listen": ["127.0.0.1:0"], **(section or {})})
-    proxy = Proxy(bench, lambda: settings, resolver, folder=folder / "ca", trust=trust, tick=0.02, grace=grace)
+    proxy = Proxy(
+        bench,
+        lambda: settings,
+        resolver,
+        folder=folder / "ca",
+        trust=trust,
+        tick=0.02,
+        grace=grace,
+        accounts=accounts,
+        tls=tls,
+    )
     await proxy.start()
     try:
         yield Rig(proxy, bench, resolver, proxy.addresses[0][1])

@@ -417,3 +417,61 @@ async def test_broken_hook(tmp_path: Path, certificate: Path, hook: str, monkeyp
         await until(lambda: not rig.proxy.open_connections)
         if hook not in ("responseheaders",):
             assert origin.requests == []
+
+
+@pytest.mark.parametrize("octet", [b"\r", b"\0", b"\x0b"], ids=["CR", "NUL", "VT"])
+async def test_strange_answer(tmp_path: Path, octet: bytes) -> None:
+    """An answer whose fields hold control characters does not reach the client: some readers end a line at them."""
+
+    async def smuggle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nX: a" + octet + b"Set-Cookie: b=c\r\nContent-Length: 2\r\n\r\nok")
+        await reader.read()
+
+    async with Origin(behave=smuggle) as origin, a_proxy(tmp_path, allow("good.test")) as rig:
+        ran = await rig.curl("-i", f"http://good.test:{origin.port}/")
+        assert ran.out.startswith("HTTP/1.1 502 ")
+        assert "X-Gateway-Reason: upstream-failure" in ran.out
+        assert "Set-Cookie" not in ran.out
+        await rig.settled()
+        assert rig.ledger.denials == [Reason.UPSTREAM_FAILURE]
+        assert len(rig.ledger.lines) == 1
+
+
+async def test_a_name_that_never_resolves(tmp_path: Path) -> None:
+    """A look-up that never ends is a denial after the time to connect, told as such."""
+    async with (
+        Origin() as origin,
+        a_proxy(tmp_path, allow("good.test"), section={"timeouts": {"connect": "200ms"}}) as rig,
+    ):
+        rig.names.before = lambda _: asyncio.Event().wait()
+        target = f"good.test:{origin.port}"
+        answer = await rig.ask(f"GET http://{target}/ HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+        assert answer.startswith(b"HTTP/1.1 504 ")
+        assert rig.ledger.denials == [Reason.NAME_UNRESOLVABLE]
+        assert origin.untouched
+
+
+@pytest.mark.parametrize("hook", ["response", "error"])
+async def test_broken_last_hook(tmp_path: Path, hook: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hook that breaks when all was sent ends the connection, and the next request on it with it."""
+    real = inspecting._hooks
+
+    def broken(*arguments: Any) -> dict[str, Any]:
+        def fail(*_: object) -> None:
+            raise RuntimeError("injected")
+
+        return {**real(*arguments), hook: [fail]}
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if hook == "response":
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    monkeypatch.setattr(inspecting, "_hooks", broken)
+    async with Origin(behave=hang_up) as origin, a_proxy(tmp_path, allow("good.test")) as rig:
+        one = b"GET http://good.test:%d/ HTTP/1.1\r\nHost: good.test:%d\r\n\r\n" % (origin.port, origin.port)
+        answer = await rig.ask(one + one)
+        assert answer.count(b"HTTP/1.1 200 ") <= 1
+        await rig.settled()
+        assert origin.connections == 1

@@ -25,6 +25,10 @@ class Answer:
     """Send the body, and never the end of it."""
     cut: bool = False
     """Announce more than is sent, and hang up."""
+    endless: bool = False
+    """Send the body again and again."""
+    drip: bool = False
+    """Send the body an octet at a time, and slowly."""
 
 
 class FeedServer:
@@ -58,6 +62,8 @@ class FeedServer:
         known = (request.headers.get("If-None-Match"), request.headers.get("If-Modified-Since"))
         if (answer.etag and known[0] == answer.etag) or (answer.modified and known[1] == answer.modified):
             return web.Response(status=304, headers=headers)
+        if answer.endless or answer.drip:
+            return await self._trickle(request, answer)
         if not answer.stall and not answer.cut:
             return web.Response(status=answer.status, body=answer.body, headers=headers)
         response = web.StreamResponse(status=answer.status, headers=headers)
@@ -69,6 +75,20 @@ class FeedServer:
             request.transport.close()
         else:
             await self._stop.wait()
+        return response
+
+    async def _trickle(self, request: web.Request, answer: Answer) -> web.StreamResponse:
+        response = web.StreamResponse(headers=answer.headers)
+        await response.prepare(request)
+        pieces = [answer.body] if answer.endless else [bytes((octet,)) for octet in answer.body]
+        try:
+            while not self._stop.is_set():
+                for piece in pieces:
+                    await response.write(piece)
+                    if answer.drip:
+                        await asyncio.sleep(0.05)
+        except ConnectionError:
+            pass  # the client has had enough
         return response
 
     @classmethod

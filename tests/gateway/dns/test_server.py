@@ -13,7 +13,7 @@ from gateway.dns.admission import MAX_CONNECTIONS_PER_CLIENT
 from gateway.dns.listeners import MAX_PIPELINED, MAX_TURN, ListenError, TcpListener, bind
 from gateway.dns.resolver import Resolver
 from gateway.dns.server import serve_resolver
-from gateway.dns.settings import Endpoint, parse_endpoint
+from gateway.dns.settings import Endpoint, Timing, parse_endpoint
 from tests.gateway.dns.support import a_judge, addresses, ask, parse
 from tests.peers.dns_upstream import Message, Reply, answer, upstream, zone
 
@@ -95,7 +95,8 @@ async def test_every_transport_and_family() -> None:
 
 async def test_a_burst_of_datagrams_is_answered_whole() -> None:
     """More packets than one wake-up handles are all answered, misses and hits alike."""
-    async with upstream(zone(ZONE)) as up, serving(Resolver(a_judge(up.endpoint))) as places:
+    patient = Timing(attempt=10.0, total=20.0)  # of the test's own upstream, in the same loop
+    async with upstream(zone(ZONE)) as up, serving(Resolver(a_judge(up.endpoint, timing=patient))) as places:
         for _ in range(2):
             packets = [ask(f"n{number}.example", ident=number) for number in range(200)]
             replies = await over_udp(places[0], *packets)

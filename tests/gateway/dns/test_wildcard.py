@@ -3,14 +3,19 @@
 import asyncio
 import socket
 from collections.abc import Iterator
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 import pytest
+from dnslib import DNSRecord
 
 from gateway.dns.listeners import UdpListener, bind
 from gateway.dns.resolver import Resolver
 from gateway.dns.settings import parse_endpoint
+from gateway.dns.transfer import RpzZone, Transfers
 from gateway.dns.wildcard import WildcardListener, is_wildcard
+from gateway.feeds.export import Exported
+from gateway.feeds.zones import write_zone, zone_folder
 from tests.gateway.dns.support import a_judge, addresses, ask
 from tests.peers.dns_upstream import upstream, zone
 
@@ -46,6 +51,20 @@ async def test_the_address_that_was_asked_answers(client: socket.socket) -> None
                 expected = {"gw.example": ["10.0.0.1"], "public.example": ["93.184.215.14"]}
                 assert addresses(reply) == expected.get(name, [])
         await listener.close(1)
+
+
+async def test_zones_are_served_too(client: socket.socket, tmp_path: Path) -> None:
+    """What asks for a zone of lists is answered from there, and everything else as ever."""
+    write_zone(zone_folder(tmp_path, "rpz.example"), Exported(), made_of="1", now=7, longest=200)
+    zone = RpzZone.of(tmp_path, "rpz.example", (ip_network("127.0.0.0/8"),), {})
+    sock = bind(parse_endpoint("udp://0.0.0.0:0"))
+    resolver = Resolver(a_judge(records=RECORDS))
+    listener = WildcardListener(sock, resolver, Transfers(lambda: {zone.name: zone}, lambda: 7.0))
+    port = sock.getsockname()[1]
+    reply = await exchange(client, "127.0.0.9", port, ask("rpz.example", "SOA"))
+    assert [record.rdata.times[0] for record in DNSRecord.parse(reply).rr] == [7]
+    assert addresses(await exchange(client, "127.0.0.9", port, ask("gw.example"))) == ["10.0.0.1"]
+    await listener.close(1)
 
 
 async def test_a_plain_listener_would_not(client: socket.socket) -> None:

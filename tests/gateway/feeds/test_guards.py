@@ -6,7 +6,9 @@ import hashlib
 import pytest
 
 from gateway.feeds.catalog import Feed
+from gateway.feeds.entry import NameEntry, Scope
 from gateway.feeds.guards import judge, version_of
+from gateway.feeds.protected import NeverBlock
 
 LIST = b"".join(b"host%d.example\n" % number for number in range(100))
 
@@ -53,6 +55,7 @@ def test_json_formats_want_json() -> None:
     """A text where a JSON document should be is no document."""
     assert flaw(LIST, a_feed(format="misp")) == "is not a JSON document"
     assert flaw(b'{"list": ["a.example"], "type": "hostname"}', a_feed(format="misp")) == ""
+    assert flaw(b'{"list": ["a.example", "b.ex', a_feed(format="misp")).startswith("is cut short")
 
 
 @pytest.mark.parametrize(
@@ -76,11 +79,41 @@ def test_limits(before: int | None, limits: dict[str, object], message: str) -> 
     assert flaw(LIST, a_feed(limits=limits), before) == message
 
 
-def test_a_digest_that_is_given_must_fit() -> None:
-    """A pinned copy is that one or none."""
-    good = hashlib.sha256(LIST).hexdigest()
-    assert flaw(LIST, a_feed(verify={"sha256": good.upper()})) == ""
-    assert "not the one given" in flaw(LIST + b"\n", a_feed(verify={"sha256": good}))
+def test_a_list_with_an_end() -> None:
+    """A list whose publisher marks the end is cut short without it."""
+    feed = a_feed(verify={"ends_with": "# END"})
+    assert flaw(LIST + b"# END of list\n\n", feed) == ""
+    assert flaw(LIST, feed) == "is cut short: its last line does not begin with '# END'"
+
+
+@pytest.mark.parametrize(
+    ("bad", "good", "limits", "believed"),
+    [
+        (10, 0, {}, True),
+        (11, 1000, {}, False),
+        (11, 1100, {}, True),
+        (11, 1000, {"max_protected": "5%"}, True),
+        (60, 1000, {"max_protected": "5%"}, False),
+    ],
+)
+def test_lists_of_what_nobody_may_deny(bad: int, good: int, limits: dict[str, object], believed: bool) -> None:
+    """A few entries that no list may have are put up with; a list with many of them is not believed."""
+    poisoned = b"".join(b"safe%d.example\n" % number for number in range(bad))
+    data = poisoned + b"".join(b"host%d.example\n" % number for number in range(good))
+    protected = NeverBlock(NameEntry(1, f"safe{number}.example", Scope.EXACT) for number in range(bad))
+    judged = judge(data, a_feed(limits=limits), before=None, now=1e9, never_block=protected)
+    assert (judged.flaw == "") is believed
+    if not believed:
+        assert (
+            f"would deny what no list may deny, in {bad} of {bad + good} entries (never-block: {bad})" in judged.flaw
+        )
+
+
+def test_too_many_rejected_lines() -> None:
+    """How many lines may be unreadable can be set."""
+    data = LIST + b"not a name\n" * 40
+    assert flaw(data, a_feed()) == ""
+    assert "40 lines rejected, 100 accepted" in flaw(data, a_feed(limits={"max_rejected": "20%"}))
 
 
 def test_a_local_file_may_be_empty_and_change() -> None:

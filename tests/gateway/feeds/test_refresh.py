@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from gateway.feeds.catalog import Feed
+from gateway.feeds.impact import Denial, Impact
 from gateway.feeds.lock import locked
 from gateway.feeds.refresh import refresh
 from gateway.feeds.report import FeedResult, Outcome, Progress, RefreshReport, Step
 from gateway.feeds.snapshot import Snapshot
+from gateway.feeds.status import load_status
 from gateway.feeds.store import read_line
 from tests.peers.feed_server import FeedServer
 
@@ -259,7 +261,7 @@ async def test_local_files(gateway: Gateway) -> None:
     assert (await gateway.only(later=1)).reason == f"{own}: cannot be read: Is a directory"
     own.rmdir()
     own.write_bytes(b"PK\x03\x04")
-    assert (await gateway.only(later=1)).reason == f"{own}: is packed (zip), not a list"
+    assert (await gateway.only(later=1)).reason == f"{own}: is not the zip file that it claims to be"
 
 
 async def test_never_block(gateway: Gateway) -> None:
@@ -320,6 +322,125 @@ async def test_leftovers_of_a_crash(gateway: Gateway, content: bytes) -> None:
     assert json.loads((gateway.state / "feeds/a/state.json").read_text())["version"] == result.version
 
 
+async def test_a_feed_that_fails_is_left_alone(gateway: Gateway) -> None:
+    """After a failure a feed is asked again later and later, unless forced, and the reason stays known."""
+    await gateway.refresh()
+    gateway.server.publish("/a", b"", status=503)
+    await gateway.refresh()
+    asked = len(gateway.server.requests)
+    result = await gateway.only(later=100)
+    assert result.reason == (
+        "not asked for another 200s after 1 attempt that failed: 127.0.0.1: HTTP 503 Service Unavailable"
+    )
+    assert len(gateway.server.requests) == asked
+    await gateway.refresh(later=201)
+    assert len(gateway.server.requests) == asked + 1
+    assert "after 2 attempts that failed: 127.0.0.1: HTTP 503" in (await gateway.only(later=301)).reason
+    gateway.server.publish("/a", names(100))
+    assert (await gateway.only(later=1, force=True)).outcome is Outcome.UNCHANGED
+    status = load_status(gateway.state).feeds["a"]
+    assert (status.failures, status.reason, status.age(gateway.now)) == (0, "", 0.0)
+
+
+async def test_offline_nothing_is_learned_about_publishers(gateway: Gateway) -> None:
+    """A gateway that starts compiles what there is; how its feeds did when they were last asked stays known."""
+    await gateway.refresh()
+    gateway.server.publish("/a", b"", status=503)
+    await gateway.refresh()
+    await gateway.refresh(later=60, offline=True)
+    status = load_status(gateway.state).feeds["a"]
+    assert (status.outcome, status.failures, status.reason) == ("kept", 1, "127.0.0.1: HTTP 503 Service Unavailable")
+
+
+async def test_a_missing_never_block_list_holds_new_lists_back(gateway: Gateway) -> None:
+    """Without a copy of a never-block list nothing new is put in force, but for the very first time."""
+    gateway.feed("never", never_block=True, categories=[])
+    report = await gateway.refresh()
+    assert (report.swapped, report.exit_code) == (True, 1)
+    gateway.server.publish("/a", names(101, "new"))
+    report = await gateway.refresh()
+    assert (report.swapped, report.exit_code) == (False, 2)
+    assert report.problem.startswith("never-block list never has never been had")
+    assert gateway.listed("host1.example")
+    gateway.server.publish("/never", b"new7.example\n")
+    report = await gateway.refresh()
+    assert (report.swapped, report.exit_code, report.feeds[0].dropped) == (True, 0, 1)
+    gateway.server.answers.pop("/never")
+    gateway.server.publish("/a", names(102, "new"))
+    report = await gateway.refresh()
+    assert (report.swapped, report.feeds[0].entries) == (True, 101), "the last good copy of it goes on protecting"
+
+
+async def test_a_preview_changes_nothing(gateway: Gateway) -> None:
+    """A preview fetches and compiles, and leaves everything as it was."""
+    await gateway.refresh()
+    before = {path: path.stat().st_mtime_ns for path in gateway.state.rglob("*.json")}
+    inode = (gateway.state / "snapshot.egs").stat().st_ino
+    gateway.server.publish("/a", names(101, "new"))
+    report = await gateway.refresh(preview=True)
+    assert (report.swapped, report.feeds[0].outcome, report.entries) == (False, Outcome.FRESH, 101)
+    assert (gateway.state / "snapshot.egs").stat().st_ino == inode
+    assert {path: path.stat().st_mtime_ns for path in gateway.state.rglob("*.json")} == before
+    assert (await gateway.refresh()).swapped
+
+
+class Witness:
+    """Says of some names that they were allowed of late, and remembers swaps."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+        self.swaps: list[tuple[bool, int]] = []
+
+    def impact(self, old: Snapshot, new: Snapshot) -> Impact:
+        """Deny what is newly listed."""
+        denials = []
+        for name in self.names:
+            if (found := new.lookup_name(name)[0]) and not old.lookup_name(name)[0]:
+                match = new.match_name(name, found)
+                assert match is not None
+                denials.append(Denial("10.0.0.1", name, match.list, match.entry, match.line, "r"))
+        return Impact(len(self.names), tuple(denials))
+
+    def swapped(self, old: Snapshot | None, new: Snapshot) -> None:
+        """Remember."""
+        self.swaps.append((old is not None, new.size))
+
+
+async def test_a_feed_that_would_deny_too_much_of_what_is_used(gateway: Gateway) -> None:
+    """A new copy that hits too many destinations of the day is not put in force; other feeds are; a person may."""
+    gateway.feed("b")
+    gateway.server.publish("/b", names(10, "b"))
+    used = Witness(
+        *[f"new{number}.example" for number in range(5)], *[f"other{number}.example" for number in range(9)]
+    )
+    await gateway.refresh(watcher=used)
+    assert used.swaps == [(False, used.swaps[0][1])]
+    gateway.server.publish("/a", names(100, "new"))
+    gateway.server.publish("/b", names(11, "b"))
+    report = await gateway.refresh(watcher=used)
+    assert [(result.name, result.outcome) for result in report.feeds] == [("a", Outcome.KEPT), ("b", Outcome.FRESH)]
+    assert report.feeds[0].reason.startswith("would newly deny 5 of 14 destinations that were allowed")
+    assert (report.swapped, report.impact) == (True, Impact(14, ()))
+    assert gateway.listed("host1.example")
+    assert gateway.listed("b10.example")
+    assert not gateway.listed("new1.example")
+    preview = await gateway.refresh(watcher=used, preview=True)
+    assert preview.impact is not None
+    assert len(preview.impact.denials) == 5
+    report = await gateway.refresh(watcher=used, accept=["a"])
+    assert (report.feeds[0].outcome, gateway.listed("new1.example")) == (Outcome.FRESH, True)
+
+
+async def test_a_few_denials_are_what_a_feed_is_for(gateway: Gateway) -> None:
+    """However little was recorded, a feed may deny some of it."""
+    await gateway.refresh()
+    gateway.server.publish("/a", names(100, "new"))
+    report = await gateway.refresh(watcher=Witness("new1.example", "new2.example", "new3.example"))
+    assert report.feeds[0].outcome is Outcome.FRESH
+    assert report.impact is not None
+    assert len(report.impact.denials) == 3
+
+
 async def test_killed_before_the_swap(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """When a refresh ends between the last copy and the snapshot, the next one makes up for it."""
     await gateway.refresh()
@@ -334,7 +455,7 @@ async def test_killed_before_the_swap(gateway: Gateway, monkeypatch: pytest.Monk
     assert gateway.listed("host1.example")
     monkeypatch.undo()
     report = await gateway.refresh(later=1)
-    assert (report.swapped, report.feeds[0].outcome) == (True, Outcome.UNCHANGED)
+    assert (report.swapped, report.feeds[0].outcome) == (True, Outcome.FRESH)
     assert gateway.listed("new100.example")
 
 
@@ -377,6 +498,7 @@ async def test_progress(gateway: Gateway) -> None:
     """Who shows progress hears of each fetch, each result, and the compiling."""
     told: list[Progress] = []
     await gateway.refresh(progress=told.append)
-    assert [event.step for event in told] == [Step.FETCHING, Step.FETCHING, Step.DONE, Step.COMPILING]
+    assert [event.step for event in told] == [Step.FETCHING, Step.FETCHING, Step.DONE] + [Step.COMPILING] * 2
+    assert (told[-1].octets, told[-1].expected) == (len(names(100)),) * 2
     assert told[1].octets == told[1].expected == len(names(100))
     assert told[2].outcome is Outcome.FRESH

@@ -4,16 +4,21 @@ What it does with real clients and origins is in tests/integration/test_proxy_sp
 """
 
 import asyncio
+import base64
 from collections.abc import Callable
 from typing import cast
 
+import bcrypt
 import pytest
 
 from gateway.decision import Decision, Reason
+from gateway.htpasswd import Accounts
 from gateway.policy import Policy
+from gateway.proxy.authentication import Authenticator
 from gateway.proxy.dial import Dialer
 from gateway.proxy.listener import ClientConnection, Desk
 from gateway.proxy.sweeper import Sweeper
+from gateway.proxy.uploads import Uploads
 from gateway.request import Client, Request, TlsHello
 from gateway.schema import ProxySection
 from tests.gateway.proxy.fakes import FakeTransport
@@ -52,13 +57,22 @@ class Broken(Bench):
 class Scene:
     """A desk, and a client at it."""
 
-    def __init__(self, judge: Bench | None = None, **limits: int) -> None:
+    def __init__(self, judge: Bench | None = None, accounts: Accounts | None = None, **limits: int) -> None:
         self.judge = judge or Bench(Policy(rules=[allow("good.test")]))
         self.inspector = Taken()
         self.sweeper = Sweeper()
         self.names = Names({})
+        self.authenticator = Authenticator(lambda: accounts, asyncio.get_running_loop().time)
         section = ProxySection.model_validate({"limits": limits})
-        self.desk = Desk(self.judge, lambda: section, Dialer(self.names), self.inspector, self.sweeper)
+        self.desk = Desk(
+            self.judge,
+            lambda: section,
+            Dialer(self.names),
+            self.inspector,
+            self.sweeper,
+            self.authenticator,
+            Uploads(),
+        )
         self.connection, self.transport = self.arrive()
 
     def arrive(self) -> tuple[ClientConnection, FakeTransport]:
@@ -156,3 +170,56 @@ async def test_a_tunnel_that_is_no_tls_gets_an_alert() -> None:
     assert answer.encode("latin-1").endswith(b"\x00\x02\x02\x31")  # two octets: fatal, access_denied
     assert scene.denials == [Reason.NOT_TLS]
     scene.sweeper.stop()
+
+
+USERS = Accounts({"batch": bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()})
+PROOF = "Proxy-Authorization: Basic " + base64.b64encode(b"batch:secret").decode()
+
+
+async def _settled(scene: Scene) -> None:
+    async with asyncio.timeout(20):
+        while not scene.transport.sent and not scene.inspector.received:  # noqa: ASYNC110 -- a thread's work
+            await asyncio.sleep(0.005)
+
+
+async def test_a_request_waits_for_its_proof() -> None:
+    """What comes meanwhile is kept, and handed over with the request."""
+    scene = Scene(accounts=USERS)
+    sent = f"GET http://good.test/a HTTP/1.1\r\nHost: good.test\r\n{PROOF}\r\n\r\n".encode()
+    scene.connection.data_received(sent)
+    scene.connection.data_received(b"GET http://good.test/b")
+    assert scene.inspector.received == []
+    await _settled(scene)
+    assert scene.inspector.received == [(sent + b"GET http://good.test/b", None)]
+    scene.sweeper.stop()
+    scene.authenticator.close()
+
+
+async def test_a_client_that_leaves_before_it_is_proven() -> None:
+    """It is counted out, and nothing is decided for it."""
+    scene = Scene(accounts=USERS)
+    scene.connection.data_received(connect("good.test:443", PROOF))
+    scene.connection.connection_lost(None)
+    assert scene.desk.per_client == {}
+    await asyncio.sleep(0.1)
+    assert not scene.transport.sent
+    assert scene.judge.ledger.lines == []
+    scene.sweeper.stop()
+    scene.authenticator.close()
+
+
+@pytest.mark.parametrize("place", ["recall", "prove"])
+async def test_a_proof_that_breaks_denies(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault injection: an exception while a client is identified is a 403 with reason internal-error, and a line."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("injected")
+
+    scene = Scene(accounts=USERS)
+    monkeypatch.setattr(scene.authenticator, place, broken)
+    scene.connection.data_received(connect("good.test:443", PROOF))
+    await _settled(scene)
+    assert scene.transport.sent.startswith(b"HTTP/1.1 403 ")
+    assert scene.denials == [Reason.INTERNAL_ERROR]
+    scene.sweeper.stop()
+    scene.authenticator.close()

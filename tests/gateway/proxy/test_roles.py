@@ -34,10 +34,10 @@ async def test_the_runtime_and_its_resolver_play_the_roles(tmp_path: Path) -> No
             assert decision == judge.decide(a_tunnel())
             assert recorder.record(a_tunnel(), decision) != decision_id
             assert settings().limits.headers == 100
-            resolution: roles.Resolution = await resolver.lookup("good.test")
+            resolution: roles.Resolution = await resolver.lookup("good.test", a_tunnel().client)
             assert [str(address) for address in resolution.addresses] == ["192.0.2.1"]
             assert resolution.chain == ()
             with pytest.raises(ResolutionError):
-                await resolver.lookup("single")
+                await resolver.lookup("single", a_tunnel().client)
         finally:
             await core.close()

@@ -13,6 +13,8 @@ ZONES = [
     ("an international top-level domain", "a.b.xn--3e0b707e", "b.xn--3e0b707e"),
     ("no such top-level domain", "dnscat.00d0ae7c", NO_TLD),
     ("a private domain", "db.svc.cluster.local", "local"),
+    ("a host in a private network", "printer.lan", "lan"),
+    ("a zone in a private network", "db.eu.site.corp", "site.corp"),
     ("home.arpa", "printer.home.arpa", "home.arpa"),
     ("a reverse name of IPv4", "4.3.2.1.in-addr.arpa", "arpa"),
     ("what only looks like one", "x.3.2.1.in-addr.arpa", "in-addr.arpa"),

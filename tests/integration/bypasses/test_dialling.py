@@ -72,15 +72,6 @@ async def test_slow_names(tmp_path: Path) -> None:
         await rig.settled()
 
 
-@pytest.mark.parametrize(
-    "sent", ["CONNECT evil.test:443 HTTP/1.1\r\n\r\n", "GET http://evil.test/ HTTP/1.1\r\nHost: evil.test\r\n\r\n"]
-)
-async def test_denied_names_are_not_looked_up(tmp_path: Path, sent: str) -> None:
-    """17: asking the name server would already tell somebody."""
-    async with a_world(tmp_path) as world:
-        await world.held(await world.rig.ask(sent.encode()), Reason.DEFAULT_DENY)
-
-
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "0.0.0.0:0"])
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.9"])
 async def test_itself(tmp_path: Path, listen: str, address: str) -> None:

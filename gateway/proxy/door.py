@@ -1,0 +1,159 @@
+"""Listeners whose clients say something before they speak HTTP: a PROXY header, a TLS handshake.
+
+Connections are counted when it is known whose they are, and before a handshake: clients that never finish one are
+bounded too. The PROXY header is read off the socket itself, octet by octet where it has to be, because the handshake
+behind it is OpenSSL's to read.
+"""
+
+import asyncio
+import errno
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from functools import lru_cache
+
+from gateway.addresses import IPAddress, IPNetwork, NetworkMap
+from gateway.decision import Reason
+from gateway.proxy.case import Case
+from gateway.proxy.listener import Desk, client_at
+from gateway.proxy.proxyprotocol import HeaderReader
+from gateway.proxy.tls import handshake_flaw
+from gateway.request import Client, Flaw, Tunnel
+
+_LOG = logging.getLogger(__name__)
+_GONE = (errno.ECONNABORTED, errno.ECONNRESET, errno.EPROTO)  # accept(2): the client, not this process
+_PAUSE = 0.1  # seconds until the next try, when the process has run out of descriptors
+_FAREWELL = 2.0  # seconds for the other side to answer the end of a TLS session
+_MOST_WAITING = 1024
+"""Connections of load balancers whose header has not come yet."""
+
+
+class Door:
+    """Serves one listening socket. `context` is asked anew for each connection; None: no TLS."""
+
+    def __init__(self, desk: Desk, context: Callable[[], ssl.SSLContext] | None = None) -> None:
+        self._desk = desk
+        self._context = context
+        self._accepting: asyncio.Task[None] | None = None
+        self._sock: socket.socket | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting = 0
+
+    def start(self, sock: socket.socket) -> None:
+        """Begin to accept connections on a listening socket."""
+        self._sock = sock
+        self._accepting = self._desk.loop.create_task(self._accept(sock))
+
+    async def close(self) -> None:
+        """Accept nobody any more; who is still at the door is sent away."""
+        tasks = [task for task in (self._accepting, *self._tasks) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._sock is not None:
+            self._sock.close()
+
+    async def _accept(self, sock: socket.socket) -> None:
+        loop = self._desk.loop
+        while True:
+            try:
+                accepted, name = await loop.sock_accept(sock)
+            except OSError as error:
+                if error.errno not in _GONE:
+                    _LOG.warning("no connection can be accepted: %s", error.strerror or error)
+                    await asyncio.sleep(_PAUSE)
+                continue
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # Eager: a task that is cancelled before its first step would leave the socket to nobody.
+            task = asyncio.Task(self._serve(accepted, client_at(name[0])), loop=loop, eager_start=True)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            await asyncio.sleep(0)  # where one waits already, accepting does not give way to anybody by itself
+
+    async def _serve(self, accepted: socket.socket, peer: Client) -> None:
+        passed = False
+        try:
+            client = await self._announced(accepted, peer)
+            if client is not None:
+                passed = await self._enter(accepted, client)
+        except OSError:  # gone before it said anything
+            pass
+        except Exception as error:
+            _LOG.exception("a connection failed at the door")
+            self._refuse(peer, Flaw(Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}"))
+        finally:
+            if not passed:
+                accepted.close()
+
+    async def _announced(self, accepted: socket.socket, peer: Client) -> Client | None:
+        """Return whose connection it is; None when it was refused."""
+        section = self._desk.settings()
+        if not _balancers(section.proxy_protocol_from).lookup(peer.address):
+            return peer
+        if self._waiting >= _MOST_WAITING:
+            self._refuse(
+                peer, Flaw(Reason.RATE_LIMIT, f"{self._waiting} connections have not said their PROXY header")
+            )
+            return None
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(section.timeouts.head):
+                source = await self._read_header(accepted)
+        except TimeoutError:
+            self._refuse(peer, Flaw(Reason.MALFORMED, f"no PROXY header within {section.timeouts.head:g} s"))
+            return None
+        except ValueError as error:
+            self._refuse(peer, Flaw(Reason.MALFORMED, str(error)))
+            return None
+        finally:
+            self._waiting -= 1
+        return peer if source is None else client_at(str(source))
+
+    async def _read_header(self, accepted: socket.socket) -> IPAddress | None:
+        reader = HeaderReader()
+        while reader.wants:
+            data = await self._desk.loop.sock_recv(accepted, reader.wants)
+            if not data:
+                raise ConnectionResetError("the peer is gone")
+            reader.feed(data)
+        return reader.source
+
+    async def _enter(self, accepted: socket.socket, client: Client) -> bool:
+        """Do the handshake, if there is one, and let the client in. Returns whether it was."""
+        desk, timeouts, limit = self._desk, self._desk.settings().timeouts, self._desk.settings().limits
+        open_now = desk.enter(client)
+        counted = True
+        try:
+            if open_now >= limit.connections_per_client:
+                detail = f"{open_now} connections are open from {client.address}"
+                self._refuse(client, Flaw(Reason.RATE_LIMIT, detail))
+                return False
+            connection = desk.connection(client)
+            if self._context is None:
+                await desk.loop.connect_accepted_socket(lambda: connection, accepted)
+            else:
+                await desk.loop.connect_accepted_socket(
+                    lambda: connection,
+                    accepted,
+                    ssl=self._context(),
+                    ssl_handshake_timeout=timeouts.head,
+                    ssl_shutdown_timeout=_FAREWELL,
+                )
+            counted = False  # the connection counts itself out
+        except ssl.SSLError as error:
+            self._refuse(client, handshake_flaw(error))
+            return False
+        finally:
+            if counted:
+                desk.leave(client)
+        return True
+
+    def _refuse(self, client: Client, flaw: Flaw) -> None:
+        """Record why a connection goes no further: there is no protocol yet to say it in."""
+        Case(self._desk.judge).refuse(Tunnel(client=client, host="", port=0), flaw.reason, flaw.detail)
+
+
+@lru_cache(maxsize=8)
+def _balancers(networks: tuple[IPNetwork, ...]) -> NetworkMap:
+    return NetworkMap((network, 1) for network in networks)

@@ -1,0 +1,129 @@
+"""A spliced tunnel in the eyes of the policy: counted against its budget, judged anew when the policy changes.
+
+The octets are passed on by `gateway.proxy.splice`, which knows nothing of all this. However a tunnel ends, that is
+one line in the ledger: as allowed, or denied for what ended it.
+"""
+
+import logging
+
+from gateway.addresses import IPAddress
+from gateway.decision import Decision, Reason, Tls
+from gateway.ledger.event import Outcome
+from gateway.proxy.case import Case
+from gateway.proxy.roles import Judge
+from gateway.proxy.splice import Splice
+from gateway.proxy.uploads import Meter, Uploads
+from gateway.request import Dial, TlsHello
+
+_LOG = logging.getLogger(__name__)
+
+
+class LiveTunnel:
+    """One tunnel from its connection to its end."""
+
+    __slots__ = (
+        "_address", "_case", "_chain", "_decision", "_ended_by", "_generation", "_judge", "_meter", "_request",
+        "_uploads", "splice",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        judge: Judge,
+        uploads: Uploads,
+        splice: Splice,
+        request: TlsHello,
+        decision: Decision,
+        address: IPAddress,
+        chain: tuple[str, ...],
+    ) -> None:
+        self.splice = splice
+        self._judge = judge
+        self._case = Case(judge)
+        self._uploads = uploads
+        self._request = request
+        self._address = address
+        self._chain = chain
+        self._generation = judge.generation
+        self._meter: Meter | None = None
+        self._ended_by: Decision | None = None
+        self._follow(decision)
+
+    def begin(self, octets: int) -> bool:
+        """Charge what was read before the origin was there. False: it is more than the budget holds."""
+        return self._spend(octets)
+
+    def check(self, now: float) -> None:
+        """Enforce the limits, and the policy when another one is in force than before."""
+        self.splice.check(now)
+        if self._judge.generation != self._generation:
+            self._generation = self._judge.generation
+            self._rejudge()
+
+    def abort(self) -> None:
+        """Cut the tunnel off."""
+        self.splice.abort()
+
+    def end(self, seconds: float) -> None:
+        """Record how the tunnel ended."""
+        if self._meter is not None:
+            self._meter.close()
+        splice = self.splice
+        outcome = Outcome(
+            octets_out=splice.octets_out,
+            octets_in=splice.octets_in,
+            seconds=round(seconds, 6),
+            address=self._address,
+            error=splice.error,
+        )
+        self._judge.ledger.record(self._request, self._ended_by or self._decision, outcome)
+
+    def _follow(self, decision: Decision) -> None:
+        """Go on under a decision: with its budget."""
+        self._decision = decision
+        old, self._meter = self._meter, None
+        if decision.budget is not None:
+            self._meter = self._uploads.open(self._request.client.address, self._request.host, decision.budget)
+        self.splice.meter(self._spend if self._meter is not None else None)
+        if old is not None:
+            old.close()
+
+    def _spend(self, octets: int) -> bool:
+        """Charge octets before they are passed on; when there are not enough left, end the tunnel."""
+        try:
+            meter = self._meter
+            if meter is None or meter.spend(octets):
+                return True
+            return not self._over(Reason.UPLOAD_BUDGET, str(meter))
+        except Exception as error:
+            _LOG.exception("an upload could not be counted")
+            return not self._over(Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
+
+    def _over(self, reason: Reason, detail: str) -> bool:
+        """Ask the policy what to do about something that was found. Returns whether the tunnel has ended."""
+        decision = self._case.flawed(self._request, reason, detail)
+        if not decision.denied:  # report mode: told once, and counted no more
+            self._judge.ledger.record(self._request, decision)
+            self.splice.meter(None)
+            return False
+        self._end_by(decision, detail)
+        return True
+
+    def _rejudge(self) -> None:
+        hello = self._judge.decide(self._request)
+        dial = self._judge.decide(Dial(origin=self._request, address=self._address, chain=self._chain))
+        for decision in (hello, dial):
+            if decision.denied:
+                self._end_by(decision, "the policy that is now in force denies it")
+                return
+        if hello.tls is Tls.INSPECT:
+            detail = "the policy that is now in force wants to look inside"
+            self._end_by(self._case.flawed(self._request, Reason.PROTOCOL, detail), detail)
+            return
+        if dial.budget != self._decision.budget:
+            self._follow(dial)
+        else:
+            self._decision = dial
+
+    def _end_by(self, decision: Decision, error: str) -> None:
+        self._ended_by = self._ended_by or decision
+        self.splice.abort(error)
