@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from gateway import __version__, console, reports
 from gateway.addresses import IPAddress
-from gateway.commands import lists
+from gateway.commands import lists, tunnels
 from gateway.commands.options import Address, config_option, fail, find, json_option, load_config
 from gateway.config import Config, json_schema, load
 from gateway.decision import Point, Reason
@@ -132,7 +132,7 @@ def _prepare(config: Config) -> str | None:
     return None
 
 
-for _command in (lists.refresh_command, lists.feeds, lists.hunt, lists.export):
+for _command in (lists.refresh_command, lists.feeds, lists.hunt, lists.export, tunnels.tunnels):
     main.add_command(_command)
 
 

@@ -6,6 +6,7 @@ enforced is a hole.
 """
 
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from dnslib import QTYPE
@@ -28,10 +29,12 @@ from gateway.feeds.catalog import FeedName, LocalList
 from gateway.filetypes import NAMES as FILE_TYPES
 from gateway.names import normalize, registered_domain
 from gateway.section import (
+    Address,
     CertificateSection,
     Conditions,
     FileName,
     Identifier,
+    Name,
     Network,
     Section,
     Unbuilt,
@@ -320,6 +323,23 @@ class TunnellingControls(Section):
     """Answers are kept at least so long, so that a name asked again does not leave again."""
 
 
+def _moment(value: Any) -> str:
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError(f"{value!r} is no time: give one such as '2026-01-31T12:00:00Z'") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
+
+
+class ReleasedClient(Section):
+    """A client that may tell a zone things again, as `gateway tunnels release` prints it."""
+
+    client: Address
+    zone: Name
+    at: Annotated[str, BeforeValidator(_moment)]
+    """When it was released: an entry counts once, and the next release of the same client is another entry."""
+
+
 class TunnellingSection(Section):
     """Detection of DNS tunnels."""
 
@@ -331,6 +351,8 @@ class TunnellingSection(Section):
     """New information that a client may tell an unknown zone; known zones have a multiple of it."""
     exempt: tuple[Pattern, ...] = ()
     """Names that are not accounted for, beside forward zones, local records and the shipped list of services."""
+    released: tuple[ReleasedClient, ...] = ()
+    """Denials that are lifted when this file is loaded; the client's account of the zone begins anew."""
     controls: TunnellingControls = TunnellingControls()
 
 

@@ -18,8 +18,9 @@ from gateway.tunnelling.accounts import SharedTable
 from gateway.tunnelling.assessment import Assessment
 from gateway.tunnelling.data import character_model, popular, services
 from gateway.tunnelling.detector import ANSWER_BUDGET, STRICT, Detector
+from gateway.tunnelling.evidence import describe
 from gateway.tunnelling.priors import Priors
-from gateway.tunnelling.zones import PRIVATE, exists
+from gateway.tunnelling.zones import PRIVATE, classify, exists
 
 
 class Leakage:
@@ -52,7 +53,7 @@ class Leakage:
         return open_table(self._state_dir, seconds)
 
     def use(self, settings: Tunnelling) -> None:
-        """Go on with another configuration. What was accounted stays."""
+        """Go on with another configuration. What was accounted stays, but for clients that are newly released."""
         if settings == self._settings:
             return
         before, self._settings = self._settings, settings
@@ -66,19 +67,18 @@ class Leakage:
                     self._detector.share(table)
                 else:
                     self._detector = None  # its key was its own: there was nothing to share with before
+            for release in settings.released:
+                if release not in before.released and self._detector is not None:
+                    zone = classify(release.zone).zone
+                    self._detector.release(self._clock(), client_key(release.client), zone)
 
     @property
     def detector(self) -> Detector:
         """The detector, made when it is first needed: its data cost memory and time."""
         if self._detector is None:
-            settings, table = self._settings, self._table()
-            self._detector = Detector(
-                character_model(),
-                _priors(settings),
-                budget=settings.budget,
-                controls=settings.controls,
-                key=secrets.token_bytes(16) if table is None else table.key,
-            )
+            table = self._table()
+            key = secrets.token_bytes(16) if table is None else table.key
+            self._detector = make_detector(self._settings, key)
             self._detector.share(table)
         return self._detector
 
@@ -135,6 +135,11 @@ class Leakage:
         return Terms(self._settings.controls.ttl, metered=True)
 
 
+def make_detector(settings: Tunnelling, key: bytes) -> Detector:
+    """Return a detector that knows nothing but the shipped data."""
+    return Detector(character_model(), _priors(settings), budget=settings.budget, controls=settings.controls, key=key)
+
+
 def _is_on(settings: Tunnelling) -> bool:
     return settings.action != "off" or any(action != "off" for _, action in settings.groups)
 
@@ -151,15 +156,4 @@ def client_key(address: IPAddress) -> str:
 def decision_of(found: Assessment, *, enforced: bool) -> Decision:
     """Return a denial as a decision, with the evidence for the ledger."""
     reason = found.reason or Reason.DNS_TUNNEL
-    words = [
-        f"{found.why}: zone {found.zone} ({found.prior}), {found.octets:.1f} octets after {found.used:.1f} of "
-        f"{found.budget:.0f} in {found.seconds:.0f} s"
-    ]
-    if (seen := found.features) is not None:
-        types = "+".join(f"{qtype}x{count}" for qtype, count in seen.types[:4])
-        words.append(
-            f"entropy {seen.entropy:.2f}, length {seen.length}, bits {seen.bits:.0f}, names {seen.unique}, "
-            f"queries {seen.queries} ({seen.per_minute:.1f} a minute), types {types}, "
-            f"nxdomain {seen.nxdomain:.0%}, answers {seen.answers} octets"
-        )
-    return Decision(Verdict.DENY, reason, detail="; ".join(words), enforced=enforced, technique=techniques(reason))
+    return Decision(Verdict.DENY, reason, detail=describe(found), enforced=enforced, technique=techniques(reason))

@@ -53,6 +53,15 @@ class Timing(NamedTuple):
 type Action = Literal["deny", "report", "off"]
 
 
+class Release(NamedTuple):
+    """A denial that an operator lifts."""
+
+    client: IPAddress
+    zone: str
+    at: str
+    """Tells two releases of the same client apart."""
+
+
 class Tunnelling(NamedTuple):
     """The `tunnelling` section, in the terms of the resolver."""
 
@@ -63,6 +72,7 @@ class Tunnelling(NamedTuple):
     exempt: tuple[str, ...] = ()
     """Patterns: those of the configuration, forward zones and local records."""
     controls: Controls = Controls()
+    released: tuple[Release, ...] = ()
 
     def action_for(self, groups: tuple[str, ...]) -> Action:
         """Return what is done for a client of these groups; the first one that is named counts."""
@@ -250,11 +260,12 @@ def make_settings(
         rate_limit=(rate.queries_per_second, rate.burst) if rate else None,
         strip_ech=section.strip.ech,
         trust_ad=section.trust_ad,
-        tunnelling=_tunnelling(tunnelling, section) if tunnelling is not None else Tunnelling(),
+        tunnelling=make_tunnelling(tunnelling, section) if tunnelling is not None else Tunnelling(),
     )
 
 
-def _tunnelling(section: TunnellingSection, dns: DnsSection) -> Tunnelling:
+def make_tunnelling(section: TunnellingSection, dns: DnsSection) -> Tunnelling:
+    """Translate the `tunnelling` section; forward zones and local records are exempt."""
     controls = section.controls
     own = (*(f".{zone}" for zone in dns.forward), *dns.records)
     return Tunnelling(
@@ -263,4 +274,5 @@ def _tunnelling(section: TunnellingSection, dns: DnsSection) -> Tunnelling:
         budget=tuple(Limit(*limit) for limit in section.leak_budget),
         exempt=(*section.exempt, *own),
         controls=Controls(controls.types, controls.octets, controls.tlds, int(controls.min_ttl)),
+        released=tuple(Release(entry.client, entry.zone, entry.at) for entry in section.released),
     )

@@ -58,6 +58,14 @@ class Assessment(NamedTuple):
     """One phrase for people."""
     features: Features | None = None
     """When denied."""
+    told: float = 0.0
+    """When denied: octets that the client had told the zone before, in the longest window."""
+    got: float = 0.0
+    """When denied: octets of answers that it had from the zone."""
+    closed: float = 0.0
+    """Seconds for which the zone stays closed to the client; 0: this query alone is denied."""
+    curve: tuple[tuple[float, float], ...] = ()
+    """When how many octets had left, as the zone is closed."""
 
     @property
     def score(self) -> float:

@@ -562,9 +562,11 @@ class Detector:
         account = self.tables.account(now, client, zone.key)
         account.sample(name)
         limit = finding.limit
-        if finding.lasting:
+        longest = self.tables.longest
+        trip = self._trip(now, client, zone, account, finding) if finding.lasting else None
+        if trip is not None:
             self._close(now, client, zone)
-            self.tables.trip(self._trip(now, client, zone, account, finding))
+            self.tables.trip(trip)
         return Assessment(
             True,
             zone.key,
@@ -576,6 +578,10 @@ class Detector:
             finding.reason,
             finding.why,
             self.features(zone, name),
+            account.up.spent(now, longest),
+            account.down.spent(now, longest) if account.down is not None else 0.0,
+            trip.until - now if trip is not None else 0.0,
+            trip.curve if trip is not None else (),
         )
 
     def _close(self, now: float, client: str, zone: Zone) -> None:
@@ -622,6 +628,9 @@ class Detector:
             Reason(trip.reason),
             f"denied before: {trip.why}",
             self.features(zone, name),
+            trip.out,
+            trip.answers,
+            trip.until - now,
         )
 
     def features(self, zone: Zone, name: str) -> Features:

@@ -200,3 +200,12 @@ def test_sections_do_not_change() -> None:
     section = PolicySection()
     with pytest.raises(ValidationError):
         section.mode = "report"  # type: ignore[misc]  # on purpose
+
+
+def test_releases_have_a_time() -> None:
+    """A release is a client, a zone and a moment, in UTC unless it says otherwise; other texts are refused."""
+    entry = {"client": "10.0.0.7", "zone": "Example.com", "at": "2026-01-31T12:00:00Z"}
+    (found,) = TunnellingSection.model_validate({"released": [entry]}).released
+    assert (str(found.client), found.zone, found.at) == ("10.0.0.7", "example.com", "2026-01-31T12:00:00+00:00")
+    with pytest.raises(ValidationError, match="is no time"):
+        TunnellingSection.model_validate({"released": [{**entry, "at": "now"}]})

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.peers.namespace import RESOLVER, ZONE, Internet, make_certificate, wait_until
+from tests.peers.tunnels_live import Lab, lab, missing
 
 
 def _may_make_namespaces() -> bool:
@@ -59,3 +60,15 @@ def _made(tmp_path: Path) -> Iterator[Internet]:
         yield world
     finally:
         world.close()
+
+
+@pytest.fixture
+def tunnel_lab(tmp_path: Path) -> Iterator[Lab]:
+    """A client in one namespace, the resolver and the far end of a tunnel in another."""
+    if not os.environ.get("CI"):
+        if why := missing():
+            pytest.skip(why)
+        if not _may_make_namespaces():
+            pytest.skip("making network namespaces needs root")
+    with lab(tmp_path, f"egwt-{os.getpid()}-{tmp_path.name[-10:]}".replace("_", "-")) as made:
+        yield made

@@ -8,10 +8,11 @@ from dnslib import QTYPE, RCODE, RR, TXT
 from gateway.decision import Reason
 from gateway.dns.cache import Key
 from gateway.dns.forwarder import ResolutionError
-from gateway.dns.leakage import client_key
+from gateway.dns.leakage import Leakage, client_key
 from gateway.dns.resolver import LeakError, Resolver
-from gateway.dns.settings import Tunnelling
+from gateway.dns.settings import Release, Tunnelling
 from gateway.tunnelling.structure import Controls
+from gateway.tunnelling.window import Limit
 from gateway.tunnelling.zones import PRIVATE, STAYING
 from tests.gateway.dns.support import BATCH, WEB, Clock, a_judge, a_policy, addresses, ask, client, ede, parse
 from tests.peers.dns_upstream import Message, Upstream, upstream, zone
@@ -268,3 +269,17 @@ def test_an_ipv6_client_has_one_account_for_its_network() -> None:
     """Addresses of one /64 share an account."""
     assert client_key(client("2001:db8::1").address) == client_key(client("2001:db8::ffff").address)
     assert client_key(client("2001:db8:0:1::1").address) != client_key(client("2001:db8::1").address)
+
+
+def test_a_release_counts_once() -> None:
+    """A client that the configuration newly releases begins anew; the same entry loaded again changes nothing."""
+    leakage, address = Leakage(DENY, lambda: 5.0), client("10.0.0.7").address
+    data = "k2bdxqvwzjhnfpyrtmlsacgu3e4i5o6u7" * 2 + ".evilzone.com"
+    assert leakage.query(address, (), data, 16) is not None
+    assert leakage.query(address, (), "www.evilzone.com", 1) is not None
+    released = DENY._replace(released=(Release(address, "www.evilzone.com", "2026-01-31T12:00:00Z"),))
+    leakage.use(released)
+    assert leakage.query(address, (), "www.evilzone.com", 1) is None
+    assert leakage.query(address, (), data, 16) is not None
+    leakage.use(released._replace(budget=(Limit(100, 3600),)))
+    assert leakage.query(address, (), "www.evilzone.com", 1) is not None

@@ -1,0 +1,267 @@
+"""Commands about DNS tunnels: who is suspect, how to let them go, and what would have been denied in a recording."""
+
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from gateway import console
+from gateway.addresses import IPAddress
+from gateway.commands.options import Address, config_option, fail, find, json_option, load_config
+from gateway.config import Config
+from gateway.dns.leakage import make_detector
+from gateway.dns.settings import Tunnelling, make_tunnelling
+from gateway.domainset import parse_pattern
+from gateway.ledger.query import parse_time
+from gateway.ledger.store import Store
+from gateway.ledger.suspects import Suspect, gather
+from gateway.names import normalize
+from gateway.recordings.files import Recording
+from gateway.tunnelling.analysis import Finding, Report, analyse
+from gateway.tunnelling.zones import classify
+
+_BARS = "▁▂▃▄▅▆▇█"
+_RELOAD = "then send SIGHUP to the process that runs 'gateway run': all its workers load the file again"
+
+
+@click.group(invoke_without_command=True)
+@config_option
+@json_option
+@click.option("--since", default="", help="From then on: 1h, 7d, or 2026-01-31T12:00:00Z. Without it: all there is.")
+@click.pass_context
+def tunnels(context: click.Context, config_path: Path | None, *, as_json: bool, since: str) -> None:
+    """Show clients that told zones too much, as the ledger has it: what left, and what was denied.
+
+    Exit code 0: no zone is closed to any client; 1: some are.
+    """
+    if context.invoked_subcommand is not None:
+        context.obj = config_path
+        return
+    config, now = load_config(config_path), time.time()
+    try:
+        start = parse_time(since, now) if since else None
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    suspects = gather(Store(config.state_dir / "ledger").read(since=start))
+    released = _released(config)
+    states = [suspect.state(now, released) for suspect in suspects]
+    if as_json:
+        console.as_json([_suspect_json(*pair) for pair in zip(suspects, states, strict=True)])
+    else:
+        console.table(*_suspect_table(suspects, states))
+    raise SystemExit(int("closed" in states))
+
+
+def _released(config: Config) -> dict[tuple[str, str], float]:
+    """Return when clients were released, as the policy file has it."""
+    found: dict[tuple[str, str], float] = {}
+    for entry in config.file.tunnelling.released:
+        key = (str(entry.client), classify(entry.zone).zone)
+        found[key] = max(found.get(key, 0.0), datetime.fromisoformat(entry.at).timestamp())
+    return found
+
+
+def _suspect_table(suspects: list[Suspect], states: list[str]) -> tuple[Sequence[str], list[Sequence[object]]]:
+    rows: list[Sequence[object]] = [
+        (
+            suspect.client,
+            suspect.zone,
+            state,
+            f"{suspect.score:.1f}",
+            f"{suspect.told:.0f} of {suspect.budget:.0f}",
+            f"{suspect.got:.0f}",
+            spark(suspect.curve),
+            suspect.denials,
+            _moment(suspect.first),
+            _moment(suspect.last),
+            suspect.why,
+            suspect.samples[0] if suspect.samples else "",
+        )
+        for suspect, state in zip(suspects, states, strict=True)
+    ]
+    headings = (
+        "client",
+        "zone",
+        "state",
+        "score",
+        "told",
+        "got",
+        "leak",
+        "denied",
+        "first",
+        "last",
+        "why",
+        "such as",
+    )
+    return headings, rows
+
+
+def _suspect_json(suspect: Suspect, state: str) -> dict[str, Any]:
+    return {**asdict(suspect), "state": state}
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def spark(curve: Iterable[tuple[float, float]]) -> str:
+    """Return a leak curve as a row of bars: how much had left, from the first octet to the denial.
+
+    >>> spark([(0, 10), (5, 20), (60, 80)])
+    '▁▂█'
+    """
+    octets = [amount for _, amount in curve]
+    most = max(octets, default=0.0)
+    return "".join(_BARS[min(7, max(0, round(amount / most * 8) - 1))] for amount in octets) if most else "-"
+
+
+# -- letting go ----------------------------------------------------------------------------------------------------
+
+
+@tunnels.command()
+@config_option
+@click.argument("client", type=Address())
+@click.argument("zone")
+@click.pass_context
+def release(context: click.Context, config_path: Path | None, client: IPAddress, zone: str) -> None:
+    """Print what to add to the policy file so that CLIENT may ask about ZONE again.
+
+    The client's account begins anew. It is denied again as soon as it tells the zone too much again.
+    """
+    config = load_config(config_path or context.obj)
+    kept = [
+        {"client": str(entry.client), "zone": entry.zone, "at": entry.at} for entry in config.file.tunnelling.released
+    ]
+    entry = {"client": str(client), "zone": classify(_name(zone)).zone, "at": _moment(time.time())}
+    _print_configuration(config, {"released": [*kept, entry]})
+
+
+@tunnels.command()
+@config_option
+@click.argument("zone")
+@click.pass_context
+def exempt(context: click.Context, config_path: Path | None, zone: str) -> None:
+    """Print what to add to the policy file so that nothing is accounted for ZONE and below.
+
+    ZONE is a name, or a pattern: `*.a.b` for what is below it alone.
+    """
+    config = load_config(config_path or context.obj)
+    try:
+        name, exact, below = parse_pattern(zone)
+    except ValueError as error:
+        raise click.UsageError(f"{zone!r}: {error}") from None
+    pattern = f"*.{name}" if below and not exact else f".{name}"
+    _print_configuration(config, {"exempt": list(dict.fromkeys([*config.file.tunnelling.exempt, pattern]))})
+
+
+def _name(text: str) -> str:
+    try:
+        return normalize(text)
+    except ValueError as error:
+        raise click.UsageError(f"{text!r}: {error}") from None
+
+
+def _print_configuration(config: Config, section: dict[str, Any]) -> None:
+    console.say(f"# in {config.path}, beside what else is under tunnelling:")
+    for line in yaml.safe_dump({"tunnelling": section}, sort_keys=False).splitlines():
+        console.say(line)
+    console.say(f"# {_RELOAD}")
+
+
+# -- trying out ----------------------------------------------------------------------------------------------------
+
+
+@tunnels.command(name="analyse")
+@config_option
+@json_option
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.pass_context
+def analyse_command(context: click.Context, config_path: Path | None, *, as_json: bool, file: Path) -> None:
+    """Say what would have been denied of recorded queries, and what would have left before.
+
+    FILE is a ledger of ours (complete with `allowed_dns: true`), JSON lines with t, client, qname and qtype, a
+    dns.log of Zeek as text or JSON, or a pcap; with gzip or without. Budgets, exemptions and controls are those of
+    the policy file, if there is one. Exit code 0: nothing would have been denied; 1: something would.
+    """
+    recording = Recording(file)
+    try:
+        report = analyse(make_detector(_settings(config_path or context.obj), secrets.token_bytes(16)), recording)
+    except (OSError, ValueError) as error:
+        fail(f"{file}: {error}")
+    if as_json:
+        console.as_json({**asdict(report), "unreadable": recording.unreadable})
+    else:
+        if report.findings:
+            console.table(*_finding_table(report.findings))
+        for line in _summary(report, recording.unreadable):
+            console.say(line)
+    if not report.queries:
+        fail(f"{file}: no query found in it")
+    raise SystemExit(int(bool(report.findings)))
+
+
+def _settings(path: Path | None) -> Tunnelling:
+    """Return what the policy file says, or what holds without one."""
+    try:
+        place = find(path)
+    except click.UsageError:
+        return Tunnelling()
+    file = load_config(place).file
+    return make_tunnelling(file.tunnelling, file.dns)
+
+
+def _finding_table(findings: list[Finding]) -> tuple[Sequence[str], list[Sequence[object]]]:
+    rows: list[Sequence[object]] = [
+        (
+            _client(found.client),
+            found.zone,
+            found.reason,
+            found.queries,
+            found.denied,
+            found.passed,
+            f"{found.told:.0f}",
+            found.characters,
+            f"{found.got:.0f}",
+            _moment(found.first),
+            found.why,
+            found.samples[0] if found.samples else "",
+        )
+        for found in findings
+    ]
+    headings = ("client", "zone", "reason", "queries", "denied", "before", "told", "characters", "got", "from", "why")
+    return (*headings, "such as"), rows
+
+
+def _client(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        return text
+
+
+def _summary(report: Report, unreadable: int) -> Iterable[str]:
+    denied = sum(found.denied for found in report.findings)
+    yield (
+        f"{report.queries} queries of {report.clients} clients for {report.zones} zones: {denied} would have been "
+        f"denied, of {len(report.findings)} of {report.pairs} pairs of client and zone"
+    )
+    if report.findings:
+        told = sum(found.told for found in report.findings)
+        got = sum(found.got for found in report.findings)
+        characters = sum(found.characters for found in report.findings)
+        yield (
+            f"before and beside that, {told:.0f} octets of news would have left for those zones (in {characters} "
+            f"characters of names), and {got:.0f} octets of answers come in"
+        )
+    if report.nearest is not None:
+        near = report.nearest
+        yield f"nearest to a denial without one: {near.client} and {near.zone}, at {near.score:.0%} of the budget"
+    if unreadable:
+        yield f"{unreadable} lines or packets could not be read"

@@ -1,0 +1,1 @@
+"""DNS queries that somebody else has recorded: logs and packet captures."""
