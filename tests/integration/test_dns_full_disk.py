@@ -47,7 +47,7 @@ GATEWAY = str(Path(sys.executable).parent / "gateway")
 
 
 class Serving:
-    """A gateway whose state is on a disk of 16 megabytes, and that disk."""
+    """A gateway whose state is on a disk of 48 megabytes, and that disk."""
 
     def __init__(self, world: Internet) -> None:
         self.world = world
@@ -56,7 +56,7 @@ class Serving:
         (world.folder / "state").mkdir()
         (world.folder / "ours.txt").write_text("bad.example.com\n")
         # One process owns the disk, so that it outlives the gateway.
-        keeper = f"mount -t tmpfs -o size=16m none {world.folder / 'state'} && echo mounted && exec sleep 600"
+        keeper = f"mount -t tmpfs -o size=48m none {world.folder / 'state'} && echo mounted && exec sleep 600"
         self.keeper = world.start("unshare", "--mount", "sh", "-ec", keeper, log="keeper.log")
         wait_until(lambda: "mounted" in (world.folder / "keeper.log").read_text(), "the disk")
         self.state = Path(f"/proc/{self.keeper.pid}/root{world.folder}/state")
