@@ -1,16 +1,12 @@
-"""Where clients come in: UDP sockets, and DNS messages over TCP and TLS.
+"""Where clients come in: bound sockets, and DNS messages over TCP and TLS. UDP is in `udp`.
 
-UDP is read by a bounded drain loop: each wake-up handles the datagrams that wait, and what can be answered at once is
-answered there, without a task. Over TCP (RFC 7766) and TLS (RFC 7858) queries may be pipelined and answers overtake
-each other.
+Over TCP (RFC 7766) and TLS (RFC 7858) queries may be pipelined and answers overtake each other.
 """
 
 import asyncio
-import logging
 import socket
 import ssl
-from collections.abc import Callable, Coroutine
-from typing import cast
+from collections.abc import Callable
 
 from gateway.binding import remedy
 from gateway.dns.admission import Admission
@@ -20,13 +16,6 @@ from gateway.dns.settings import Endpoint
 from gateway.dns.streams import HANDSHAKE, StreamListener, close_stream
 from gateway.dns.transfer import Transfers, batches
 
-_LOG = logging.getLogger(__name__)
-
-DRAIN = 64
-"""Datagrams handled in one wake-up, so that a flood leaves time for everything else."""
-_BUFFER_IN = bytearray(4096)
-"""Where datagrams are read to, one at a time; made once, because to make it costs a tenth of a query."""
-_OCTETS_IN = memoryview(_BUFFER_IN)
 _BUFFER = 4 << 20
 """Socket buffers: a burst waits here while a policy is swapped."""
 
@@ -70,73 +59,6 @@ def bind(endpoint: Endpoint, *, reuse_port: bool = False) -> socket.socket:
             sock.close()
         raise ListenError(f"dns.listen: {endpoint}: {remedy(error, kind, endpoint.port)}") from None
     return sock
-
-
-class UdpListener:
-    """Serves one UDP socket."""
-
-    def __init__(self, sock: socket.socket, resolver: Resolver, transfers: Transfers | None = None) -> None:
-        self._sock = sock
-        self._resolver = resolver
-        self._transfers = transfers
-        self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._loop.add_reader(sock, self._drain)
-
-    def _burst(self) -> Callable[[str, bytes], bytes | Miss | None]:
-        """Return the function that answers a datagram until the event loop goes on."""
-        transfers, otherwise = self._transfers, self._resolver.burst()
-        if transfers is None or not transfers.has_zones:
-            return otherwise
-
-        def answer(peer: str, data: bytes) -> bytes | Miss | None:
-            return transfers.datagram(peer, data) if transfers.concerns(data) else otherwise(peer, data)
-
-        return answer
-
-    def _drain(self) -> None:
-        receive, send, answer = self._sock.recvfrom_into, self._sock.sendto, self._burst()
-        buffer, octets = _BUFFER_IN, _OCTETS_IN
-        for _ in range(DRAIN):
-            try:
-                size, peer = receive(buffer)
-            except BlockingIOError:
-                return
-            except OSError:
-                continue  # what the network says about an answer that was sent before (ICMP)
-            reply = answer(peer[0], bytes(octets[:size]))
-            if type(reply) is bytes:
-                try:
-                    send(reply, peer)
-                except OSError:
-                    # The client is gone, its port is 0, or the buffer is full: UDP may lose it, and it asks again.
-                    continue
-            elif reply is not None:
-                self._answer_later(self._later(cast("Miss", reply), peer))
-
-    def _answer_later(self, answering: Coroutine[None, None, None]) -> None:
-        # Kept in a set, because the loop holds tasks only weakly; a TaskGroup would end with its first error.
-        task = self._loop.create_task(answering)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _later(self, miss: Miss, peer: tuple[str, int]) -> None:
-        reply = await self._resolver.answer_later(miss)
-        if reply is not None:
-            try:
-                self._sock.sendto(reply, peer)
-            except OSError:
-                return  # as above
-
-    async def close(self, grace: float) -> None:
-        """Stop reading, answer what is on its way if that is soon, and close."""
-        self._loop.remove_reader(self._sock)
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=grace)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
-        self._sock.close()
 
 
 class TcpListener(StreamListener):

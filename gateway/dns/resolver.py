@@ -11,11 +11,12 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
+from ipaddress import ip_address
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from gateway.addresses import parse_address, unmap
+from gateway.addresses import IPAddress, parse_address, unmap
 from gateway.decision import Decision, Reason
 from gateway.dns.answers import (
     EDE_INVALID,
@@ -34,7 +35,7 @@ from gateway.dns.cache import Key
 from gateway.dns.cookies import Cookies, cookie_in
 from gateway.dns.exchange import Failure, UpstreamError
 from gateway.dns.forwarder import Forwarder, Resolution, ResolutionError
-from gateway.dns.hot import MAX_PACKET, Hot, HotAnswer, HotAnswers, hot_key
+from gateway.dns.hot import MAX_PACKET, Aging, Hot, HotAnswers, hot_key
 from gateway.dns.judge import Judge, RuntimeJudge
 from gateway.dns.leakage import Leakage, client_key
 from gateway.dns.local import absent, is_meta, local_answer, zone_of
@@ -85,7 +86,7 @@ class _Refused(NamedTuple):
     reply: bytes | None
 
 
-class _Known:
+class Known:
     """A client, and what is looked up for it with each packet."""
 
     __slots__ = ("client", "closed", "credit", "limited", "share", "view")
@@ -98,14 +99,32 @@ class _Known:
         """Whose rate limit counts: an IPv6 client may use all addresses of its network."""
         self.share = share
         """Queries taken from the rate limit at a time."""
-        self.credit = 0
-        """Datagrams that are paid for."""
+        self.credit: float = 0
+        """Datagrams that are paid for; infinitely many without a rate limit."""
         self.closed = False
         """Zones are closed to it: its view is its own then, so that the hot table never knows it."""
 
 
 type Reply = bytes | Miss | None
 """The answer to a packet; what has to be waited for; or silence."""
+
+type Peer = str | bytes
+"""A client's address: as a socket names it, or packed."""
+
+
+class Burst(NamedTuple):
+    """What answers the datagrams of one wake-up. It is good until the event loop goes on: neither the policy nor, as
+    far as anybody could tell, the time changes before.
+    """
+
+    known: Callable[[bytes], Known | None]
+    """Who asks, by packed address."""
+    find: Callable[[bytes], Hot | None]
+    """An answer given before, by `Known.view` and the octets after the id."""
+    now: float
+    date: float
+    answer: Callable[[Peer, bytes], Reply]
+    """Answers whatever is not found so. It never raises: what goes wrong is answered SERVFAIL."""
 
 
 class Resolver:
@@ -136,7 +155,8 @@ class Resolver:
         self._now = self._date = 0.0
         self._numbers = count(1)
         self._per_client: Counter[bytes] = Counter()  # by packed address, which is hashed far quicker
-        self._clients: dict[str, _Known] = {}
+        self._clients: dict[Peer, Known] = {}
+        self._find_known = self._clients.get
         self._views: dict[object, bytes] = {}
         self._blocks: dict[Hashable, Block] = {}
         self._hot = HotAnswers()
@@ -172,27 +192,22 @@ class Resolver:
 
     # -- for listeners -----------------------------------------------------------------------------------------
 
-    def burst(self) -> Callable[[str, bytes], Reply]:
-        """Return the function that answers a datagram at once. It is good until the event loop goes on: neither the
-        policy nor, as far as anybody could tell, the time changes before.
-
-        It takes the client's address as the socket names it, and the datagram. It never raises: what goes wrong is
-        answered SERVFAIL.
-        """
+    def burst(self) -> Burst:
+        """Return what answers the datagrams that wait now."""
         if self._judge.generation is not self._generation:
             self._adopt()
         self._now, self._date = self._clock(), self._wall()
-        return self._datagram
+        return Burst(self._find_known, self._find_hot, self._now, self._date, self._datagram)
 
-    def answer_now(self, peer: str, data: bytes, *, stream: bool = False) -> Reply:
-        """Answer a packet at once if that can be done without an upstream; see `burst`."""
+    def answer_now(self, peer: Peer, data: bytes, *, stream: bool = False) -> Reply:
+        """Answer a packet at once if that can be done without an upstream."""
         try:
-            answer = self.burst()
-            return self._message(peer, data) if stream else answer(peer, data)
+            self.burst()
+            return self._message(peer, data) if stream else self._datagram(peer, data)
         except Exception as error:
             return self._broken(peer, data, error)
 
-    def _datagram(self, peer: str, data: bytes) -> Reply:
+    def _datagram(self, peer: Peer, data: bytes) -> Reply:
         try:
             known = self._clients.get(peer) or self._client(peer)
             if known.credit:
@@ -202,20 +217,11 @@ class Resolver:
                 if excess is not None:
                     return self._over_limit(known, data, excess, stream=False)
                 known.credit = known.share - 1
-            found = self._find_hot(known.view + data[2:])
-            if found is not None and (self._now < found.until or found.renew(self._now)):
-                repeats = found.repeats
-                if repeats is None or repeats.open:
-                    found.used = True
-                    if repeats is not None:
-                        repeats.again(self._date)
-                    tail = found.tail
-                    return None if tail is None else data[:2] + tail
             return self._packet(known, data, stream=False)
         except Exception as error:
             return self._broken(peer, data, error)
 
-    def _message(self, peer: str, data: bytes) -> Reply:
+    def _message(self, peer: Peer, data: bytes) -> Reply:
         known = self._clients.get(peer) or self._client(peer)
         if self._limit is not None:
             excess = self._limit.check("tcp " + known.limited, self._now)
@@ -223,7 +229,7 @@ class Resolver:
                 return self._over_limit(known, data, excess, stream=True)
         return self._packet(known, data, stream=True)
 
-    def _packet(self, known: _Known, data: bytes, *, stream: bool) -> Reply:
+    def _packet(self, known: Known, data: bytes, *, stream: bool) -> Reply:
         """Look for an answer given before to the question in other letters; else read the packet."""
         name_end = data.find(0, HEADER)
         if name_end < 0 or len(data) > MAX_PACKET:
@@ -292,16 +298,13 @@ class Resolver:
         query = miss.query
         return self._block(query, decision).render(query.id.to_bytes(2, "big"), query.question, ident, miss.options)
 
-    async def answer(self, peer: str, data: bytes, *, stream: bool = False) -> bytes | None:
+    async def answer(self, peer: Peer, data: bytes, *, stream: bool = False) -> bytes | None:
         """Answer a packet, however long it takes."""
         reply = self.answer_now(peer, data, stream=stream)
         return await self.answer_later(reply) if isinstance(reply, Miss) else reply
 
-    def _client(self, peer: str) -> _Known:
-        address = parse_address(peer.partition("%")[0])
-        if address is None:
-            raise ValueError("a client without an address")
-        client = Client(address=unmap(address))
+    def _client(self, peer: Peer) -> Known:
+        client = Client(address=_address(peer))
         view = self._judge.view(client)
         if view not in self._views:
             # Never used again, so that what was kept for an earlier generation is never found again.
@@ -311,7 +314,9 @@ class Resolver:
         source = client.address
         limited = str(source) if source.version == 4 else source.packed[:8].hex()
         share = self._limit.share if self._limit is not None and source.version == 4 else 1
-        known = self._clients[peer] = _Known(client, self._views[view], limited, share)
+        known = self._clients[peer] = Known(client, self._views[view], limited, share)
+        if self._limit is None:
+            known.credit = math.inf
         if self.leakage.closed_to(source):
             known.closed, known.view = True, self._new_view()
         return known
@@ -327,7 +332,7 @@ class Resolver:
                 if known.limited == key and not known.closed:
                     known.closed, known.view = True, self._new_view()
 
-    def _over_limit(self, known: _Known, data: bytes, excess: Excess, *, stream: bool) -> Reply:
+    def _over_limit(self, known: Known, data: bytes, excess: Excess, *, stream: bool) -> Reply:
         """Turn a query away. The first of a window is recorded, and the others refer to that record.
 
         Over UDP the sender may be forged, so that others can use up a client's bucket. A good cookie proves that it
@@ -361,7 +366,7 @@ class Resolver:
             return flawed(data, WireError("no good cookie", Rcode.BADCOOKIE, query), options)
         return over_limit(data, options) if excess is not Excess.SILENCE else None
 
-    def _note_excess(self, known: _Known, bucket: str, excess: Excess) -> tuple[Decision, str]:
+    def _note_excess(self, known: Known, bucket: str, excess: Excess) -> tuple[Decision, str]:
         """Record that a bucket is empty, once in a window. Returns the decision and its id."""
         noted = self._excesses.get(bucket)
         if excess is not Excess.FIRST and noted is not None:
@@ -374,7 +379,7 @@ class Resolver:
         self._excesses[bucket] = noted
         return noted
 
-    def _answer(self, known: _Known, data: bytes, key: bytes, stream: bool) -> Reply:
+    def _answer(self, known: Known, data: bytes, key: bytes, stream: bool) -> Reply:
         client = known.client
         try:
             query = read_query(data)
@@ -439,7 +444,9 @@ class Resolver:
             if reply[2] & 2:
                 return reply  # cut short: whoever comes over TCP gets all of it
             head = head_of(query, answer) + question
-            self._hot.put(key, HotAnswer(answer, stored, fresh_until, head, opt_of(query), now))
+            entry = Hot(b"", -math.inf, aging=Aging(answer, stored, fresh_until, head, opt_of(query)))
+            if entry.renew(now):
+                self._hot.put(key, entry)
         return reply
 
     def _finish(
@@ -512,16 +519,13 @@ class Resolver:
             return b""
         return self._cookies.reply(cookie, client.address, self._clock()) if cookie else b""
 
-    def _broken(self, peer: str, data: bytes, error: Exception) -> bytes | None:
+    def _broken(self, peer: Peer, data: bytes, error: Exception) -> bytes | None:
         """Fail closed: whatever went wrong, the answer is no."""
         _LOG.error("a query failed inside the resolver", exc_info=error)
         try:
             query = read_query(data)
-            address = parse_address(peer.partition("%")[0])
-            if address is None:
-                return servfail(query)
             flaw = Flaw(Reason.INTERNAL_ERROR, type(error).__name__)
-            client = Client(address=unmap(address))
+            client = Client(address=_address(peer))
             return self._refuse(Miss(client, query, True, self._cookie_back(client, data, query)), flaw)
         except WireError as flaw_found:
             return flawed(data, flaw_found)
@@ -571,6 +575,15 @@ class Resolver:
         """Give up what is on its way."""
         for forwarder in (self._forwarder, *self._retired):
             await forwarder.close()
+
+
+def _address(peer: Peer) -> IPAddress:
+    if isinstance(peer, bytes):
+        return unmap(ip_address(peer))
+    address = parse_address(peer.partition("%")[0])
+    if address is None:
+        raise ValueError("a client without an address")
+    return unmap(address)
 
 
 def _request(miss: Miss) -> DnsQuery:

@@ -13,12 +13,12 @@ from gateway.dns.certificate import Certificate
 from gateway.dns.http1 import Http1Connection
 from gateway.dns.http2 import Http2Connection
 from gateway.dns.judge import RuntimeJudge
-from gateway.dns.listeners import IDLE, ListenError, TcpListener, UdpListener, bind
+from gateway.dns.listeners import IDLE, ListenError, TcpListener, bind
 from gateway.dns.resolver import Resolver
 from gateway.dns.settings import Endpoint
 from gateway.dns.streams import Connection, StreamListener
 from gateway.dns.transfer import RpzZone, Transfers
-from gateway.dns.wildcard import WildcardListener, is_wildcard
+from gateway.dns.udp import UdpListener
 
 if TYPE_CHECKING:
     from gateway.runtime import Runtime
@@ -127,8 +127,7 @@ async def serve_resolver(
         admission = Admission()
         for endpoint, sock in zip(listen, sockets, strict=True):
             if endpoint.scheme == "udp":
-                kind = WildcardListener if is_wildcard(sock) else UdpListener
-                stack.push_async_callback(kind(sock, resolver, transfers).close, grace)
+                stack.push_async_callback(UdpListener(sock, resolver, transfers).close, grace)
             else:
                 listener = _stream_listener(endpoint, resolver, admission, certificate, idle, transfers)
                 await listener.start(sock)

@@ -1,4 +1,4 @@
-"""Tests for gateway.dns.wildcard."""
+"""Tests for gateway.dns.udp."""
 
 import asyncio
 import socket
@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from dnslib import DNSRecord
 
-from gateway.dns.listeners import UdpListener, bind
+from gateway.dns.listeners import bind
 from gateway.dns.resolver import Resolver
 from gateway.dns.settings import parse_endpoint
 from gateway.dns.transfer import RpzZone, Transfers
-from gateway.dns.wildcard import WildcardListener, is_wildcard
+from gateway.dns.datagrams import is_wildcard
+from gateway.dns.udp import UdpListener
 from gateway.feeds.export import Exported
 from gateway.feeds.zones import write_zone, zone_folder
 from tests.gateway.dns.support import a_judge, addresses, ask
@@ -44,7 +45,7 @@ async def test_the_address_that_was_asked_answers(client: socket.socket) -> None
     async with upstream(zone({"public.example": ["93.184.215.14"]})) as up:
         sock = bind(parse_endpoint("udp://0.0.0.0:0"))
         port = sock.getsockname()[1]
-        listener = WildcardListener(sock, Resolver(a_judge(up.endpoint, records=RECORDS)))
+        listener = UdpListener(sock, Resolver(a_judge(up.endpoint, records=RECORDS)))
         for address in ("127.0.0.1", "127.0.0.9", "127.1.2.3"):
             for name in ("gw.example", "public.example", "bad.example", f"n{address[-1]}.public.example"):
                 reply = await exchange(client, address, port, ask(name))
@@ -59,7 +60,7 @@ async def test_zones_are_served_too(client: socket.socket, tmp_path: Path) -> No
     zone = RpzZone.of(tmp_path, "rpz.example", (ip_network("127.0.0.0/8"),), {})
     sock = bind(parse_endpoint("udp://0.0.0.0:0"))
     resolver = Resolver(a_judge(records=RECORDS))
-    listener = WildcardListener(sock, resolver, Transfers(lambda: {zone.name: zone}, lambda: 7.0))
+    listener = UdpListener(sock, resolver, Transfers(lambda: {zone.name: zone}, lambda: 7.0))
     port = sock.getsockname()[1]
     reply = await exchange(client, "127.0.0.9", port, ask("rpz.example", "SOA"))
     assert [record.rdata.times[0] for record in DNSRecord.parse(reply).rr] == [7]
@@ -79,7 +80,7 @@ async def test_a_plain_listener_would_not(client: socket.socket) -> None:
 async def test_ipv6() -> None:
     """The same over IPv6, whatever the address."""
     sock = bind(parse_endpoint("udp://[::]:0"))
-    listener = WildcardListener(sock, Resolver(a_judge(records=RECORDS)))
+    listener = UdpListener(sock, Resolver(a_judge(records=RECORDS)))
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
         client.setblocking(False)
         reply = await exchange(client, "::1", sock.getsockname()[1], ask("gw.example"))
