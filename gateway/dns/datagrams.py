@@ -16,8 +16,9 @@ import errno
 import socket
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from struct import Struct
-from typing import NamedTuple, cast
+from typing import cast
 
 SLOTS = 64
 """Datagrams handled in one wake-up, so that a flood leaves time for everything else."""
@@ -78,37 +79,34 @@ def is_wildcard(sock: socket.socket) -> bool:
     return sock.getsockname()[0] in ("0.0.0.0", "::")
 
 
-class _Shapes(dict[int, Callable[[memoryview, int], tuple[bytes, bytes]]]):
-    """What cuts a slot into its sender's address and its datagram without the first two octets, by its length."""
-
-    def __init__(self, at: int, size: int) -> None:
-        super().__init__()
-        self._form = f"{at}x{size}s{_DATA + 2 - at - size}x{{}}s"
-
-    def __missing__(self, size: int) -> Callable[[memoryview, int], tuple[bytes, bytes]]:
-        # A long one's rest is elsewhere; it is cut short here and found nowhere.
-        form = Struct(self._form.format(min(max(size, 2), ROOM) - 2))
-        self[size] = cut = cast("Callable[[memoryview, int], tuple[bytes, bytes]]", form.unpack_from)
-        return cut
+type Cut = Callable[[memoryview, int], tuple[bytes]]
 
 
-class Place(NamedTuple):
-    """Where things of a slot are."""
-
-    number: int
-    slot: int
-    """In the octets: the start."""
-    body: int
-    """In the octets: the datagram after its id."""
-    size: int
-    """In the sizes: of the datagram."""
-    answer: int
-    """In the answers: their sizes."""
+@cache
+def _cuts() -> list[Cut]:
+    """Return what cuts octets out, by the length of the datagram that they are in without its first two. A long
+    one's rest is elsewhere: it is cut short here and found nowhere.
+    """
+    short = [cast("Cut", Struct(f"{max(size, 2) - 2}s").unpack_from) for size in range(ROOM + 1)]
+    return short + short[-1:] * (LONGEST - ROOM)
 
 
-_SIZES = ctypes.sizeof(_Message) // ctypes.sizeof(ctypes.c_uint)
-PLACES = tuple(Place(n, n * _SLOT, n * _SLOT + _DATA + 2, n * _SIZES, 2 * n + 1) for n in range(SLOTS + 1))
+@cache
+def _peers(at: int, size: int) -> list[Callable[[memoryview], tuple[bytes, ...]]]:
+    """Return what cuts out the senders' addresses, by their number."""
+    one = f"{at}x{size}s{_SLOT - at - size}x"
+    return [
+        cast("Callable[[memoryview], tuple[bytes, ...]]", Struct(one * count).unpack_from)
+        for count in range(SLOTS + 1)
+    ]
+
+
+_PLACES = tuple((slot, slot * _SLOT + _DATA + 2, 2 * slot + 1) for slot in range(SLOTS))
 """Reckoned once: numbers that are made anew cost as much as what they are for."""
+
+
+type Place = tuple[tuple[int, int, int], bytes, int]
+"""Where a datagram is."""
 
 
 class Batch:
@@ -134,7 +132,8 @@ class Batch:
         memory = bytearray(_RESTS + SLOTS * _REST)
         self.octets = memoryview(memory)
         self._start = ctypes.addressof((ctypes.c_char * len(memory)).from_buffer(memory))
-        self.shapes = _Shapes(_PEER6, 16) if self._is_v6 else _Shapes(_PEER4, 4)
+        self.cuts = _cuts()
+        self._peers = _peers(_PEER6, 16) if self._is_v6 else _peers(_PEER4, 4)
 
         rests = self._start + _RESTS
         self._read_to = array("L", _flat((at, ROOM, rests + slot * _REST, _REST) for slot, at in self._bodies()))
@@ -143,7 +142,8 @@ class Batch:
         self._outgoing = self._messages(self.answers, 1)
         self._unread = self._incoming[:]
         self._at_incoming, self._at_outgoing = _address(self._incoming), _address(self._outgoing)
-        self.sizes = memoryview(self._incoming)[_Message.size.offset // self._incoming.itemsize :]
+        step, at = (octets // self._incoming.itemsize for octets in (ctypes.sizeof(_Message), _Message.size.offset))
+        self._sizes = memoryview(self._incoming)[at::step]
 
     def _bodies(self) -> Iterator[tuple[int, int]]:
         return ((slot, self._start + slot * _SLOT + _DATA) for slot in range(SLOTS + 1))
@@ -162,15 +162,19 @@ class Batch:
             )
         return array("I", bytes(messages))
 
-    def receive(self) -> int:
-        """Read what waits, `SLOTS` datagrams at most. Returns how many; 0 too if the network has an error to tell."""
+    def receive(self) -> list[Place]:
+        """Read what waits, `SLOTS` datagrams at most. Returns where they are: none too if the network has an error to
+        tell.
+        """
         if self._control:
             self._incoming[:] = self._unread  # the kernel writes there how much it had to say
         count: int = _RECEIVE(self._sock.fileno(), self._at_incoming, SLOTS, 0, None)
+        if count < 1:
+            return []
         if self._control:
             for slot in range(count):
                 self._answer_from(slot * _SLOT + _NAME + _CONTROL_HEADER)
-        return max(count, 0)
+        return list(zip(_PLACES, self._peers[count](self.octets), self._sizes[:count].tolist()))
 
     def _answer_from(self, at: int) -> None:
         """Have an answer leave from the address that was asked. The route still chooses the interface, but for
@@ -186,7 +190,7 @@ class Batch:
 
     def datagram(self, slot: int) -> bytes:
         """Return the datagram of a slot."""
-        at, size = slot * _SLOT + _DATA, self.sizes[PLACES[slot].size]
+        at, size = slot * _SLOT + _DATA, self._sizes[slot]
         if size <= ROOM:
             return self.octets[at : at + size].tobytes()
         rest = _RESTS + slot * _REST
@@ -201,7 +205,7 @@ class Batch:
         """Put an answer of at most `ROOM` octets over a datagram."""
         at = slot * _SLOT + _DATA
         self.octets[at : at + len(answer)] = answer
-        self.answers[PLACES[slot].answer] = len(answer)
+        self.answers[2 * slot + 1] = len(answer)
 
     def send(self, first: int, end: int) -> None:
         """Send the answers in the slots from `first` up to `end`. What cannot be sent is lost, as UDP may: the client

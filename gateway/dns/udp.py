@@ -7,9 +7,8 @@ asked for becomes a task.
 
 import asyncio
 import socket
-from itertools import islice
 
-from gateway.dns.datagrams import PLACES, ROOM, Batch, Sender
+from gateway.dns.datagrams import ROOM, Batch, Sender
 from gateway.dns.resolver import Miss, Reply, Resolver
 from gateway.dns.transfer import Transfers
 
@@ -31,17 +30,17 @@ class UdpListener:
 
     def _drain(self) -> None:
         batch = self._batch
-        count = batch.receive()
-        if not count:
+        places = batch.receive()
+        if not places:
             return
         known_as, find, now, date, otherwise = self._resolver.burst()
         zones = self._transfers if self._transfers is not None and self._transfers.has_zones else None
-        octets, sizes, shapes, answers = batch.octets, batch.sizes, batch.shapes, batch.answers
+        octets, cuts, answers = batch.octets, batch.cuts, batch.answers
         unsent = 0
-        for slot, start, body, at_size, at_answer in islice(PLACES, count):
-            peer, question = shapes[sizes[at_size]](octets, start)
+        for (slot, body, at_answer), peer, length in places:
             known = known_as(peer)
             if known is not None and known.credit:
+                (question,) = cuts[length](octets, body)
                 found = find(known.view + question)
                 if found is not None and (now < found.until or found.renew(now)):
                     repeats = found.repeats
@@ -74,7 +73,7 @@ class UdpListener:
                 batch.reply(batch.sender(slot), reply)
             elif isinstance(reply, Miss):
                 self._answer_later(reply, batch.sender(slot))
-        batch.send(unsent, count)
+        batch.send(unsent, len(places))
 
     def _answer_later(self, miss: Miss, sender: Sender) -> None:
         # Kept in a set, because the loop holds tasks only weakly; a TaskGroup would end with its first error.
