@@ -30,7 +30,7 @@ LONGEST = 4096
 _NAME = 32  # a sockaddr_in6 has 28
 _CONTROL = 64  # a cmsghdr with an in6_pktinfo has 40
 _DATA = _NAME + _CONTROL
-_SLOT = _DATA + ROOM + 32  # a multiple of a cache line
+_SLOT = _DATA + ROOM + 32  # a multiple of a cache line; what is written to `body` may take `ROOM` from there
 _SPARE = SLOTS  # the slot of what is sent alone: the last, with room for the longest
 _REST = LONGEST - ROOM
 _RESTS = SLOTS * _SLOT + _DATA + LONGEST  # where the rests of long datagrams are
@@ -106,21 +106,24 @@ _PLACES = tuple((slot, slot * _SLOT + _DATA + 2, 2 * slot + 1) for slot in range
 
 
 type Place = tuple[tuple[int, int, int], bytes, int]
-"""Where a datagram is."""
+"""A datagram: its slot, where its body and the length of its answer are; its sender; its length."""
 
 
 class Batch:
     """The datagrams of one wake-up of a non-blocking UDP socket, and the answers to them.
 
-    After `receive`, `shapes[sizes[place.size]](octets, place.slot)` is the packed address of a datagram's sender and
-    its octets but the first two, for one `place` of `PLACES` after the other. An answer of at most `ROOM` octets goes
-    to `octets[place.body :]`, again without the first two, the id, which stay where they are; its whole length to
-    `answers[place.answer]`. Then `send`. That is spelt out where it is used instead of being methods here, because a
+    `receive` returns for each datagram where it is, the packed address of its sender and its length;
+    `cuts[length](octets, body)` are its octets but the first two. An answer of at most `ROOM` octets goes to
+    `octets[body:]`, again without the first two, the id, which stay where they are; its whole length goes to
+    `answers[at_answer]`. Then `send`. That is spelt out where it is used instead of being methods here, because one
     call costs a tenth of an answer.
     """
 
+    SLOT = _SLOT
+    """Octets from slot to slot."""
+
     def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
+        self.socket = sock
         self._is_v6 = sock.family == socket.AF_INET6
         self._control = 0
         if is_wildcard(sock):
@@ -168,13 +171,13 @@ class Batch:
         """
         if self._control:
             self._incoming[:] = self._unread  # the kernel writes there how much it had to say
-        count: int = _RECEIVE(self._sock.fileno(), self._at_incoming, SLOTS, 0, None)
+        count: int = _RECEIVE(self.socket.fileno(), self._at_incoming, SLOTS, 0, None)
         if count < 1:
             return []
         if self._control:
             for slot in range(count):
                 self._answer_from(slot * _SLOT + _NAME + _CONTROL_HEADER)
-        return list(zip(_PLACES, self._peers[count](self.octets), self._sizes[:count].tolist()))
+        return list(zip(_PLACES[:count], self._peers[count](self.octets), self._sizes[:count].tolist(), strict=True))
 
     def _answer_from(self, at: int) -> None:
         """Have an answer leave from the address that was asked. The route still chooses the interface, but for
@@ -212,7 +215,7 @@ class Batch:
         is gone, its port is 0, or the buffer is full.
         """
         while first < end:
-            sent = _SEND(self._sock.fileno(), self._at_outgoing + first * ctypes.sizeof(_Message), end - first, 0)
+            sent = _SEND(self.socket.fileno(), self._at_outgoing + first * ctypes.sizeof(_Message), end - first, 0)
             if sent < 0:
                 if ctypes.get_errno() in (errno.EAGAIN, errno.ENOBUFS):
                     return

@@ -35,7 +35,8 @@ from gateway.dns.cache import Key
 from gateway.dns.cookies import Cookies, cookie_in
 from gateway.dns.exchange import Failure, UpstreamError
 from gateway.dns.forwarder import Forwarder, Resolution, ResolutionError
-from gateway.dns.hot import MAX_PACKET, Aging, Hot, HotAnswers, hot_key
+from gateway.dns.hot import MAX_PACKET, STAMP, Aging, HotAnswers, hot_key, stamp
+from gateway.dns.hot import Block as HotBlock
 from gateway.dns.judge import Judge, RuntimeJudge
 from gateway.dns.leakage import Leakage, client_key
 from gateway.dns.local import absent, is_meta, local_answer, zone_of
@@ -119,9 +120,10 @@ class Burst(NamedTuple):
 
     known: Callable[[bytes], Known | None]
     """Who asks, by packed address."""
-    find: Callable[[bytes], Hot | None]
-    """An answer given before, by `Known.view` and the octets after the id."""
+    hot: HotAnswers
+    """Answers given before, by `Known.view` and the octets after the id."""
     now: float
+    stamp: bytes
     date: float
     answer: Callable[[Peer, bytes], Reply]
     """Answers whatever is not found so. It never raises: what goes wrong is answered SERVFAIL."""
@@ -153,6 +155,7 @@ class Resolver:
         self._clock = clock
         self._wall = wall
         self._now = self._date = 0.0
+        self._stamp = stamp(0)
         self._numbers = count(1)
         self._per_client: Counter[bytes] = Counter()  # by packed address, which is hashed far quicker
         self._clients: dict[Peer, Known] = {}
@@ -160,7 +163,6 @@ class Resolver:
         self._views: dict[object, bytes] = {}
         self._blocks: dict[Hashable, Block] = {}
         self._hot = HotAnswers()
-        self._find_hot = self._hot.get
         self._cookies = Cookies(secret or secrets.token_bytes(32))
         self._waiting = 0
         self._excesses: dict[str, tuple[Decision, str]] = {}
@@ -197,7 +199,8 @@ class Resolver:
         if self._judge.generation is not self._generation:
             self._adopt()
         self._now, self._date = self._clock(), self._wall()
-        return Burst(self._find_known, self._find_hot, self._now, self._date, self._datagram)
+        self._stamp = stamp(self._now)
+        return Burst(self._find_known, self._hot, self._now, self._stamp, self._date, self._datagram)
 
     def answer_now(self, peer: Peer, data: bytes, *, stream: bool = False) -> Reply:
         """Answer a packet at once if that can be done without an upstream."""
@@ -235,16 +238,21 @@ class Resolver:
         if name_end < 0 or len(data) > MAX_PACKET:
             return self._answer(known, data, b"", stream)
         key = hot_key(known.view, data, name_end)
-        found = self._find_hot(key)
-        if found is not None and (self._now < found.until or found.renew(self._now)):
-            repeats = found.repeats
-            if repeats is None or repeats.open:
-                found.used = True
-                if repeats is not None:
-                    repeats.again(self._date)
-                tail, end = found.tail, name_end + 5
-                return None if tail is None else data[:2] + tail[: HEADER - 2] + data[HEADER:end] + tail[end - 2 :]
-        return self._answer(known, data, key, stream)
+        found = self._hot.get(key)
+        if type(found) is bytes and found[-STAMP:] <= self._stamp:
+            found = self._hot.renew(key, self._now)
+        if type(found) is bytes:
+            tail = found[:-STAMP]
+        elif isinstance(found, HotBlock) and found.repeats.open:
+            found.used = True
+            found.repeats.again(self._date)
+            if not found.tail:
+                return None
+            tail = found.tail
+        else:
+            return self._answer(known, data, key, stream)
+        end = name_end + 5
+        return data[:2] + tail[: HEADER - 2] + data[HEADER:end] + tail[end - 2 :]
 
     async def answer_later(self, miss: Miss) -> bytes | None:
         """Answer a query that `answer_now` could not. Never raises, unless cancelled."""
@@ -407,8 +415,8 @@ class Resolver:
         if decision.denied:
             reply = self._block(query, decision).render(data[:2], query.question, receipt.id, options)
             if key and not decision.reported and receipt.repeats is not None:
-                tail = None if reply is None else reply[2:HEADER] + question + reply[HEADER + len(question) :]
-                self._hot.put(key, Hot(tail, math.inf, receipt.repeats))
+                tail = b"" if reply is None else reply[2:HEADER] + question + reply[HEADER + len(question) :]
+                self._hot.block(key, HotBlock(tail, receipt.repeats))
             return reply
         if known.closed:
             key = b""
@@ -444,9 +452,7 @@ class Resolver:
             if reply[2] & 2:
                 return reply  # cut short: whoever comes over TCP gets all of it
             head = head_of(query, answer) + question
-            entry = Hot(b"", -math.inf, aging=Aging(answer, stored, fresh_until, head, opt_of(query)))
-            if entry.renew(now):
-                self._hot.put(key, entry)
+            self._hot.keep(key, Aging(answer, stored, fresh_until, head, opt_of(query)), now)
         return reply
 
     def _finish(

@@ -9,11 +9,12 @@ import asyncio
 import socket
 
 from gateway.dns.datagrams import ROOM, Batch, Sender
+from gateway.dns.hot import STAMP, Block
 from gateway.dns.resolver import Miss, Reply, Resolver
 from gateway.dns.transfer import Transfers
 
-_ROOM = ROOM - 2
-"""Octets that an answer may have besides its id to be sent from where it was asked."""
+_STAMP = STAMP - 2
+"""What an answer of the table has more than goes out: its stamp, but no id."""
 
 
 class UdpListener:
@@ -33,7 +34,8 @@ class UdpListener:
         places = batch.receive()
         if not places:
             return
-        known_as, find, now, date, otherwise = self._resolver.burst()
+        known_as, hot, now, stamp, date, otherwise = self._resolver.burst()
+        find = hot.get
         zones = self._transfers if self._transfers is not None and self._transfers.has_zones else None
         octets, cuts, answers = batch.octets, batch.cuts, batch.answers
         unsent = 0
@@ -41,23 +43,23 @@ class UdpListener:
             known = known_as(peer)
             if known is not None and known.credit:
                 (question,) = cuts[length](octets, body)
-                found = find(known.view + question)
-                if found is not None and (now < found.until or found.renew(now)):
-                    repeats = found.repeats
-                    if repeats is None or repeats.open:
+                key = known.view + question
+                found = find(key)
+                if type(found) is bytes:
+                    if found[-STAMP:] <= stamp:
+                        found = hot.renew(key, now)
+                    if found is not None and (size := len(found)) <= ROOM:
+                        octets[body : body + size] = found  # and its stamp, which is not sent
+                        answers[at_answer] = size - _STAMP
                         known.credit -= 1
-                        found.used = True
-                        if repeats is not None:
-                            repeats.again(date)
-                        if (tail := found.tail) is not None and (size := len(tail)) <= _ROOM:
-                            octets[body : body + size] = tail
-                            answers[at_answer] = size + 2
-                            continue
-                        batch.send(unsent, slot)
-                        unsent = slot + 1
-                        if tail is not None:
-                            batch.reply(batch.sender(slot), batch.datagram(slot)[:2] + tail)
                         continue
+                elif isinstance(found, Block) and found.repeats.open and 0 < (size := len(found.tail)) <= ROOM - 2:
+                    octets[body : body + size] = found.tail
+                    answers[at_answer] = size + 2
+                    found.used = True
+                    found.repeats.again(date)
+                    known.credit -= 1
+                    continue
             data = batch.datagram(slot)
             reply: Reply
             if zones is not None and zones.concerns(data):

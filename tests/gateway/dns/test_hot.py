@@ -2,12 +2,14 @@
 
 from ipaddress import ip_address
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dns.hot import Hot, HotAnswer, HotAnswers, hot_key
+from gateway.dns.hot import STAMP, Aging, Block, HotAnswers, hot_key, stamp
 from gateway.dns.message import address_record, encode_name, encode_query, make_answer
 from gateway.dns.wire import WireError, read_query
+from gateway.ledger.rollup import Repeats
 from tests.gateway.dns.support import ask
 
 ANSWER = make_answer(
@@ -15,59 +17,98 @@ ANSWER = make_answer(
 )
 
 
-def test_room_is_bounded_and_what_is_used_stays() -> None:
+@pytest.fixture
+def repeats() -> Repeats[str]:
+    """Where a denial is counted."""
+    return Repeats("first", 0.0)
+
+
+def aging(room: int = 0, expires: float = 70.0) -> Aging:
+    """An answer that was stored at 10."""
+    return Aging(ANSWER, 10.0, expires, b"before", b"opt" + bytes(room))
+
+
+def test_room_is_bounded_and_what_is_used_stays(repeats: Repeats[str]) -> None:
     """However many entries come, no more than the room is kept, and one in use is never dropped."""
     table = HotAnswers(room=20)
-    table.put(b"hot", Hot(b"", 0))
+    table.block(b"denied", Block(b"no", repeats))
+    table.keep(b"allowed", aging(), 10.0)
     for number in range(1000):
-        entry = table.get(b"hot")
-        assert entry is not None
-        entry.used = True
-        table.put(str(number).encode(), Hot(b"", 0))
+        denied = table.get(b"denied")
+        assert isinstance(denied, Block)
+        denied.used = True
+        assert table.renew(b"allowed", 11.0)
+        table.keep(str(number).encode(), aging(), 10.0)
         assert len(table) <= 20
 
 
-def test_octets_are_bounded() -> None:
+def test_octets_are_bounded(repeats: Repeats[str]) -> None:
     """Long answers take the place of many short ones, and what is replaced or dropped gives its place back."""
     table = HotAnswers(room=1000, octets=100_000)
     for number in range(500):
-        table.put(str(number).encode(), Hot(bytes(1200), 0))
-        table.put(b"again", Hot(bytes(1200), 0))
+        table.block(str(number).encode(), Block(bytes(1200), repeats))
+        table.keep(b"again", aging(1200), 10.0)
         assert len(table) <= 100_000 // 1500
     for number in range(1000):
-        table.put(f"short {number}".encode(), Hot(b"", 0))
+        table.block(f"short {number}".encode(), Block(b"", repeats))
     assert 250 <= len(table) <= 100_000 // 300
 
 
-def test_a_put_looks_at_few_entries() -> None:
+def test_a_put_looks_at_few_entries(repeats: Repeats[str]) -> None:
     """With every entry in use, one goes all the same: a put never walks the whole table."""
     table = HotAnswers(room=100)
-    entries = [Hot(b"", 0) for _ in range(200)]
+    entries = [Block(b"", repeats) for _ in range(200)]
     for number, entry in enumerate(entries):
         entry.used = True
-        table.put(str(number).encode(), entry)
+        table.block(str(number).encode(), entry)
         assert len(table) <= 100
     assert sum(not entry.used for entry in entries) <= 8 * 100
 
 
+def test_a_denial_takes_the_place_of_an_answer(repeats: Repeats[str]) -> None:
+    """What was allowed and is denied now is never made anew."""
+    table = HotAnswers()
+    table.keep(b"key", aging(), 10.0)
+    block = Block(b"no", repeats)
+    table.block(b"key", block)
+    assert table.get(b"key") is block
+    with pytest.raises(KeyError):
+        table.renew(b"key", 11.0)
+
+
 def test_ttls_count_down_second_by_second() -> None:
     """An answer is made anew each second, and no more once its time is over."""
-    entry = HotAnswer(ANSWER, stored=10.0, expires=70.0, before=b"before", opt=b"opt", now=10.5)
+    table = HotAnswers()
+    table.keep(b"key", aging(), 10.5)
     (at,) = ANSWER.ttls
 
-    def ttl() -> int:
-        assert entry.tail is not None
-        assert entry.tail.startswith(b"before")
-        assert entry.tail.endswith(b"opt")
-        return int.from_bytes(entry.tail[6 + at : 10 + at], "big")
+    def told() -> tuple[int, bytes]:
+        entry = table.get(b"key")
+        assert isinstance(entry, bytes)
+        assert entry.startswith(b"before")
+        assert entry[:-STAMP].endswith(b"opt")
+        return int.from_bytes(entry[6 + at : 10 + at], "big"), entry[-STAMP:]
 
-    assert (ttl(), entry.until) == (60, 11.0)
-    assert entry.renew(12.25)
-    assert (ttl(), entry.until) == (58, 13.0)
-    assert entry.renew(69.5)
-    assert (ttl(), entry.until) == (1, 70.0)
-    assert not entry.renew(70.0)
-    assert not Hot(b"", 0.0).renew(0.0)
+    assert told() == (60, stamp(11.0))
+    assert table.renew(b"key", 12.25)
+    assert told() == (58, stamp(13.0))
+    assert table.renew(b"key", 69.5)
+    assert told() == (1, stamp(70.0))
+    assert table.renew(b"key", 70.0) is None
+
+
+def test_what_is_over_is_not_kept() -> None:
+    """An answer that must not be given any more is not there at all."""
+    table = HotAnswers()
+    table.keep(b"key", aging(expires=12.0), 12.0)
+    assert table.get(b"key") is None
+
+
+@given(st.floats(0, 1e9), st.floats(0, 1e9))
+def test_stamps_sort_as_times_do(one: float, other: float) -> None:
+    """Of two times a millisecond or more apart, the stamps say which was first."""
+    if one + 0.001 < other:
+        assert stamp(one) < stamp(other)
 
 
 NAMES = st.lists(st.sampled_from(["a", "A", "b", "www", "WwW", "x\\065"]), min_size=1, max_size=3).map(".".join)

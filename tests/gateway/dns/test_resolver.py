@@ -11,7 +11,7 @@ from gateway.decision import Decision, Reason, Verdict
 from gateway.dns import forwarder as forwarder_module
 from gateway.dns import resolver as resolver_module
 from gateway.dns.bailiwick import Limits
-from gateway.dns.hot import hot_key
+from gateway.dns.hot import Block, hot_key
 from gateway.dns.records import parse_data
 from gateway.dns.resolver import MAX_PER_CLIENT, Miss, Resolver
 from gateway.dns.settings import Endpoint, Timing
@@ -84,9 +84,8 @@ async def test_a_denial_is_recorded_anew_when_its_window_is_over() -> None:
     judge = a_judge()
     resolver = Resolver(judge)
     resolver.answer_now(WEB, ask("bad.example"))
-    entry = resolver._find_hot(hot_key(resolver._clients[WEB].view, ask("bad.example"), 24))
-    assert entry is not None
-    assert entry.repeats is not None
+    entry = resolver._hot.get(hot_key(resolver._clients[WEB].view, ask("bad.example"), 24))
+    assert isinstance(entry, Block)
     entry.repeats.open = False
     assert ede(resolver.answer_now(WEB, ask("bad.example"))) == (15, "listed threats threats id=r2")
     assert len(judge.asked) == 2

@@ -1,0 +1,158 @@
+"""Tests for gateway.dns.datagrams, with sockets on loopback."""
+
+import contextlib
+import select
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.dns.datagrams import LONGEST, ROOM, SLOTS, Batch, is_wildcard
+from gateway.dns.listeners import bind
+from gateway.dns.settings import parse_endpoint
+
+
+@contextlib.contextmanager
+def pair(place: str = "udp://127.0.0.1:0", asked: str = "127.0.0.1") -> Iterator[tuple[Batch, socket.socket]]:
+    """Yield a batch, and a client that hears only the address that it asks."""
+    with bind(parse_endpoint(place)) as server, socket.socket(server.family, socket.SOCK_DGRAM) as client:
+        client.settimeout(5)
+        client.connect((asked, server.getsockname()[1]))
+        yield Batch(server), client
+
+
+def read(batch: Batch, least: int = 1) -> list[tuple[bytes, bytes, bytes]]:
+    """Return sender, datagram without its first two octets as cut from the slot, and whole datagram, of those that
+    wait.
+    """
+    select.select([batch.socket], [], [], 5)
+    places = batch.receive()
+    assert len(places) >= least
+    return [
+        (peer, batch.cuts[length](batch.octets, body)[0], batch.datagram(slot))
+        for (slot, body, _), peer, length in places
+    ]
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 40, ROOM - 1, ROOM, ROOM + 1, 1232, LONGEST])
+def test_what_is_sent_is_read(size: int) -> None:
+    """A datagram of any length comes out as it went in, and its sender with it."""
+    sent = bytes(number % 251 for number in range(size))
+    with pair() as (batch, client):
+        client.send(sent)
+        [(peer, cut, datagram)] = read(batch)
+    assert peer == bytes((127, 0, 0, 1))
+    assert datagram == sent
+    assert cut == sent[2:ROOM]
+
+
+def test_lengths_are_of_this_time() -> None:
+    """A slot that held a long datagram holds a short one whole, and the other way round."""
+    with pair() as (batch, client):
+        for size in (300, 12, 2000, 0, 4096, 77):
+            client.send(bytes([size % 256]) * size)
+            [(_, _, datagram)] = read(batch)
+            assert datagram == bytes([size % 256]) * size
+
+
+def test_longer_ones_are_cut() -> None:
+    """What is longer than a query can be is cut, and takes nothing from its neighbour."""
+    with pair() as (batch, client):
+        client.send(b"x" * (LONGEST + 500))
+        client.send(b"next")
+        assert [datagram for *_, datagram in read(batch, 2)] == [b"x" * LONGEST, b"next"]
+
+
+def test_many_are_read_at_once_and_answered_each_with_its_own() -> None:
+    """As many as there are slots come in one go, the rest in the next; every sender gets what it is meant to get."""
+    with pair() as (batch, client):
+        for number in range(SLOTS + 5):
+            client.send(b"%04d?" % number)
+        for expected in (SLOTS, 5):
+            places = batch.receive()
+            assert len(places) == expected
+            for (slot, body, at_answer), _, length in places:
+                batch.octets[body + length - 3] = ord("!")  # in place, as the fast path does
+                batch.answers[at_answer] = length
+                assert batch.datagram(slot).endswith(b"!")
+            batch.send(0, len(places))
+        assert batch.receive() == []
+        assert [client.recv(99) for _ in range(SLOTS + 5)] == [b"%04d!" % number for number in range(SLOTS + 5)]
+
+
+def test_some_slots_may_have_no_answer() -> None:
+    """Only the slots that are named are sent."""
+    with pair() as (batch, client):
+        for number in range(6):
+            client.send(b"%d" % number)
+        assert len(batch.receive()) == 6
+        for slot in (1, 2, 5):
+            batch.write(slot, b"to %d" % slot)
+        batch.send(1, 3)
+        batch.send(3, 3)
+        batch.send(5, 6)
+        assert [client.recv(99) for _ in range(3)] == [b"to 1", b"to 2", b"to 5"]
+
+
+def test_one_that_cannot_be_sent_takes_no_other_with_it() -> None:
+    """An answer to port 0 fails; those before and after it go out."""
+    with pair() as (batch, client):
+        for number in range(3):
+            client.send(b"%d" % number)
+        assert len(batch.receive()) == 3
+        sender = bytearray(batch.sender(1))
+        sender[2:4] = b"\0\0"
+        for slot in range(3):
+            batch.write(slot, b"to %d" % slot)
+        batch.octets[Batch.SLOT : Batch.SLOT + len(sender)] = sender
+        batch.send(0, 3)
+        assert [client.recv(99) for _ in range(2)] == [b"to 0", b"to 2"]
+
+
+@pytest.mark.parametrize("size", [1, ROOM + 1, LONGEST])
+def test_an_answer_may_come_later(size: int) -> None:
+    """Who asked is remembered while others come and go, and the answer may be as long as a datagram is."""
+    with pair() as (batch, client):
+        client.send(b"early")
+        batch.receive()
+        sender = batch.sender(0)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            other.connect(batch.socket.getsockname())
+            other.send(b"later")
+            batch.receive()
+            batch.reply(sender, b"a" * size)
+        assert client.recv(LONGEST) == b"a" * size
+        with pytest.raises(ValueError, match="no datagram has room"):
+            batch.reply(sender, bytes(LONGEST + 1))
+
+
+@pytest.mark.parametrize(
+    ("place", "asked"),
+    [
+        ("udp://0.0.0.0:0", "127.0.0.9"),
+        ("udp://0.0.0.0:0", "127.1.2.3"),
+        ("udp://[::]:0", "::1"),
+        ("udp://[::1]:0", "::1"),
+    ],
+)
+def test_the_address_that_was_asked_answers(place: str, asked: str) -> None:
+    """At once or later, again and again: the client would hear no other."""
+    with pair(place, asked) as (batch, client):
+        for number in range(3):
+            client.send(b"%d" % number)
+            [(peer, _, _)] = read(batch)
+            assert peer == socket.inet_pton(batch.socket.family, "::1" if ":" in asked else "127.0.0.1")
+            batch.write(0, b"now")
+            batch.send(0, 1)
+            batch.reply(batch.sender(0), b"later")
+            assert [client.recv(99), client.recv(99)] == [b"now", b"later"]
+
+
+@pytest.mark.parametrize(
+    ("place", "wild"),
+    [("udp://0.0.0.0:0", True), ("udp://[::]:0", True), ("udp://127.0.0.1:0", False), ("udp://[::1]:0", False)],
+)
+def test_which_sockets_need_it(place: str, wild: bool) -> None:
+    """A socket bound to one address does not pay for being told which."""
+    with bind(parse_endpoint(place)) as sock:
+        assert is_wildcard(sock) is wild
