@@ -19,6 +19,10 @@ class Limit(NamedTuple):
     seconds: float
 
 
+DEFAULT_BUDGET = (Limit(120, 3600), Limit(240, 86400))
+"""What a client may tell an unknown zone, where the configuration does not say otherwise."""
+
+
 class Window:
     """What was spent of late."""
 
