@@ -15,9 +15,12 @@ _DATA = Path(__file__).parent / "known"
 @cache
 def character_model() -> CharacterModel:
     """Return the model of ordinary labels."""
-    lines = (_DATA / "labels.txt").read_text(encoding="ascii").splitlines()
-    usual = {label: float(bits) for label, _, bits in (line.partition(" ") for line in lines)}
-    return CharacterModel((_DATA / "characters.bin").read_bytes(), usual)
+    return CharacterModel((_DATA / "characters.bin").read_bytes(), _prices("labels.txt"), _prices("words.txt"))
+
+
+def _prices(title: str) -> dict[str, float]:
+    lines = (_DATA / title).read_text(encoding="ascii").splitlines()
+    return {text: float(bits) for text, _, bits in (line.partition(" ") for line in lines)}
 
 
 @cache

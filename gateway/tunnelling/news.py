@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from gateway.tunnelling.accounts import SharedTable
-from gateway.tunnelling.charmodel import CharacterModel
+from gateway.tunnelling.charmodel import CharacterModel, numbered
 from gateway.tunnelling.priors import Prior, Priors
 from gateway.tunnelling.state import Tables, Zone
 from gateway.tunnelling.structure import Controls
@@ -24,12 +24,6 @@ _DATA_WEIGHT = 1.5
 _ROUTINE, _UNUSUAL = 0.25, 1.0
 """Octets that a known name carries when another type is asked for."""
 
-_LOW_RATE, _RATE_SPAN, _LEAST_WEIGHT = 3.6, 1.6, 0.15
-"""Ordinary labels have 3.2 to 4.3 bits a character (quartiles of popular names held out), hexadecimal
-text 5 and more."""
-_MOST_BITS = 5.25
-"""A character of a name that is not case-sensitive carries no more (37 symbols)."""
-_DIGIT_BITS = 3.33
 _TEMPLATE_DIGITS = 10
 _NETBIOS = 15
 """Longest host name of Windows networks; browsers probe with 7 to 15 random letters."""
@@ -129,17 +123,14 @@ class Reader:
 
     def _label(self, zone: Zone, label: str, parent: str, hashes: list[int]) -> float:
         """Return the octets that a new label carries, weighted by how unlike an ordinary one it is."""
-        bits = self.model.bits(label)
-        length = len(label)
-        weight = min(1.0, max(_LEAST_WEIGHT, (bits / length - _LOW_RATE) / _RATE_SPAN))
-        octets = min(bits, _MOST_BITS * length) * weight / 8
+        octets = self.model.octets(label)
         template = label.translate(_DIGITS)
         digits = template.count("0")
         if 0 < digits <= _TEMPLATE_DIGITS:
             # One more of a numbered row (`cdn12`, `cdn13`) tells its number.
             value = self.hash_of(f"{template}#{parent}")
             if self.is_known(zone, value):
-                return min(octets, digits * _DIGIT_BITS / 8)
+                return min(octets, numbered(digits))
             hashes.append(value)
         return octets
 
