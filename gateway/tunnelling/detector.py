@@ -27,7 +27,7 @@ from gateway.tunnelling.priors import FACTORS, Prior, Priors
 from gateway.tunnelling.state import Account, Bounds, Tables, Trip, Zone
 from gateway.tunnelling.structure import Controls, flaw_of
 from gateway.tunnelling.window import DEFAULT_BUDGET, Limit, Window
-from gateway.tunnelling.zones import NO_TLD, STAYING, classify, is_hosted
+from gateway.tunnelling.zones import NO_TLD, STAYING, classify
 
 _ALONE = nullcontext()
 _ESTABLISHED_CLIENTS, _ESTABLISHED_DAYS = 3, 3
@@ -182,7 +182,7 @@ class Detector:
             elif kind.reverse:
                 prior = Prior.REVERSE
             else:
-                prior = Prior.UNKNOWN if is_hosted(kind.zone) else self._reader.priors.popular.prior(kind.zone)
+                prior = self._reader.priors.popular.prior(kind.zone)
             zone = self.make_zone(now, kind.zone, kind.reverse, prior)
             self.tables.add_zone(now, zone, self._hash(kind.zone))
         elif (

@@ -13,9 +13,9 @@ from gateway.tunnelling.charmodel import CharacterModel, numbered
 from gateway.tunnelling.priors import Prior, Priors
 from gateway.tunnelling.state import Tables, Zone
 from gateway.tunnelling.structure import Controls
-from gateway.tunnelling.zones import classify, exists, is_hosted
+from gateway.tunnelling.zones import classify, exists
 
-HEAVY = 6.0
+HEAVY = 5.0
 """Octets in one name from which it looks like data: 16 hexadecimal digits are 9, `graph-fallback` 1."""
 _ADDRESS_TYPES = frozenset([1, 28, 65, 64, 12])
 _ROUTINE_TYPES = frozenset([2, 5, 6, 15, 16, 33, 35, 43, 48, 257])
@@ -27,9 +27,12 @@ _ROUTINE, _UNUSUAL = 0.25, 1.0
 _TEMPLATE_DIGITS = 10
 _NETBIOS = 15
 """Longest host name of Windows networks; browsers probe with 7 to 15 random letters."""
-_PRESCRIBED = re.compile(r"\._domainkey\.|^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.(?:domains\.)?_msdcs\.")
-"""Places where standards put hashes and GUIDs: selectors of DKIM, domain controllers. They count, but a few are no
-tunnel yet."""
+_PRESCRIBED = re.compile(
+    r"\._domainkey\.|^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.(?:domains\.)?_msdcs\."
+    r"|^_[0-9a-f]{32}\.|^[0-9a-f]{56}\._(?:smimecert|openpgpkey)\."
+)
+"""Places where standards put hashes and GUIDs: selectors of DKIM, domain controllers, validation of certificates, keys
+of mail addresses (RFC 8162, RFC 7929). They count, but a few are no tunnel yet."""
 _NOWHERE_HEAVY = 10.0
 """HEAVY, where nothing leaves: `desktop-c0ckdb9` under a domain that nobody registered is no tunnel."""
 _EXPANDED = 0.2
@@ -116,7 +119,7 @@ class Reader:
         if "." not in fresh or not exists(fresh.rpartition(".")[2]):
             return False
         domain = classify(fresh).zone
-        if not is_hosted(domain) and self.priors.popular.prior(domain) is not Prior.UNKNOWN:
+        if self.priors.popular.prior(domain) is not Prior.UNKNOWN:
             return True
         zone = self._tables.zones.get(domain)
         return zone is not None and (fresh == domain or zone.knows(self.hash_of(fresh)))

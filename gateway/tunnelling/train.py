@@ -29,9 +29,7 @@ LEADING = 1000
 _SEEN = 3
 
 _SHARED = """
-amazonaws.com azure.com windows.net cloudapp.net azurewebsites.net trafficmanager.net googleusercontent.com
-appspot.com herokuapp.com herokudns.com digitaloceanspaces.com linode.com vultr.com ovh.net your-server.de
-cloudflare.net trycloudflare.com pages.dev workers.dev ngrok.io ngrok.com ngrok.app ngrok-free.app loca.lt
+linode.com vultr.com ovh.net your-server.de cloudflare.net trycloudflare.com ngrok.io ngrok.com ngrok.app ngrok-free.app loca.lt
 serveo.net nip.io sslip.io xip.io traefik.me duckdns.org dynu.com dynu.net no-ip.com ddns.net afraid.org
 mooo.com he.net dns.he.net cloudns.net cloudns.cc freeddns.org hopto.org zapto.org sytes.net dyndns.org rbndr.us
 1u.ms oastify.com burpcollaborator.net interact.sh oast.pro oast.live oast.site oast.online oast.fun oast.me
