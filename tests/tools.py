@@ -259,15 +259,12 @@ TOOLS: dict[str, Encoder] = {
     "dns2tcp, KEY": _tool("d2t.corvelane.net", _dns2tcp, 0.1, KEY),
     "dnstt": _tool("t.harrowmere.com", _dnstt, 0.3, TXT, 400),
     "Cobalt Strike": _tool("ns1.grandviewcdn.com", _cobalt, 60.0),
-    "Cobalt Strike, quiet": _tool("ns1.grandviewcdn.com", _cobalt_low, 300.0),
     "Sliver": _tool("1.ashgrovelabs.com", _sliver, 1.0),
     "Merlin-like, base32 each 30 s": _tool("m.ashgrovelabs.com", lambda r, n: (_b32(r.randbytes(35)), 35), 30.0, TXT),
     "DNSExfiltrator": _tool("x.pineburst.io", _exfiltrator(150, _b64), 0.2, TXT),
     "DNSExfiltrator, base32, small and throttled": _tool("x.pineburst.io", _exfiltrator(15, _b32), 5.0, TXT),
     "DET": _tool("det.pineburst.io", _det, 3.0),
     "dnsteal": _tool("steal.pineburst.io", _dnsteal, 0.2),
-    "Saitama": _tool("", _saitama, 20.0),
-    "Saitama, slow": _tool("", _saitama, 2400.0),
     "DNSpionage": _tool("0ffice36o.com", _dnspionage, 15.0),
     "SUNBURST": _tool("avsvmcloud-like.com", _sunburst, 1800.0),
     "OilRig": _tool("ns1.msoffice-cdn-like.com", _oilrig, 2.0),
@@ -284,15 +281,23 @@ TOOLS: dict[str, Encoder] = {
 """At most 6 queries and 200 octets before the denial; median 1."""
 
 QUIET: dict[str, Encoder] = {
+    "Cobalt Strike, quiet": _tool("ns1.grandviewcdn.com", _cobalt_low, 300.0),
+    "Saitama": _tool("", _saitama, 20.0),
+    "Saitama, slow": _tool("", _saitama, 2400.0),
     "six octets an hour": _tool("pineburst.io", _hourly, 3600.0),
     "a counter each minute": _tool("pineburst.io", _counter, 60.0),
-    "an octet a domain, 200 domains": _tool("", _byte_domains, 20.0),
     "pairs of words with two digits": _tool("pineburst.io", _word_pairs, 10.0),
     "words as tenants": _tool("pineburst.io", _tenants, 10.0),
+}
+"""At most 1000 octets in a day, whether or not they are denied."""
+
+OPEN: dict[str, Encoder] = {
+    "an octet a domain, 200 domains": _tool("", _byte_domains, 20.0),
     "types": _tool("pineburst.io", _types, 61.0),
     "upper and lower case": _tool("pineburst.io", _cases, 61.0),
 }
-"""At most 1000 octets in a day, whether or not they are denied."""
+"""What an account of new names does not find: a few octets for each of many domains, and a choice among names that are
+known, which the least TTL bounds to a symbol for each name and minute."""
 
 FETCHES: dict[str, Encoder] = {
     "OzymanDNS, down": _tool("server.pineburst.io", _ozyman_down, 0.2, TXT, 220),

@@ -17,8 +17,9 @@ STRICT = frozenset([Prior.UNKNOWN, Prior.NOWHERE, Prior.SITE])
 """Zones of which nothing good is known."""
 _HEAVY_SHARE = 0.8
 """Of the new names of a zone: from here on it has hardly an ordinary one."""
-_SINGLE_SHARE, _PAIR_SHARE, _FEW_SHARE = 0.3, 0.2, 0.2
-"""Parts of the budget: one name of that size (before its type counts), two heavy ones, three and more are a tunnel."""
+_SINGLE_SHARE, _PAIR_SHARE, _FEW_SHARE = 0.3, 0.15, 0.2
+"""Parts of the budget: one name of that size (before its type counts), two heavy ones, three and more are a
+tunnel."""
 _ASKED_SHARE = 0.1
 """The same for one name when it is not for an address: nobody asks for the TXT or MX of random letters, but where
 standards put them (`news._PRESCRIBED`)."""
@@ -67,11 +68,8 @@ class Limits:
         """Return why a query is denied, or None."""
         budget, factor = self.budget, factor_of(zone)
         octets = news.octets
-        if octets > budget[0].octets / 2 * factor or (
-            zone.prior in STRICT
-            and news.plain
-            > budget[0].octets * (_ASKED_SHARE if news.heavy and octets > news.plain else _SINGLE_SHARE)
-        ):
+        share = _ASKED_SHARE if news.heavy and octets > news.plain else _SINGLE_SHARE
+        if octets > budget[0].octets / 2 * factor or (zone.prior in STRICT and news.plain > budget[0].octets * share):
             return Finding(Reason.DNS_TUNNEL, f"one name with {octets:.0f} octets of new information", budget[0])
         if (limit := account.up.exceeds(now, octets, budget, factor)) is not None:
             return Finding(Reason.LEAK_BUDGET, "more new information than this client may tell the zone", limit)
@@ -121,17 +119,18 @@ class Limits:
     ) -> Finding | None:
         """Return why a name that looks like data is denied under an unknown zone, or None."""
         budget = self.budget
+        most = budget[0].octets * factor_of(zone)
         used = account.up.spent(now, budget[0].seconds)
         if shared is not None:
             used = max(used, shared.spent(now, budget[0].seconds))
         used += news.octets
         heavy, new = account.heavy + 1, account.new + 1 + zone.apex
         enough = _PAIR_SHARE if heavy == 2 else _FEW_SHARE
-        if heavy >= 2 and heavy >= _HEAVY_SHARE * new and used > budget[0].octets * enough:
+        if heavy >= 2 and heavy >= _HEAVY_SHARE * new and used > most * enough:
             return Finding(Reason.DNS_TUNNEL, f"{heavy} of {new} new names look like data", budget[0])
         if heavy >= _MANY and heavy >= _HEAVY_SHARE * new and not shared:
             used = account.up.spent(now, budget[-1].seconds) + news.octets
-            if used > budget[0].octets * _LONG_SHARE:
+            if used > most * _LONG_SHARE:
                 return Finding(Reason.DNS_TUNNEL, f"{heavy} of {new} new names look like data", budget[-1])
         heavy, new, clients = zone.heavy + 1, zone.new + 1, len(zone.clients)
         if heavy >= _SITE_HEAVY_NAMES and heavy >= _HEAVY_SHARE * new and clients >= _MANY_CLIENTS:

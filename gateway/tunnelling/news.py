@@ -25,14 +25,19 @@ _ROUTINE, _UNUSUAL = 0.25, 1.0
 """Octets that a known name carries when another type is asked for."""
 
 _TEMPLATE_DIGITS = 10
+_WORDS = re.compile(r"[a-z]+")
+_CHEAP, _MACHINE_DIGITS = 1.0, 3
+_WORD, _SYLLABLE, _SHORT = 0.2, 0.4, 3
+"""Octets of a word that the zone has in other labels: `web`, `-fra` and a number make as many machines as one likes.
+Shorter ones are more: there are but a few letters, and a tunnel would soon have told them all."""
 _NETBIOS = 15
 """Longest host name of Windows networks; browsers probe with 7 to 15 random letters."""
 _PRESCRIBED = re.compile(
     r"\._domainkey\.|^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.(?:domains\.)?_msdcs\."
     r"|^_[0-9a-f]{32}\.|^[0-9a-f]{56}\._(?:smimecert|openpgpkey)\."
 )
-"""Places where standards put hashes and GUIDs: selectors of DKIM, domain controllers, validation of certificates, keys
-of mail addresses (RFC 8162, RFC 7929). They count, but a few are no tunnel yet."""
+"""Places where standards put hashes and GUIDs: selectors of DKIM, domain controllers, validation of certificates,
+keys of mail addresses (RFC 8162, RFC 7929). They count, but a few are no tunnel yet."""
 _NOWHERE_HEAVY = 10.0
 """HEAVY, where nothing leaves: `desktop-c0ckdb9` under a domain that nobody registered is no tunnel."""
 _EXPANDED = 0.2
@@ -45,7 +50,7 @@ class News(NamedTuple):
 
     octets: float
     plain: float
-    """Without the weight of the type."""
+    """Without the weight of the type; 0 where standards put hashes."""
     heavy: bool
     hashes: list[int]
     """What to remember once it has been told."""
@@ -94,8 +99,8 @@ class Reader:
             label, _, above = rest.partition(".")
             octets += self._label(zone, label, above + suffix, hashes)
             rest = above
-        plain = octets
         prescribed = octets >= HEAVY and _PRESCRIBED.search(name) is not None
+        plain = 0.0 if prescribed else octets
         heavy = octets >= (_NOWHERE_HEAVY if nowhere else HEAVY) and not prescribed
         if nowhere and self.controls.tlds and not heavy:
             return News(0.0, 0.0, False, hashes)  # never leaves
@@ -135,6 +140,13 @@ class Reader:
             if self.is_known(zone, value):
                 return min(octets, numbered(digits))
             hashes.append(value)
+        if octets > _CHEAP and digits <= _MACHINE_DIGITS and (words := _WORDS.findall(label)):
+            values = [self.hash_of(f"{word}+{zone.key}") for word in words]
+            unknown = [value for value in values if not self.is_known(zone, value)]
+            if not unknown:
+                of_words = sum(_WORD if len(word) >= _SHORT else _SYLLABLE for word in words)
+                return min(octets, of_words + numbered(digits))
+            hashes += unknown
         return octets
 
     def _reverse(self, zone: Zone, name: str) -> News:

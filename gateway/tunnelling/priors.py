@@ -61,8 +61,8 @@ class Popular(NamedTuple):
     @classmethod
     def of(cls, leading: Iterable[str], others: Iterable[str], operated: Iterable[str] = ()) -> "Popular":
         """Hash two sets of domains, and take a third."""
-        hashed = (array("Q", sorted(map(_hash, domains))) for domains in (leading, others))
-        return cls(*hashed, frozenset(operated))
+        known, less_known = (array("Q", sorted(map(_hash, domains))) for domains in (leading, others))
+        return cls(known, less_known, frozenset(operated))
 
     def prior(self, domain: str) -> Prior:
         """Return LEADING, POPULAR or UNKNOWN.

@@ -29,12 +29,12 @@ LEADING = 1000
 _SEEN = 3
 
 _SHARED = """
-linode.com vultr.com ovh.net your-server.de cloudflare.net trycloudflare.com ngrok.io ngrok.com ngrok.app ngrok-free.app loca.lt
-serveo.net nip.io sslip.io xip.io traefik.me duckdns.org dynu.com dynu.net no-ip.com ddns.net afraid.org
-mooo.com he.net dns.he.net cloudns.net cloudns.cc freeddns.org hopto.org zapto.org sytes.net dyndns.org rbndr.us
-1u.ms oastify.com burpcollaborator.net interact.sh oast.pro oast.live oast.site oast.online oast.fun oast.me
-dnslog.cn ceye.io requestrepo.com canarytokens.com canarytokens.org pipedream.net webhook.site tunnelbear.com
-your-freedom.net iodine.sh
+linode.com vultr.com ovh.net your-server.de cloudflare.net trycloudflare.com ngrok.io ngrok.com ngrok.app
+ngrok-free.app loca.lt serveo.net nip.io sslip.io xip.io traefik.me duckdns.org dynu.com dynu.net no-ip.com
+ddns.net afraid.org mooo.com he.net dns.he.net cloudns.net cloudns.cc freeddns.org hopto.org zapto.org
+sytes.net dyndns.org rbndr.us 1u.ms oastify.com burpcollaborator.net interact.sh oast.pro oast.live oast.site
+oast.online oast.fun oast.me dnslog.cn ceye.io requestrepo.com canarytokens.com canarytokens.org pipedream.net
+webhook.site tunnelbear.com your-freedom.net iodine.sh
 """
 SHARED_SUFFIXES = frozenset(_SHARED.split())
 """Domains under which anybody gets names or name servers, or that log queries for anybody: never popular enough."""

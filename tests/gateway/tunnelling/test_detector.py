@@ -10,7 +10,9 @@ from gateway.decision import Reason
 from gateway.tunnelling.priors import Prior
 from gateway.tunnelling.structure import Controls
 from tests.benign import SITES
+from tests.false_alarms import FALSE_ALARMS
 from tests.leaks import Leak, a_detector
+from tests.tools import QUIET, TOOLS
 from tests.tunnels import FAST, SLOW, Encoder
 
 A, NULL, TXT, AAAA, PTR = 1, 10, 16, 28, 12
@@ -31,6 +33,27 @@ def test_fast_tunnels_at_the_median() -> None:
     assert statistics.median(Leak(encoder, 7).queries for encoder in FAST.values()) <= 1
 
 
+@pytest.mark.parametrize("encoder", list(TOOLS.values()), ids=list(TOOLS))
+@pytest.mark.parametrize("seed", [1, 2])
+def test_known_tools(encoder: Encoder, seed: int) -> None:
+    """The same for the names that known tools and malware build."""
+    leak = Leak(encoder, seed)
+    assert leak.denied
+    assert leak.queries <= 6
+    assert leak.payload <= 200
+
+
+def test_known_tools_at_the_median() -> None:
+    """Half of them get one query out, or none."""
+    assert statistics.median(Leak(encoder, 7).queries for encoder in TOOLS.values()) <= 1
+
+
+@pytest.mark.parametrize("encoder", list(QUIET.values()), ids=list(QUIET))
+def test_quiet_tools(encoder: Encoder) -> None:
+    """What is so slow that it may never be denied gets at most 1000 octets out in a day."""
+    assert Leak(encoder, 1).payload <= 1000
+
+
 @pytest.mark.parametrize("encoder", list(SLOW.values()), ids=list(SLOW))
 def test_slow_spread_and_wordy_tunnels(encoder: Encoder) -> None:
     """What is slow, spread over domains or clients, or made of words gets at most 1000 octets out."""
@@ -39,13 +62,16 @@ def test_slow_spread_and_wordy_tunnels(encoder: Encoder) -> None:
     assert leak.payload <= 1000
 
 
-@pytest.mark.parametrize("site", list(SITES), ids=list(SITES))
+HONEST = SITES | FALSE_ALARMS
+
+
+@pytest.mark.parametrize("site", list(HONEST), ids=list(HONEST))
 @pytest.mark.parametrize("seed", [1, 2])
 def test_honest_clients(site: str, seed: int) -> None:
     """Nothing that an honest client asks for in a day is denied."""
     detector = a_detector()
     denied: Counter[str] = Counter()
-    for query in SITES[site](random.Random(seed)):
+    for query in HONEST[site](random.Random(seed)):
         found = detector.query(query.at, query.client, query.name, query.qtype)
         if not found.denied:
             found = detector.response(query.at, query.client, query.name, query.qtype, query.answer)

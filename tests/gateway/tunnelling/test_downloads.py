@@ -7,6 +7,7 @@ import pytest
 
 from gateway.tunnelling.downloads import ANSWER_BUDGET
 from tests.leaks import Leak, a_detector
+from tests.tools import FETCHES
 from tests.tunnels import DOWNLOADS, Encoder
 
 A, TXT, AAAA = 1, 16, 28
@@ -18,6 +19,14 @@ def test_downloads(encoder: Encoder) -> None:
     leak = Leak(encoder, 1)
     assert leak.denied
     assert leak.answers <= ANSWER_BUDGET.octets
+
+
+@pytest.mark.parametrize("encoder", list(FETCHES.values()), ids=list(FETCHES))
+def test_downloads_of_known_tools(encoder: Encoder) -> None:
+    """The same for what known tools fetch."""
+    leak = Leak(encoder, 1)
+    assert leak.denied
+    assert leak.answers <= 1.2 * ANSWER_BUDGET.octets
 
 
 CONTENTS: dict[str, Callable[[random.Random], tuple[int, int, bytes]]] = {
