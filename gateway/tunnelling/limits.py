@@ -17,7 +17,7 @@ STRICT = frozenset([Prior.UNKNOWN, Prior.NOWHERE, Prior.SITE])
 """Zones of which nothing good is known."""
 _HEAVY_SHARE = 0.8
 """Of the new names of a zone: from here on it has hardly an ordinary one."""
-_SINGLE_SHARE, _PAIR_SHARE, _FEW_SHARE = 0.3, 0.15, 0.2
+_SINGLE_SHARE, _PAIR_SHARE, _FEW_SHARE = 0.3, 0.2, 0.2
 """Parts of the budget: one name of that size (before its type counts), two heavy ones, three and more are a
 tunnel."""
 _ASKED_SHARE = 0.1
