@@ -1,11 +1,15 @@
 """The law: what a client tells a zone stays within the budget. And what is a tunnel before that."""
 
+import math
 import random
+from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.decision import Reason
+from gateway.tunnelling import data
 from gateway.tunnelling.state import Bounds
 from gateway.tunnelling.window import DEFAULT_BUDGET
 from tests.leaks import a_detector
@@ -66,3 +70,17 @@ def test_many_zones_with_a_random_name_each() -> None:
 
     assert told(0) < 40
     assert told(1000) == 100
+
+
+@pytest.mark.parametrize(("per_name", "joint"), [(1, "."), (3, "-"), (5, "-"), (3, ".")])
+@pytest.mark.parametrize("every", [1.0, 60.0])
+@pytest.mark.parametrize("book", ["words.txt", "labels.txt"])
+def test_what_is_cheap_is_no_code_book(book: str, per_name: int, joint: str, every: float) -> None:
+    """A tunnel written in the very words that the model takes for usual gets 1000 octets out in a day at most."""
+    lines = (Path(data.__file__).parent / "known" / book).read_text(encoding="ascii").splitlines()
+    words, detector, random_ = [line.split()[0] for line in lines], a_detector(), random.Random(1)
+    passed = 0
+    for index in range(int(86400 / max(every, 30.0))):
+        name = joint.join(random_.choices(words, k=per_name)) + ".evilzone.com"
+        passed += not detector.query(index * every, "c", name, 1).denied
+    assert passed * per_name * math.log2(len(words)) / 8 <= 1000
