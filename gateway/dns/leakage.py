@@ -17,8 +17,10 @@ from gateway.techniques import techniques
 from gateway.tunnelling.accounts import SharedTable
 from gateway.tunnelling.assessment import Assessment
 from gateway.tunnelling.data import character_model, popular, services
-from gateway.tunnelling.detector import ANSWER_BUDGET, STRICT, Detector
+from gateway.tunnelling.detector import Detector
+from gateway.tunnelling.downloads import ANSWER_BUDGET
 from gateway.tunnelling.evidence import describe
+from gateway.tunnelling.limits import STRICT
 from gateway.tunnelling.priors import Priors
 from gateway.tunnelling.zones import PRIVATE, classify, exists
 

@@ -13,9 +13,8 @@ from gateway.dns.bailiwick import Limits
 from gateway.dns.records import LocalData, parse_data
 from gateway.dnssection import DnsSection, RecordSection
 from gateway.schema import TunnellingSection
-from gateway.tunnelling.detector import DEFAULT_BUDGET
 from gateway.tunnelling.structure import Controls
-from gateway.tunnelling.window import Limit
+from gateway.tunnelling.window import DEFAULT_BUDGET, Limit
 
 MAX_SYSTEM = 3
 """Name servers read from resolv.conf: as many as the C library reads (resolv.h, MAXNS)."""

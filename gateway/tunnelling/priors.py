@@ -11,7 +11,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from gateway.domainset import DomainMap, parse_pattern
-from gateway.tunnelling.zones import classify
+from gateway.tunnelling.zones import classify, is_hosted
 
 
 class Prior(StrEnum):
@@ -55,22 +55,36 @@ class Popular(NamedTuple):
 
     leading: array[int]
     others: array[int]
+    operated: frozenset[str] = frozenset()
+    """Domains whose operator answers for all names below them, those of customers too."""
 
     @classmethod
-    def of(cls, leading: Iterable[str], others: Iterable[str]) -> "Popular":
-        """Hash two sets of domains."""
-        return cls(array("Q", sorted(map(_hash, leading))), array("Q", sorted(map(_hash, others))))
+    def of(cls, leading: Iterable[str], others: Iterable[str], operated: Iterable[str] = ()) -> "Popular":
+        """Hash two sets of domains, and take a third."""
+        known, less_known = (array("Q", sorted(map(_hash, domains))) for domains in (leading, others))
+        return cls(known, less_known, frozenset(operated))
 
     def prior(self, domain: str) -> Prior:
         """Return LEADING, POPULAR or UNKNOWN.
 
+        A customer's name under somebody's service is unknown however popular: whoever has it may have its name
+        servers, too. Not so where the operator answers for all names, and nobody else sees a question.
+
         >>> str(Popular.of(["example.com"], []).prior("example.com"))
         'leading'
         """
+        if self._is_operated(domain):
+            return Prior.POPULAR
+        if is_hosted(domain):
+            return Prior.UNKNOWN
         value = _hash(domain)
         if _holds(self.leading, value):
             return Prior.LEADING
         return Prior.POPULAR if _holds(self.others, value) else Prior.UNKNOWN
+
+    def _is_operated(self, domain: str) -> bool:
+        labels = domain.split(".")
+        return any(".".join(labels[-count:]) in self.operated for count in (2, 3) if len(labels) >= count)
 
 
 def _hash(domain: str) -> int:

@@ -2,14 +2,16 @@
 
 Input: full host names, one a line, the most popular first (such as the Umbrella top list), and a file of further
 registered domains whose order does not matter; either may be gzipped. Output, into `gateway/tunnelling/known`:
-`characters.bin` (the trigram table), `labels.txt` (usual labels and their bits), `popular.txt.gz` (popular domains,
-the leading ones before an empty line). The same input gives the same octets.
+`characters.bin` (the trigram table), `labels.txt` (usual labels and their bits), `words.txt` (words inside labels and
+theirs), `popular.txt.gz` (popular domains, the leading ones before an empty line). The same input gives the same
+octets.
 """
 
 import gzip
+import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import log2
 from pathlib import Path
 from typing import NamedTuple
@@ -27,14 +29,12 @@ LEADING = 1000
 _SEEN = 3
 
 _SHARED = """
-amazonaws.com azure.com windows.net cloudapp.net azurewebsites.net trafficmanager.net googleusercontent.com
-appspot.com herokuapp.com herokudns.com digitaloceanspaces.com linode.com vultr.com ovh.net your-server.de
-cloudflare.net trycloudflare.com pages.dev workers.dev ngrok.io ngrok.com ngrok.app ngrok-free.app loca.lt
-serveo.net nip.io sslip.io xip.io traefik.me duckdns.org dynu.com dynu.net no-ip.com ddns.net afraid.org
-mooo.com he.net dns.he.net cloudns.net cloudns.cc freeddns.org hopto.org zapto.org sytes.net dyndns.org rbndr.us
-1u.ms oastify.com burpcollaborator.net interact.sh oast.pro oast.live oast.site oast.online oast.fun oast.me
-dnslog.cn ceye.io requestrepo.com canarytokens.com canarytokens.org pipedream.net webhook.site tunnelbear.com
-your-freedom.net iodine.sh
+linode.com vultr.com ovh.net your-server.de cloudflare.net trycloudflare.com ngrok.io ngrok.com ngrok.app
+ngrok-free.app loca.lt serveo.net nip.io sslip.io xip.io traefik.me duckdns.org dynu.com dynu.net no-ip.com
+ddns.net afraid.org mooo.com he.net dns.he.net cloudns.net cloudns.cc freeddns.org hopto.org zapto.org
+sytes.net dyndns.org rbndr.us 1u.ms oastify.com burpcollaborator.net interact.sh oast.pro oast.live oast.site
+oast.online oast.fun oast.me dnslog.cn ceye.io requestrepo.com canarytokens.com canarytokens.org pipedream.net
+webhook.site tunnelbear.com your-freedom.net iodine.sh
 """
 SHARED_SUFFIXES = frozenset(_SHARED.split())
 """Domains under which anybody gets names or name servers, or that log queries for anybody: never popular enough."""
@@ -53,6 +53,10 @@ _atproto _psl _ns _ta _validation-contact
 STANDARD = frozenset(_STANDARD.split())
 """Labels that standards and large services prescribe (RFC 8552 and its registry), usual wherever they are."""
 _STANDARD_BITS = 6.0
+_WORD = re.compile(r"[a-z]{2,}")
+_BOUNDARY_BITS = 1.0
+"""That a word comes, and not letters by themselves."""
+_ZONES_WITH_WORD = 2
 
 
 class Data(NamedTuple):
@@ -60,6 +64,7 @@ class Data(NamedTuple):
 
     characters: bytes
     usual: dict[str, float]
+    words: dict[str, float]
     leading: tuple[str, ...]
     popular: tuple[str, ...]
 
@@ -88,7 +93,20 @@ def build(names: Sequence[str], domains: Iterable[str] = ()) -> Data:
     usual |= {label: min(usual.get(label, _STANDARD_BITS), _STANDARD_BITS) for label in STANDARD}
     ranked = tuple(order)
     table = train(hosts * 2 + [label for label in spoken if len(label) <= LONGEST])
-    return Data(table, usual, ranked[:LEADING], ranked[LEADING:])
+    return Data(table, usual, _words(per_zone), ranked[:LEADING], ranked[LEADING:])
+
+
+def _words(per_zone: Mapping[str, Iterable[str]]) -> dict[str, float]:
+    """Return the bits of words that several zones have in their labels or are named after."""
+    counted: Counter[str] = Counter()
+    for zone, labels in per_zone.items():
+        counted.update({word for text in (zone.partition(".")[0], *labels) for word in _WORD.findall(text)})
+    total = counted.total()
+    return {
+        word: round(_BOUNDARY_BITS - log2(count / total), 1)
+        for word, count in counted.items()
+        if count >= _ZONES_WITH_WORD and len(word) <= LONGEST
+    }
 
 
 def _zone(name: str) -> str | None:
@@ -100,8 +118,9 @@ def write(data: Data, folder: Path) -> None:
     """Write the files that `gateway.tunnelling.data` reads."""
     folder.mkdir(exist_ok=True)
     (folder / "characters.bin").write_bytes(data.characters)
-    lines = (f"{label} {bits}\n" for label, bits in sorted(data.usual.items()))
-    (folder / "labels.txt").write_text("".join(lines), encoding="ascii")
+    for title, priced in (("labels.txt", data.usual), ("words.txt", data.words)):
+        lines = (f"{text} {bits}\n" for text, bits in sorted(priced.items()))
+        (folder / title).write_text("".join(lines), encoding="ascii")
     text = "\n".join((*sorted(data.leading), "", *sorted(data.popular), ""))
     (folder / "popular.txt.gz").write_bytes(gzip.compress(text.encode("ascii"), mtime=0))
 

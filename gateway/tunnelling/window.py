@@ -19,6 +19,10 @@ class Limit(NamedTuple):
     seconds: float
 
 
+DEFAULT_BUDGET = (Limit(120, 3600), Limit(240, 86400))
+"""What a client may tell an unknown zone, where the configuration does not say otherwise."""
+
+
 class Window:
     """What was spent of late."""
 
@@ -59,8 +63,9 @@ class Window:
 
     def exceeds(self, now: float, octets: float, limits: Sequence[Limit], factor: float = 1.0) -> Limit | None:
         """Return the first limit that spending so many octets now would exceed."""
+        most = octets + sum(self._octets)
         for limit in limits:
-            if octets + self.spent(now, limit.seconds) > limit.octets * factor:
+            if most > limit.octets * factor and octets + self.spent(now, limit.seconds) > limit.octets * factor:
                 return limit
         return None
 

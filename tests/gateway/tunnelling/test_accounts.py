@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from gateway.tunnelling.accounts import Cell, SharedTable, size
 from gateway.tunnelling.data import character_model, popular
-from gateway.tunnelling.detector import DEFAULT_BUDGET, Detector
+from gateway.tunnelling.detector import Detector
 from gateway.tunnelling.priors import Priors
-from gateway.tunnelling.window import Limit
+from gateway.tunnelling.window import DEFAULT_BUDGET, Limit
 
 SECONDS = (3600.0, 86400.0)
 HOUR = Limit(100, 3600)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.tunnelling.charmodel import TABLE_SIZE, CharacterModel, train
+from gateway.tunnelling.charmodel import TABLE_SIZE, CharacterModel, numbered, train
 from gateway.tunnelling.data import character_model
 
 
@@ -37,3 +37,37 @@ def test_data_costs_more_than_words(data: str, ordinary: str) -> None:
     """Encoded data have more bits a character than ordinary labels."""
     model = character_model()
     assert model.bits(data) / len(data) > model.bits(ordinary) / len(ordinary)
+
+
+@given(st.text(min_size=1, max_size=63))
+def test_no_label_has_more_than_its_characters_hold(text: str) -> None:
+    """A label counts for no more than its length in 37 symbols."""
+    assert 0 <= character_model().octets(text) <= 5.25 * len(text) / 8
+
+
+@pytest.mark.parametrize(
+    ("label", "least", "most"),
+    [
+        ("726f6f743a783a30", 8, 10.5),
+        ("k2bdxqvwzjhnfpyr", 9, 10.5),
+        ("web12-fra", 0, 1.5),
+        ("api19-core-useast8", 0, 3),
+        ("scontent-fra3-2", 0, 3),
+        ("839201", 2, 4),
+    ],
+)
+def test_what_counts(label: str, least: float, most: float) -> None:
+    """Data count in full, machines that are numbered and words hardly, long numbers for what they hold."""
+    assert least <= character_model().octets(label) <= most
+
+
+def test_words_inside_labels() -> None:
+    """A word that is usual is cheaper than its letters."""
+    table = train(["server"] * 20)
+    label = "qzxjkvw-blorpquux"
+    assert CharacterModel(table, {}, {"qzxjkvw": 8.0}).octets(label) < CharacterModel(table, {}).octets(label) - 2
+
+
+def test_one_more_of_a_row() -> None:
+    """A machine number is less than the same digits in a long number."""
+    assert numbered(3) < numbered(4) / 2

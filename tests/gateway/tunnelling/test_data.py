@@ -5,6 +5,8 @@ from pathlib import Path
 from gateway.domainset import parse_pattern
 from gateway.tunnelling.data import character_model, popular, services
 from gateway.tunnelling.priors import Prior
+from gateway.tunnelling.train import SHARED_SUFFIXES
+from gateway.tunnelling.zones import is_hosted
 
 DATA = Path(__file__).parents[3] / "gateway" / "tunnelling" / "known"
 
@@ -30,6 +32,16 @@ def test_services_say_what_they_carry() -> None:
         assert below, service
         assert "." in name, service
         assert all(service), service
+
+
+def test_operated_domains_give_nobody_a_zone() -> None:
+    """No domain whose operator answers for all is a suffix under which customers have zones, or shared in another
+    way; and it is a popular one."""
+    operated = popular().operated
+    assert len(operated) > 80
+    assert not {domain for domain in operated if is_hosted(f"me.{domain}")}
+    assert not operated & SHARED_SUFFIXES
+    assert {popular().prior(domain) for domain in operated} == {Prior.POPULAR}
 
 
 def test_ordinary_labels_are_cheap() -> None:

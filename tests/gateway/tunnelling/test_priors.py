@@ -21,3 +21,12 @@ def test_patterns() -> None:
     assert priors.of_name("www.example.com") is None
     assert priors.divides("example.com")
     assert not priors.divides("example.org")
+
+
+def test_whose_operator_answers_for_all() -> None:
+    """Names of customers are unknown however popular, but not where nobody except the operator sees a question."""
+    popular = Popular.of([], ["me.github.io"], ["cloud.example"])
+    assert popular.prior("me.github.io") is Prior.UNKNOWN
+    assert popular.prior("cloud.example") is Prior.POPULAR
+    assert popular.prior("elb.eu.cloud.example") is Prior.POPULAR
+    assert popular.prior("notcloud.example") is Prior.UNKNOWN

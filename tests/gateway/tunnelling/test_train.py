@@ -22,7 +22,7 @@ def test_the_same_input_gives_the_same_octets(tmp_path: Path) -> None:
     write(build(NAMES), tmp_path / "one")
     write(build(NAMES), tmp_path / "two")
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert files == ["characters.bin", "labels.txt", "popular.txt.gz"]
+    assert files == ["characters.bin", "labels.txt", "popular.txt.gz", "words.txt"]
     assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes() for name in files)
 
 

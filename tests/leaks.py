@@ -1,0 +1,43 @@
+"""A detector with the shipped data, and what gets past it."""
+
+import random
+
+from gateway.tunnelling.data import character_model, popular, services
+from gateway.tunnelling.detector import Detector
+from gateway.tunnelling.priors import Priors
+from gateway.tunnelling.state import Bounds
+from gateway.tunnelling.structure import Controls
+from tests.tunnels import Encoder
+
+
+def a_detector(
+    exempt: tuple[str, ...] = (), bounds: Bounds | None = None, controls: Controls | None = None
+) -> Detector:
+    """Return a detector with the shipped data."""
+    return Detector(
+        character_model(),
+        Priors(popular(), [service.suffix for service in services()], exempt),
+        bounds=bounds or Bounds(),
+        controls=controls or Controls(),
+    )
+
+
+class Leak:
+    """What a tunnel got past a detector."""
+
+    def __init__(self, encoder: Encoder, seed: int) -> None:
+        detector = a_detector()
+        self.queries = self.payload = self.answers = self.passed = 0
+        denied = False
+        for asked in encoder(random.Random(seed)):
+            found = detector.query(asked.at, asked.client, asked.name, asked.qtype)
+            denied |= found.denied
+            if found.denied:
+                continue
+            self.queries += not denied
+            self.payload += asked.payload
+            if not detector.response(asked.at, asked.client, asked.name, asked.qtype, asked.answer).denied:
+                self.answers += asked.answer
+            else:
+                denied = True
+        self.denied = denied
