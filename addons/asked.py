@@ -84,6 +84,14 @@ def server_address(flow: http.HTTPFlow, visit: Visit, passage: Passage) -> IPAdd
     return connected[1] if connected is not None else next(iter(visit.peers(passage.place)), None)
 
 
+def answer_length(flow: http.HTTPFlow, response: http.Response) -> int | None:
+    """Return the announced length of an answer's body; None when it is not announced."""
+    if flow.metadata.get(EMPTY):
+        return 0
+    size = expected_http_body_size(flow.request, response)
+    return size if size is not None and size >= 0 else None
+
+
 def strange_field(response: http.Response) -> str | None:
     """Return the name of a field that RFC 9110 section 5.5 does not allow, or None."""
     for name, value in response.headers.fields:

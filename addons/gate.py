@@ -11,8 +11,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from mitmproxy import http
+from mitmproxy.tls import TlsData
+from OpenSSL import SSL
 
-from addons.asked import blank_request, host_of, server_address, strange_field, to_request, to_response
+from addons.asked import answer_length, blank_request, host_of, server_address, strange_field, to_request, to_response
+from addons.pinning import pin_problem
 from addons.refusals import answer_of, refuse, set_response
 from addons.rewriting import rewrite_request, rewrite_response
 from addons.routing import settle_address
@@ -30,7 +33,9 @@ from gateway.proxy.layers import CUT, ENDED, REFUSED
 from gateway.proxy.responses import Answer, clean, render
 from gateway.proxy.roles import Judge, Settings
 from gateway.proxy.uploads import Uploads
+from gateway.proxy.websockets import MESSAGE
 from gateway.request import Dial, Flaw, HttpResponse
+from gateway.units import render_size
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,6 +80,12 @@ class Gate:
         except Exception as error:
             self._fail(flow, error)
 
+    def tls_established_server(self, data: TlsData) -> None:
+        """Remember what an origin has proven, for rules that want to know."""
+        visit = self.visits.get(data.context.client.id)
+        if visit is not None and isinstance(data.ssl_conn, SSL.Connection):
+            visit.proofs[data.conn.id] = data.ssl_conn
+
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Let the answer stream through, counted."""
         try:
@@ -106,11 +117,12 @@ class Gate:
             message = flow.websocket.messages[-1]
             if passage is None:
                 raise LookupError("a message of a WebSocket that nobody allowed")
+            size = len(message.content)
             if not message.from_client:
-                passage.octets_in += len(message.content)
-            elif self._volume.spend(visit, passage, len(message.content)):
-                passage.octets_out += len(message.content)
-            else:
+                passes = self._volume.receive(visit, passage, size)
+            elif passes := self._volume.spend(visit, passage, size):
+                passage.octets_out += size
+            if not passes:
                 message.drop()  # type: ignore[no-untyped-call]  # mitmproxy's
             # The one under way is still needed: mitmproxy sends the last of the list.
             del flow.websocket.messages[:-1]
@@ -150,6 +162,48 @@ class Gate:
         refusal = Case(self._judge).refuse(passage.request, Reason.UPSTREAM_FAILURE, error, status=status)
         refuse(flow, refusal)
         self._forget(flow)
+
+    def proven(self, flow: http.HTTPFlow, server_id: str) -> bool:
+        """Say whether a request may be sent over a connection; if not, set its response.
+
+        Asked for every request: one that has no pins may have opened the connection.
+        """
+        passage = self._passage(flow)
+        if passage is None:
+            self._fail(flow, LookupError("a request that nobody decided"))
+            return False
+        passage.server = server_id
+        try:
+            detail = self._unproven(self.visits[flow.client_conn.id], passage, passage.decision)
+            if detail is None:
+                return True
+            if not passage.case.flawed(passage.request, Reason.CERTIFICATE_PIN, detail).denied:
+                passage.case.refuse(passage.request, Reason.CERTIFICATE_PIN, detail)  # report mode: recorded
+                return True
+            refusal = passage.case.refuse(passage.request, Reason.CERTIFICATE_PIN, detail)
+        except Exception as error:
+            self._fail(flow, error)
+            return False
+        refuse(flow, refusal)
+        close_meter(self._forget(flow))
+        return False
+
+    @staticmethod
+    def _unproven(visit: Visit, passage: Passage, decision: Decision) -> str | None:
+        """Return what the connection of a request would have to prove and does not, or None."""
+        return pin_problem(decision.pins, visit.proofs.get(passage.server)) if decision.pins else None
+
+    def too_long(self, flow: http.HTTPFlow) -> None:
+        """End a WebSocket with a message that is larger than can be held."""
+        try:
+            passage = self._passage(flow)
+            if passage is not None and passage.ended_by is None:
+                detail = f"a message of the WebSocket is larger than {render_size(MESSAGE)}"
+                decision = passage.case.flawed(passage.request, Reason.BODY_SIZE, detail)
+                # Held messages are no matter of policy: in report mode, too, they end.
+                end_by(self.visits[flow.client_conn.id], passage, replace(decision, enforced=True), detail)
+        except Exception as error:
+            self._kill(flow, error)
 
     def look(self, flow: http.HTTPFlow, response: http.Response) -> Look | None:
         """Return what has to see the first octets of an answer, if a rule wants to know them."""
@@ -191,6 +245,7 @@ class Gate:
         """Forget a connection to an origin."""
         if (visit := self.visits.get(client_id)) is not None:
             visit.connected.pop(server_id, None)
+            visit.proofs.pop(server_id, None)
 
     def leave(self, client_id: str) -> None:
         """Forget a client connection; what was under way ends here."""
@@ -213,6 +268,8 @@ class Gate:
                 # Of an answer that no rule wanted to see before, nothing is known any more.
                 unseen = HttpResponse(dial=dial, file_types=frozenset((UNREADABLE,)))
                 decision = self._judge.decide(passage.response or unseen)
+            if not decision.denied and passage.server and (detail := self._unproven(visit, passage, decision)):
+                decision = passage.case.flawed(passage.request, Reason.CERTIFICATE_PIN, detail)
             if decision.denied:
                 end_by(visit, passage, decision, "the policy that is now in force denies it")
 
@@ -311,12 +368,15 @@ class Gate:
                 close_meter(self._forget(flow))
                 return
             passage.decision = judged
+        if (oversized := self._volume.oversized(passage, answer_length(flow, response))) is not None:
+            refuse(flow, oversized)
+            close_meter(self._forget(flow))
+            return
         rewrite_response(response)
         if response.status_code != 101:
 
-            def count(data: bytes) -> bytes:
-                passage.octets_in += len(data)
-                return data
+            def count(data: bytes) -> bytes | list[bytes]:
+                return data if self._volume.receive(visit, passage, len(data)) else []
 
             response.stream = count
 

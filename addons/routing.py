@@ -40,5 +40,10 @@ async def settle_address(dialer: Dialer, visit: Visit, case: Case, request: Http
 
 
 def _most_careful(decisions: Sequence[Decision]) -> Decision:
-    """Return the first decision; one that waits for the answer comes before the others."""
-    return next((decision for decision in decisions if Fact.RESPONSE in decision.pending), decisions[0])
+    """Return the decision that asks most: which of the addresses it will be, mitmproxy chooses."""
+    return max(decisions, key=_demands)
+
+
+def _demands(decision: Decision) -> tuple[bool, bool, bool, bool]:
+    waits = Fact.RESPONSE in decision.pending
+    return waits, bool(decision.pins), decision.budget is not None, decision.max_response is not None

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from OpenSSL import SSL
+
 from gateway.addresses import IPAddress
 from gateway.decision import Decision
 from gateway.filetypes import Look
@@ -37,6 +39,8 @@ class Passage:
     """Where it was sent to."""
     meter: Meter | None = None
     """Counts what it uploads, where the rule has a budget."""
+    server: str = ""
+    """The connection to the origin that it uses, by mitmproxy's id."""
     ended_by: Decision | None = None
     """The denial that cut it off."""
 
@@ -62,6 +66,8 @@ class Visit:
     connected: dict[str, tuple[Place, IPAddress]] = field(default_factory=dict)
     """Open connections to origins, by mitmproxy's connection id."""
 
+    proofs: dict[str, SSL.Connection] = field(default_factory=dict)
+    """The TLS of connections to origins, by mitmproxy's connection id."""
     hang_up: Callable[[str], None] = lambda _: None
     """Ends the connection."""
     failed: Refusal | None = None

@@ -1,12 +1,14 @@
-"""How much may pass: what a request uploads is charged to the budget of its rule."""
+"""How much may pass: what a request uploads is charged to the budget of its rule, and answers have a size."""
 
 import logging
+from dataclasses import replace
 
 from addons.visit import Passage, Visit
 from gateway.decision import Decision, Reason
 from gateway.proxy.case import Case, Refusal
 from gateway.proxy.roles import Judge
 from gateway.proxy.uploads import Meter, Uploads
+from gateway.units import render_size
 
 _LOG = logging.getLogger(__name__)
 
@@ -63,6 +65,34 @@ class Volume:
             return True
         end_by(visit, passage, decision, detail)
         return False
+
+    def oversized(self, passage: Passage, announced: int | None) -> Refusal | None:
+        """Refuse an answer that is larger by its own head than its rule allows."""
+        most = passage.decision.max_response
+        if most is None or announced is None or announced <= most:
+            return None
+        detail = f"the answer has {render_size(announced)}, and {render_size(most)} are allowed"
+        if passage.case.flawed(passage.request, Reason.BODY_SIZE, detail).denied:
+            return passage.case.refuse(passage.request, Reason.BODY_SIZE, detail)
+        passage.case.refuse(passage.request, Reason.BODY_SIZE, detail)  # report mode: recorded, and measured no more
+        passage.decision = replace(passage.decision, max_response=None)
+        return None
+
+    def receive(self, visit: Visit, passage: Passage, octets: int) -> bool:
+        """Count octets of an answer before they are passed on; when they are too many, end the connection."""
+        if passage.ended_by is not None:
+            return False
+        most = passage.decision.max_response
+        if most is not None and passage.octets_in + octets > most:
+            detail = f"the answer is larger than the {render_size(most)} that are allowed"
+            decision = passage.case.flawed(passage.request, Reason.BODY_SIZE, detail)
+            if decision.denied:
+                end_by(visit, passage, decision, detail)
+                return False
+            self._judge.ledger.record(passage.request, decision)
+            passage.decision = replace(passage.decision, max_response=None)
+        passage.octets_in += octets
+        return True
 
 
 def end_by(visit: Visit, passage: Passage, decision: Decision, why: str) -> None:

@@ -267,6 +267,7 @@ def _hooks(tls: TlsConfig, gate: Gate) -> dict[str, list[Callable[..., Any]]]:
         "tls_clienthello": [tls.tls_clienthello],
         "tls_start_client": [tls.tls_start_client],
         "tls_start_server": [tls.tls_start_server],
+        "tls_established_server": [gate.tls_established_server],
         "requestheaders": [gate.requestheaders],
         "request": [gate.request],
         "responseheaders": [gate.responseheaders],

@@ -10,13 +10,21 @@ from typing import Any, Protocol
 from mitmproxy import http
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers.http import GetHttpConnection, HttpLayer, HTTPMode, HttpStream, SendHttp
-from mitmproxy.proxy.layers.http._base import ReceiveHttp
+from mitmproxy.proxy.layers.http import (
+    GetHttpConnection,
+    HttpLayer,
+    HTTPMode,
+    HttpStream,
+    RegisterHttpConnection,
+    SendHttp,
+)
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
     HttpEvent,
+    RequestData,
     RequestHeaders,
     RequestProtocolError,
+    RequestTrailers,
     ResponseData,
     ResponseEndOfMessage,
     ResponseHeaders,
@@ -24,9 +32,12 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook, HttpResponseHeadersHook
 from mitmproxy.proxy.layers.http._http1 import Http1Server
+from mitmproxy.proxy.layers.websocket import WebsocketLayer
 
 from gateway.filetypes import Look
 from gateway.proxy.head import INSIDE, Form, HeadError, Limits, read_head
+from gateway.proxy.http1client import make_strict, without_trailers
+from gateway.proxy.websockets import Messages
 
 type Commands[T] = Generator[commands.Command, Any, T]
 
@@ -53,6 +64,12 @@ class Gatekeeper(Protocol):
 
     def unreachable(self, flow: http.HTTPFlow, error: str) -> None:
         """Set the response of a request whose server could not be connected to."""
+
+    def proven(self, flow: http.HTTPFlow, server_id: str) -> bool:
+        """Say whether a request may be sent over a connection; if not, set its response."""
+
+    def too_long(self, flow: http.HTTPFlow) -> None:
+        """End a WebSocket with a message that is larger than can be held."""
 
     def look(self, flow: http.HTTPFlow, response: http.Response) -> Look | None:
         """Return what has to see the first octets of an answer before it is judged."""
@@ -87,13 +104,9 @@ class StrictHttp1Server(Http1Server):
         yield from super().read_headers(event)
 
     def read_body(self, event: events.Event) -> Commands[None]:
-        """Read a body; trailers, which mitmproxy crashes on, end the connection."""
-        try:
-            yield from super().read_body(event)
-        except NotImplementedError:
-            yield commands.CloseConnection(self.conn)
-            error = RequestProtocolError(self.stream_id, "trailers are not supported", ErrorCode.GENERIC_CLIENT_ERROR)
-            yield ReceiveHttp(error)
+        """Read a body without its trailers."""
+        self.body_reader = without_trailers(self.body_reader)
+        yield from super().read_body(event)
 
     def send(self, event: HttpEvent) -> Commands[None]:
         """Send, and answer for a server that failed in the gateway's words."""
@@ -112,6 +125,7 @@ class GatedStream(HttpStream):
         self._gate = gate
         self._look: Look | None = None
         self._held: list[HttpEvent] = []
+        self._messages: Messages | None = None
 
     def _handle_event(self, event: events.Event) -> Commands[None]:
         if isinstance(event, events.Wakeup):
@@ -137,9 +151,33 @@ class GatedStream(HttpStream):
                 return
 
     def state_stream_request_body(self, event: HttpEvent) -> Commands[None]:
-        """Pass a body on; when it was stopped, its end must not look like one."""
-        if not self.flow.metadata.get(CUT):
+        """Pass a body on; when it was stopped, its end must not look like one.
+
+        Trailers are left out (RFC 9110 section 6.5.1): nobody has judged or counted them.
+        """
+        if not self.flow.metadata.get(CUT) and not isinstance(event, RequestTrailers):
             yield from super().state_stream_request_body(event)
+
+    def state_consume_request_body(self, event: events.Event) -> Commands[None]:
+        """End a request without a body."""
+        if not isinstance(event, RequestTrailers):
+            yield from super().state_consume_request_body(event)
+
+    def flow_done(self) -> Commands[None]:
+        """Go on as a WebSocket, or end."""
+        yield from super().flow_done()
+        if isinstance(self.child_layer, WebsocketLayer):
+            self._messages = Messages(self.child_layer)
+
+    def passthrough(self, event: events.Event) -> Commands[None]:
+        """Pass on what a WebSocket says, while its messages are of a size that can be held."""
+        yield from super().passthrough(event)
+        if (
+            self._messages is not None
+            and isinstance(event, RequestData | ResponseData)
+            and self._messages.too_long(len(event.data), from_client=isinstance(event, RequestData))
+        ):
+            self._gate.too_long(self.flow)
 
     def state_wait_for_response_headers(self, event: ResponseHeaders) -> Commands[None]:
         """Let mitmproxy go on with an answer, unless it was denied: then the server is left, and the client told.
@@ -194,9 +232,11 @@ class GatedStream(HttpStream):
             self.flow.server_conn.transport_protocol,
         )
         if not error:
-            self.context.server = self.flow.server_conn = connection
-            return True
-        self._gate.unreachable(self.flow, error)
+            if self._gate.proven(self.flow, connection.id):
+                self.context.server = self.flow.server_conn = connection
+                return True
+        else:
+            self._gate.unreachable(self.flow, error)
         yield from self._refuse(ended=bool(self.flow.metadata.get(ENDED)))
         return False
 
@@ -231,6 +271,12 @@ class GatedHttpLayer(HttpLayer):
         if isinstance(event, events.Start) and client.alpn != b"h2":
             self.connections[client] = StrictHttp1Server(self.context.fork(), self._forms, self._gate)
         yield from super()._handle_event(event)
+
+    def register_connection(self, command: RegisterHttpConnection) -> Commands[None]:
+        """Use a connection to an origin from now on."""
+        if not command.err:
+            make_strict(self.connections[command.connection])
+        yield from super().register_connection(command)
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         """Make the layer of one request."""

@@ -67,6 +67,7 @@ _SENTENCES = {
     Reason.PROTOCOL: "that protocol is not allowed here",
     Reason.PORT: "that port is closed",
     Reason.TOOL: "the program that asks is not allowed to",
+    Reason.CERTIFICATE_PIN: "the server's certificate is not the one that is expected",
     Reason.MALFORMED: "the request is malformed",
     Reason.RATE_LIMIT: "there are too many connections from this client",
     Reason.AUTH_REQUIRED: "user name and password are needed",

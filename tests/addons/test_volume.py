@@ -59,3 +59,34 @@ def test_report_mode() -> None:
     assert volume.spend(visit, passage, 5000)
     assert not said
     assert [line.decision.reason for line in judge.ledger.lines] == [Reason.UPLOAD_BUDGET]
+
+
+def test_answers_have_a_size() -> None:
+    """An answer that announces too much is refused, and one that becomes too much ends."""
+    volume, visit, passage, judge, said = a_passage(1000)
+    assert volume.oversized(passage, 10**9) is None  # the rule says nothing of it
+    passage.decision = Decision(Verdict.ALLOW, Reason.RULE, max_response=100)
+    assert volume.oversized(passage, 100) is None
+    assert volume.oversized(passage, None) is None
+    refusal = volume.oversized(passage, 101)
+    assert isinstance(refusal, Refusal)
+    assert volume.receive(visit, passage, 100)
+    assert not volume.receive(visit, passage, 1)
+    assert not volume.receive(visit, passage, 1)
+    assert passage.octets_in == 100
+    assert len(said) == 1
+    assert passage.ended_by is not None
+    assert passage.ended_by.reason is Reason.BODY_SIZE
+    assert judge.ledger.denials == [Reason.BODY_SIZE]
+
+
+def test_answers_in_report_mode() -> None:
+    """In report mode a large answer is recorded once and passes."""
+    volume, visit, passage, judge, _ = a_passage(1000, report=True)
+    passage.decision = Decision(Verdict.ALLOW, Reason.RULE, max_response=100)
+    assert volume.oversized(passage, 101) is None
+    assert volume.receive(visit, passage, 200)
+    passage.decision = Decision(Verdict.ALLOW, Reason.RULE, max_response=100)
+    assert volume.receive(visit, passage, 200)
+    assert volume.receive(visit, passage, 200)
+    assert [line.decision.reason for line in judge.ledger.lines] == [Reason.BODY_SIZE] * 2
