@@ -34,7 +34,7 @@ from gateway.proxy.responses import Answer, clean, render
 from gateway.proxy.roles import Judge, Settings
 from gateway.proxy.uploads import Uploads
 from gateway.proxy.websockets import MESSAGE
-from gateway.request import Dial, Flaw, HttpResponse
+from gateway.request import Client, Dial, Flaw, HttpResponse
 from gateway.units import render_size
 
 _LOG = logging.getLogger(__name__)
@@ -255,9 +255,17 @@ class Gate:
                 self._record(visit, passage, "the client left")
 
     def rejudge(self, visit: Visit) -> None:
-        """End a connection if a request under way on it is denied by the policy that is now in force."""
+        """End a connection whose client is no longer who it was, or that carries what is now denied."""
+        if visit.hello is not None and (doubt := self._doubt(visit.client, visit.standing)) is not None:
+            for passage in visit.passages.values():
+                end_by(visit, passage, passage.case.flawed(passage.request, doubt.reason, doubt.detail), doubt.detail)
+            if not visit.passages:  # which would have told of it
+                Case(self._judge).refuse(visit.hello, doubt.reason, doubt.detail)
+                visit.hang_up(doubt.detail)
+            return
         for passage in tuple(visit.passages.values()):
-            address = passage.address or next(iter(visit.approved.get(passage.place, ())), None)
+            found = visit.peers(passage.place) or visit.approved.get(passage.place, ())
+            address = passage.address or next(iter(found), None)
             if address is None:
                 continue
             dial = Dial(origin=passage.request, address=address, chain=passage.chain)
@@ -270,8 +278,13 @@ class Gate:
                 decision = self._judge.decide(passage.response or unseen)
             if not decision.denied and passage.server and (detail := self._unproven(visit, passage, decision)):
                 decision = passage.case.flawed(passage.request, Reason.CERTIFICATE_PIN, detail)
+            if (doubt := self._doubt(passage.request.client, passage.standing)) is not None and visit.hello is None:
+                decision = passage.case.flawed(passage.request, doubt.reason, doubt.detail)
             if decision.denied:
                 end_by(visit, passage, decision, "the policy that is now in force denies it")
+
+    def _doubt(self, client: Client, standing: str | None) -> Flaw | None:
+        return self._authenticator.doubt(client, standing) if self._authenticator is not None else None
 
     # -- deciding ----------------------------------------------------------------------------------------------
 
@@ -315,6 +328,8 @@ class Gate:
             return
         place = (request.host, request.port)
         passage = Passage(request, settled, self._clock(), case, visit.chains.get(place, ()))
+        if self._authenticator is not None:
+            passage.standing = self._authenticator.standing(request.client)
         if (refusal := self._volume.open(visit, passage)) is not None:
             refuse(flow, refusal)
             return

@@ -39,6 +39,8 @@ class Passage:
     """Where it was sent to."""
     meter: Meter | None = None
     """Counts what it uploads, where the rule has a budget."""
+    standing: str | None = None
+    """What its client's identity rested on then."""
     server: str = ""
     """The connection to the origin that it uses, by mitmproxy's id."""
     ended_by: Decision | None = None
@@ -57,6 +59,8 @@ class Visit:
     client: Client
     hello: TlsHello | None = None
     """The tunnel it came through, for inspected TLS."""
+    standing: str | None = None
+    """What the identity of who opened the tunnel rested on then."""
     passages: dict[str, Passage] = field(default_factory=dict)
     """Requests under way, by flow id."""
     approved: dict[Place, tuple[IPAddress, ...]] = field(default_factory=dict)

@@ -63,6 +63,7 @@ class Inspector:
         self.certificate = ensure_ca(folder)
         """What clients have to trust."""
         self.judge = judge
+        self.authenticator = authenticator
         self.gate = Gate(judge, settings, dialer, uploads, authenticator)
         tls = TlsConfig()
         self.master = _master(folder, trust, Core(), Proxyserver(), tls)  # type: ignore[no-untyped-call]  # mitmproxy's
@@ -83,7 +84,7 @@ class Inspector:
         """Go on with what was received: a plain HTTP request, or the ClientHello of an allowed tunnel."""
         pipe = Pipe()
         pipe.take(transport, received)
-        handler = Handler(self, pipe, Visit(client, hello))
+        handler = Handler(self, pipe, Visit(client, hello, self.authenticator.standing(client)))
         task = self._loop.create_task(handler.serve())
         self.handlers[task] = handler
 

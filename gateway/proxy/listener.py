@@ -314,7 +314,9 @@ class ClientConnection(asyncio.Protocol):
         _, half, address = await desk.dialer.connect(approved.addresses, request.port, origin)
         self._counted = False  # the splice counts the client out
         splice, decision = half.splice, approved.decision(address)
-        live = LiveTunnel(desk.judge, desk.uploads, splice, request, decision, address, approved.chain)
+        live = LiveTunnel(
+            desk.judge, desk.uploads, desk.authenticator, splice, request, decision, address, approved.chain
+        )
         made.append(live)
         desk.sweeper.alive.discard(self)
         desk.sweeper.alive.add(live)
