@@ -244,7 +244,7 @@ class GatedStream(HttpStream):
         response = self.flow.response
         assert response is not None
         client = self.context.client
-        content = response.raw_content or b""
+        content = b"" if self.flow.request.method == "HEAD" else response.raw_content or b""
         self.flow.live = False
         self.client_state = self.server_state = self.state_errored
         yield SendHttp(ResponseHeaders(self.stream_id, response, end_stream=not content), client)

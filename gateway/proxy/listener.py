@@ -34,8 +34,8 @@ class ClientConnection(asyncio.Protocol):
     """A connection until it is spliced, inspected or denied."""
 
     __slots__ = (
-        "_accept", "_buffer", "_case", "_client", "_counted", "_deadline", "_desk", "_ended", "_hello", "_reader",
-        "_seat", "_section", "_stage", "_task", "_transport", "_tunnel",
+        "_accept", "_bodiless", "_buffer", "_case", "_client", "_counted", "_deadline", "_desk", "_ended", "_hello",
+        "_reader", "_seat", "_section", "_stage", "_task", "_transport", "_tunnel",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, entered: Client | None = None) -> None:
@@ -51,6 +51,7 @@ class ClientConnection(asyncio.Protocol):
         self._ended = False
         self._counted = False
         self._accept = ""
+        self._bodiless = False
         self._stage: Callable[[bytes], None] = self._read_head
 
     # -- events ------------------------------------------------------------------------------------------------
@@ -192,7 +193,7 @@ class ClientConnection(asyncio.Protocol):
             request = tunnel_request(self._client, head)
         else:
             request = plain_request(self._client, head)
-        self._accept = ",".join(head.values("accept"))
+        self._accept, self._bodiless = ",".join(head.values("accept")), head.method == "HEAD"
         self._refuse(self._case.refuse(request, flaw.reason, flaw.detail, status=status_of(flaw)))
 
     def _open_tunnel(self, head: Head, client: Client) -> None:
@@ -214,7 +215,7 @@ class ClientConnection(asyncio.Protocol):
     def _pass_request(self, head: Head, client: Client) -> None:
         """Deny a plain request, or hand it to the inspector, which judges it and all that follow."""
         request = plain_request(client, head)
-        self._accept = ",".join(head.values("accept"))
+        self._accept, self._bodiless = ",".join(head.values("accept")), head.method == "HEAD"
         if self._desk.judge.decide(request).denied:
             refusal = self._case.decide(request)
             if isinstance(refusal, Refusal):
@@ -349,7 +350,7 @@ class ClientConnection(asyncio.Protocol):
             reply = answer(
                 refusal.decision, refusal.ledger_id, refusal.request, status=refusal.status, accept=self._accept
             )
-            words = render(reply)
+            words = render(reply, head_only=self._bodiless)
         elif refusal.decision.reason in UNREACHED:
             words = ALERT_INTERNAL_ERROR
         else:

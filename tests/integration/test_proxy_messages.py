@@ -294,6 +294,35 @@ async def test_after_a_denial(tmp_path: Path, certificate: Path) -> None:
             assert ran.out == "hello from the origin\n", ran.err
 
 
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+async def test_head_is_denied_without_a_body(tmp_path: Path, certificate: Path, version: str) -> None:
+    """The denial of a HEAD has no body, wherever it is said, and the next request is served."""
+    rule = inspect("good.test", paths=("/good",))
+    async with (
+        TlsOrigin(certificate=certificate) as origin,
+        a_proxy(tmp_path, rule, trust=certificate) as rig,
+    ):
+        url = f"https://good.test:{origin.port}"
+        ran = await inspected(rig, version, "-I", f"{url}/bad", "--next", "-sS", "-x", f"http://127.0.0.1:{rig.port}",
+                              "--cacert", str(rig.proxy.certificate), f"{url}/good")  # fmt: skip
+        assert " 403" in ran.out.splitlines()[0]
+        assert ran.out.endswith("hello from the origin\n"), ran.err
+        denied = await rig.ask(b"HEAD http://evil.test/ HTTP/1.1\r\nHost: evil.test\r\n\r\n")
+        assert denied.startswith(b"HTTP/1.1 403 ")
+        assert denied.endswith(b"\r\n\r\n")
+
+
+async def test_what_curl_shows(tmp_path: Path) -> None:
+    """A denied tunnel tells curl users the status, and with -v the reason and the decision's id."""
+    async with a_proxy(tmp_path, allow("good.test")) as rig:
+        ran = await rig.curl("https://evil.test/")
+        assert ran.err.strip() == "curl: (56) CONNECT tunnel failed, response 403"
+        ran = await rig.curl("-v", "https://evil.test/")
+        assert "X-Gateway-Reason: default-deny" in ran.err
+        assert 'details="default-deny: no rule allows it"' in ran.err
+        assert "X-Gateway-Decision: id-2" in ran.err
+
+
 # -- much of it ----------------------------------------------------------------------------------------------------
 
 
