@@ -24,7 +24,7 @@ from gateway.decision import Decision, Reason, Tls
 from gateway.dns.resolver import Resolver
 from gateway.document import ConfigError
 from gateway.ledger import Ledger, Outcome
-from gateway.proxy.asked import hello_request, host_flaw
+from gateway.proxy.asked import hello_request, host_flaw, own_authorities
 from gateway.proxy.case import Case, Refusal
 from gateway.proxy.clienthello import Hello, HelloReader
 from gateway.proxy.desk import client_at
@@ -174,12 +174,14 @@ class Standalone:
         assert self._runtime is not None
         visit = self.gate.visits[flow.client_conn.id]
         request = flow.request
+        place = flow.client_conn.sockname
+        own = own_authorities(client_at(place[0]).address, place[1])
         tunnel = Tunnel(
             client=visit.client,
             host=host_of(request.host),
             port=request.port,
             user_agent=" ".join(request.headers.get_all("user-agent")),
-            flaw=host_flaw(request.authority, request.headers.get_all("host")),
+            flaw=host_flaw(request.authority, request.headers.get_all("host"), own),
         )
         decision = Case(self._runtime).decide(tunnel)
         if isinstance(decision, Refusal):

@@ -12,7 +12,7 @@ from typing import cast
 
 from gateway.decision import Decision, Reason, Tls
 from gateway.ledger import Outcome
-from gateway.proxy.asked import hello_request, plain_request, tunnel_request
+from gateway.proxy.asked import hello_request, own_authorities, plain_request, tunnel_request
 from gateway.proxy.authentication import status_of
 from gateway.proxy.case import Case, Origin, Refusal
 from gateway.proxy.clienthello import Hello, HelloReader, Malformed, NotTls
@@ -198,6 +198,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _open_tunnel(self, head: Head, client: Client) -> None:
         tunnel = tunnel_request(client, head)
+        if tunnel.flaw is not None and (place := self._transport.get_extra_info("sockname")):
+            tunnel = tunnel_request(client, head, own_authorities(client_at(place[0]).address, place[1]))
         decision = self._case.decide(tunnel)
         if isinstance(decision, Refusal):
             self._refuse(decision)
