@@ -328,6 +328,7 @@ class Gate:
             return
         place = (request.host, request.port)
         passage = Passage(request, settled, self._clock(), case, visit.chains.get(place, ()))
+        passage.multiplexed = flow.request.is_http2
         if self._authenticator is not None:
             passage.standing = self._authenticator.standing(request.client)
         if (refusal := self._volume.open(visit, passage)) is not None:
@@ -391,7 +392,10 @@ class Gate:
         if response.status_code != 101:
 
             def count(data: bytes) -> bytes | list[bytes]:
-                return data if self._volume.receive(visit, passage, len(data)) else []
+                if self._volume.receive(visit, passage, len(data)):
+                    return data
+                flow.metadata[CUT] = True
+                return []
 
             response.stream = count
 

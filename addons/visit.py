@@ -39,6 +39,8 @@ class Passage:
     """Where it was sent to."""
     meter: Meter | None = None
     """Counts what it uploads, where the rule has a budget."""
+    multiplexed: bool = False
+    """Whether others share its connection (HTTP/2)."""
     standing: str | None = None
     """What its client's identity rested on then."""
     server: str = ""

@@ -47,7 +47,7 @@ class Volume:
         return None
 
     def spend(self, visit: Visit, passage: Passage, octets: int) -> bool:
-        """Charge octets before they are passed on; when there are not enough left, end the connection."""
+        """Charge octets before they are passed on; when there are not enough left, end the request."""
         if passage.ended_by is not None:
             return False
         try:
@@ -63,7 +63,7 @@ class Volume:
             self._judge.ledger.record(passage.request, decision)
             passage.meter = None
             return True
-        end_by(visit, passage, decision, detail)
+        cut_off(visit, passage, decision, detail)
         return False
 
     def oversized(self, passage: Passage, announced: int | None) -> Refusal | None:
@@ -79,7 +79,7 @@ class Volume:
         return None
 
     def receive(self, visit: Visit, passage: Passage, octets: int) -> bool:
-        """Count octets of an answer before they are passed on; when they are too many, end the connection."""
+        """Count octets of an answer before they are passed on; when they are too many, end the request."""
         if passage.ended_by is not None:
             return False
         most = passage.decision.max_response
@@ -87,12 +87,20 @@ class Volume:
             detail = f"the answer is larger than the {render_size(most)} that are allowed"
             decision = passage.case.flawed(passage.request, Reason.BODY_SIZE, detail)
             if decision.denied:
-                end_by(visit, passage, decision, detail)
+                cut_off(visit, passage, decision, detail)
                 return False
             self._judge.ledger.record(passage.request, decision)
             passage.decision = replace(passage.decision, max_response=None)
         passage.octets_in += octets
         return True
+
+
+def cut_off(visit: Visit, passage: Passage, decision: Decision, why: str) -> None:
+    """End a request while it is counted: in HTTP/2 alone (the layers reset its stream), else with its connection."""
+    if passage.multiplexed:
+        passage.ended_by = decision
+    else:
+        end_by(visit, passage, decision, why)
 
 
 def end_by(visit: Visit, passage: Passage, decision: Decision, why: str) -> None:

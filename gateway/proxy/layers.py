@@ -7,10 +7,11 @@ put the gateway's own reader in front of its HTTP/1 server, and send a denial be
 from collections.abc import Generator
 from typing import Any, Protocol
 
-from mitmproxy import http
+from mitmproxy import flow, http
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import (
+    DropStream,
     GetHttpConnection,
     HttpLayer,
     HTTPMode,
@@ -30,7 +31,7 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseHeaders,
     ResponseProtocolError,
 )
-from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook, HttpResponseHeadersHook
+from mitmproxy.proxy.layers.http._hooks import HttpErrorHook, HttpRequestHeadersHook, HttpResponseHeadersHook
 from mitmproxy.proxy.layers.http._http1 import Http1Server
 from mitmproxy.proxy.layers.websocket import WebsocketLayer
 
@@ -50,7 +51,7 @@ ENDED = "egress_end_stream"
 EMPTY = "egress_empty"
 """Key of `flow.metadata`: the answer has no body."""
 CUT = "egress_cut"
-"""Key of `flow.metadata`: the request was stopped in the middle of its body."""
+"""Key of `flow.metadata`: the request, or its answer, was stopped in the middle of its body."""
 
 
 class Gatekeeper(Protocol):
@@ -157,6 +158,25 @@ class GatedStream(HttpStream):
         """
         if not self.flow.metadata.get(CUT) and not isinstance(event, RequestTrailers):
             yield from super().state_stream_request_body(event)
+            yield from self._reset_if_cut()
+
+    def state_stream_response_body(self, event: events.Event) -> Commands[None]:
+        """Pass a body on, unless it was stopped."""
+        if not self.flow.metadata.get(CUT):
+            yield from super().state_stream_response_body(event)
+            yield from self._reset_if_cut()
+
+    def _reset_if_cut(self) -> Commands[None]:
+        """End a stream that was stopped, and leave the others of its connection alone. HTTP/1 has but one."""
+        if not self.flow.metadata.get(CUT) or not self.flow.request.is_http2:
+            return
+        self.client_state = self.server_state = self.state_errored
+        self.flow.error = flow.Error("cut off")
+        yield HttpErrorHook(self.flow)
+        yield SendHttp(RequestProtocolError(self.stream_id, "cut off", ErrorCode.KILL), self.context.server)
+        yield SendHttp(ResponseProtocolError(self.stream_id, "cut off", ErrorCode.KILL), self.context.client)
+        self.flow.live = False
+        yield DropStream(self.stream_id)
 
     def state_consume_request_body(self, event: events.Event) -> Commands[None]:
         """End a request without a body."""

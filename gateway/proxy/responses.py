@@ -89,8 +89,10 @@ class Answer:
 
     @property
     def phrase(self) -> str:
-        """The reason phrase of the status."""
-        return _PHRASES.get(self.status, "Error")
+        """The phrase behind the status; of a denial, with its reason: often that is all that a program shows."""
+        phrase = _PHRASES.get(self.status, "Error")
+        reason = next((value for name, value in self.fields if name == "X-Gateway-Reason"), "")
+        return f"{phrase} ({reason})" if self.status == 403 and reason else phrase
 
 
 def answer(

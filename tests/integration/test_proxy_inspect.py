@@ -280,15 +280,6 @@ async def test_origin_hangs_up(tmp_path: Path) -> None:
         assert rig.ledger.denials == [Reason.UPSTREAM_FAILURE]
 
 
-async def test_trailers(tmp_path: Path) -> None:
-    """Trailers of a request end its connection instead of hanging it."""
-    async with Origin() as origin, a_proxy(tmp_path, allow("good.test")) as rig:
-        head = b"POST http://good.test:%d/ HTTP/1.1\r\nHost: good.test:%d\r\nTransfer-Encoding: chunked\r\n\r\n"
-        await rig.ask(head % (origin.port, origin.port) + b"1\r\nx\r\n0\r\nX-Trailer: y\r\n\r\n")
-        await rig.settled()
-        assert len(rig.ledger.lines) == 1
-
-
 async def test_upgrade_is_left_out(tmp_path: Path) -> None:
     """An offer to speak something else is not passed on, and the answer comes in HTTP/1.1."""
     async with Origin(fields=('Alt-Svc: h3=":443"',)) as origin, a_proxy(tmp_path, allow("good.test")) as rig:

@@ -4,14 +4,16 @@ import asyncio
 import gzip
 import shutil
 import ssl
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from gateway.decision import Reason
+from gateway.decision import Budget, Reason
 from gateway.proxy import http1client, websockets
 from gateway.selfcheck.client import start_tls
 from tests.integration.proxy_rig import Ran, Rig, a_proxy, allow, client_context, inspect, run, until
@@ -71,46 +73,66 @@ async def test_trailers_of_http2(tmp_path: Path, certificate: Path) -> None:
 
 NODE = """
 const http2 = require("http2"), http = require("http"), tls = require("tls"), fs = require("fs");
-const [proxy, target, ca] = process.argv.slice(1);
-const [host, port] = target.split(":");
-http.request({host: "127.0.0.1", port: proxy, method: "CONNECT", path: target, headers: {Host: target}})
-  .on("connect", (answer, socket) => {
-    const secure = tls.connect({socket, servername: host, ALPNProtocols: ["h2"], ca: fs.readFileSync(ca)});
-    const session = http2.connect("https://" + target, {createConnection: () => secure});
-    const paths = ["/a", "/denied", "/b", "/trailers", "/denied", "/c"];
-    Promise.all(paths.map((path) => new Promise((done) => {
-      const stream = session.request({":path": path, "te": "trailers"});
-      let status, trailers = "", length = 0;
-      stream.on("response", (head) => { status = head[":status"]; });
-      stream.on("trailers", (found) => { trailers = found["grpc-status"]; });
-      stream.on("data", (data) => { length += data.length; });
-      stream.on("close", () => done([path, status, trailers, length > 0].join(" ")));
-      stream.end();
-    }))).then((lines) => { console.log(lines.join("\\n")); session.close(); });
-  }).end();
+const [proxy, target, ca, ...asked] = process.argv.slice(1);
+http.request({host: "127.0.0.1", port: proxy, method: "CONNECT", path: target}).on("connect", (answer, socket) => {
+  const servername = target.split(":")[0], trust = fs.readFileSync(ca);
+  const secure = tls.connect({socket, servername, ALPNProtocols: ["h2"], ca: trust});
+  const session = http2.connect("https://" + target, {createConnection: () => secure});
+  Promise.all(asked.map((each) => new Promise((done) => {
+    const [path, octets] = each.split(":");
+    const stream = session.request({":path": path, ":method": octets ? "POST" : "GET", te: "trailers"});
+    let status = 0, trailer = "", length = 0, reset = "";
+    stream.on("response", (head) => { status = head[":status"]; });
+    stream.on("trailers", (found) => { trailer = found["grpc-status"]; });
+    stream.on("data", (data) => { length += data.length; });
+    stream.on("error", () => { reset = "reset"; });
+    stream.on("close", () => done([path, status, length > 0, trailer, reset].join(" ").trim()));
+    if (octets) stream.end(Buffer.alloc(Number(octets))); else stream.end();
+  }))).then((lines) => { console.log(lines.join("\\n")); session.close(); });
+}).end();
 """
+
+
+async def side_by_side(rig: Rig, origin: Origin, *paths: str) -> list[str]:
+    """Ask for paths on one HTTP/2 connection at the same time; return status, whether a body came, and the end."""
+    if shutil.which("node") is None:
+        pytest.skip("node is not installed")
+    target = f"good.test:{origin.port}"
+    ran = await run("node", "-e", NODE, str(rig.port), target, str(rig.proxy.certificate), *paths)
+    assert ran.code == 0, ran.err
+    return ran.out.splitlines()
 
 
 async def test_streams_of_one_connection(tmp_path: Path, certificate: Path) -> None:
     """Requests side by side on one HTTP/2 connection are judged one by one: a denial ends its own stream alone."""
-    if shutil.which("node") is None:
-        pytest.skip("node is not installed")
     async with (
         H2Origin(certificate=certificate) as origin,
         a_proxy(tmp_path, inspect("good.test", paths=("/a", "/b", "/c", "/trailers")), trust=certificate) as rig,
     ):
-        target = f"good.test:{origin.port}"
-        ran = await run("node", "-e", NODE, str(rig.port), target, str(rig.proxy.certificate))
-        assert ran.out.splitlines() == [
-            "/a 200  true",
-            "/denied 403  true",
-            "/b 200  true",
-            "/trailers 200 0 true",
-            "/denied 403  true",
-            "/c 200  true",
-        ], ran.err
+        assert await side_by_side(rig, origin, "/a", "/denied", "/b", "/trailers", "/denied", "/c") == [
+            "/a 200 true",
+            "/denied 403 true",
+            "/b 200 true",
+            "/trailers 200 true 0",
+            "/denied 403 true",
+            "/c 200 true",
+        ]
         assert sorted(origin.paths) == ["/a", "/b", "/c", "/trailers"]
         assert rig.ledger.denials == [Reason.PORT] * 2
+
+
+async def test_streams_that_are_cut_off(tmp_path: Path, certificate: Path) -> None:
+    """A stream that is over its budget, or whose answer is too large, is reset; its neighbours end as they should."""
+    rule = replace(inspect("good.test", paths=("/**",), max_response=1000), upload=Budget(2000, 3600))
+    async with (
+        H2Origin(certificate=certificate) as origin,
+        a_proxy(tmp_path, rule, trust=certificate) as rig,
+    ):
+        ended = await side_by_side(rig, origin, "/a", "/large", "/b", "/c:90000", "/d")
+        assert [line for line in ended if "reset" not in line] == ["/a 200 true", "/b 200 true", "/d 200 true"]
+        await rig.settled()
+        assert sorted(rig.ledger.denials) == [Reason.BODY_SIZE, Reason.UPLOAD_BUDGET]
+        assert len(rig.ledger.lines) == 5
 
 
 # -- trailers, interim answers, heads ------------------------------------------------------------------------------
@@ -312,8 +334,8 @@ async def test_head_is_denied_without_a_body(tmp_path: Path, certificate: Path, 
         assert denied.endswith(b"\r\n\r\n")
 
 
-async def test_what_curl_shows(tmp_path: Path) -> None:
-    """A denied tunnel tells curl users the status, and with -v the reason and the decision's id."""
+async def test_what_clients_show(tmp_path: Path) -> None:
+    """A denied tunnel tells curl users the status, and with -v the reason and the id; Python shows both."""
     async with a_proxy(tmp_path, allow("good.test")) as rig:
         ran = await rig.curl("https://evil.test/")
         assert ran.err.strip() == "curl: (56) CONNECT tunnel failed, response 403"
@@ -321,6 +343,10 @@ async def test_what_curl_shows(tmp_path: Path) -> None:
         assert "X-Gateway-Reason: default-deny" in ran.err
         assert 'details="default-deny: no rule allows it"' in ran.err
         assert "X-Gateway-Decision: id-2" in ran.err
+        code = "import sys, urllib.request as u; u.urlopen(sys.argv[1])"
+        environment = {"https_proxy": f"http://127.0.0.1:{rig.port}", "no_proxy": ""}
+        ran = await run(sys.executable, "-c", code, "https://evil.test/", environment=environment)
+        assert "Tunnel connection failed: 403 Forbidden (default-deny)" in ran.err
 
 
 # -- much of it ----------------------------------------------------------------------------------------------------

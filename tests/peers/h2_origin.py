@@ -16,7 +16,7 @@ BODY = b"hello over h2\n"
 
 @dataclass(slots=True)
 class H2Origin(TlsOrigin):
-    """Serves HTTP/2. `/trailers` ends with a grpc-status, `/early` begins with a 103, `/body` tells what came."""
+    """Serves HTTP/2. `/trailers` ends with a grpc-status, `/early` begins with a 103, `/large` has 2,800 octets."""
 
     paths: list[str] = field(default_factory=list)
     """Of the requests, in their order."""
@@ -59,6 +59,7 @@ def _reply(connection: h2.connection.H2Connection, stream: int, path: str) -> No
     if path == "/early":
         connection.send_headers(stream, [(":status", "103"), ("link", "</x>")])
     connection.send_headers(stream, [(":status", "200"), ("content-type", "application/grpc"), ("etag", '"x"')])
-    connection.send_data(stream, BODY, end_stream=path != "/trailers")
+    body = BODY * 200 if path == "/large" else BODY
+    connection.send_data(stream, body, end_stream=path != "/trailers")
     if path == "/trailers":
         connection.send_headers(stream, [("grpc-status", "0"), ("grpc-message", "fine")], end_stream=True)

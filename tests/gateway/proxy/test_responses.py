@@ -24,7 +24,7 @@ def test_denial() -> None:
     text = render(answer(LISTED, "0192-abc", a_tunnel("bad.test"))).decode()
     head, body = text.split("\r\n\r\n")
     lines = head.split("\r\n")
-    assert lines[0] == "HTTP/1.1 403 Forbidden"
+    assert lines[0] == "HTTP/1.1 403 Forbidden (listed)"
     assert "X-Gateway-Reason: listed" in lines
     assert "X-Gateway-Decision: 0192-abc" in lines
     assert "Connection: close" in lines
