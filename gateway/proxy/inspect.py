@@ -9,8 +9,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mitmproxy import options
 from mitmproxy.addons.core import Core
@@ -35,6 +36,7 @@ from gateway.proxy.layers import GatedHttpLayer
 from gateway.proxy.pipes import Pipe
 from gateway.proxy.roles import Judge, Settings
 from gateway.proxy.sweeper import Sweeper
+from gateway.proxy.turns import Turns
 from gateway.proxy.uploads import Uploads
 from gateway.request import Client, TlsHello
 
@@ -71,6 +73,7 @@ class Inspector:
         self.mode = mode_specs.ProxyMode.parse("regular")
         self.handlers: dict[asyncio.Task[None], Handler] = {}
         self._loop = asyncio.get_running_loop()
+        self.turns = Turns(self._loop)
 
     def take(
         self,
@@ -81,7 +84,7 @@ class Inspector:
         done: Callable[[], None],
     ) -> None:
         """Go on with what was received: a plain HTTP request, or the ClientHello of an allowed tunnel."""
-        pipe = Pipe()
+        pipe = Pipe(partial(self.turns.take, client.address))
         pipe.take(transport, received)
         handler = Handler(self, pipe, Visit(client, hello))
         task = self._loop.create_task(handler.serve())
@@ -179,7 +182,9 @@ class Handler(ProxyConnectionHandler):
         with self.timeout_watchdog.disarm():
             try:
                 for function in called:
+                    began = time.perf_counter()
                     result = function(*hook.args())
+                    self._inspector.turns.charge(time.perf_counter() - began)
                     if result is not None:
                         await result
             except Exception:
@@ -200,7 +205,7 @@ class Handler(ProxyConnectionHandler):
             server.timestamp_start = time.time()
             try:
                 async with asyncio.timeout(limit):
-                    transport, pipe, peer = await self._inspector.dialer.connect(approved, address[1], Pipe)
+                    transport, pipe, peer = await self._inspector.dialer.connect(approved, address[1], self._pipe)
             except TimeoutError:
                 await self._not_opened(command, f"connecting timed out after {limit:g} s")
                 return
@@ -227,6 +232,18 @@ class Handler(ProxyConnectionHandler):
                 gate.closed(self.client.id, server.id)
                 pipe.close()
                 self._pipes.remove(pipe)
+
+    def _pipe(self) -> Pipe:
+        return Pipe(partial(self._inspector.turns.take, self.visit.client.address))
+
+    async def server_event(self, event: events.Event) -> None:
+        """Have the layers work on something, and take note how long that takes."""
+        began = time.perf_counter()
+        await super().server_event(event)
+        took = time.perf_counter() - began
+        self._inspector.turns.charge(took)
+        if isinstance(event, events.DataReceived) and (io := self.transports.get(event.connection)) is not None:
+            cast(Pipe, io.reader).took(took)
 
     async def _not_opened(self, command: commands.OpenConnection, error: str) -> None:
         command.connection.error = error
