@@ -142,6 +142,11 @@ class Gate:
         refusal = Case(self._judge).refuse(request, Reason.MALFORMED, str(error), status=error.status)
         return render(_answer(refusal))
 
+    def malformed(self, client_id: str, detail: str) -> None:
+        """Deny what is under way on a connection that is ended for how its client behaves."""
+        if (visit := self.visits.get(client_id)) is not None:
+            visit.broken = visit.broken or detail
+
     def unreachable(self, flow: http.HTTPFlow, error: str) -> None:
         """Answer for a server that could not be connected to."""
         passage = self._passage(flow)
@@ -200,6 +205,8 @@ class Gate:
         if visit is not None:
             for passage in visit.passages.values():
                 self._record(visit, passage, "the client left")
+            if visit.broken and not visit.told:
+                Case(self._judge).refuse(self._blank(visit), Reason.MALFORMED, visit.broken)
 
     def rejudge(self, visit: Visit) -> None:
         """End a connection if a request under way on it is denied by the policy that is now in force."""
@@ -443,7 +450,7 @@ class Gate:
         if visit is None or passage is None:
             return
         left = not flow.client_conn.connected or error.endswith(("Client disconnected.", "by client"))
-        if error and flow.response is None and not left and passage.ended_by is None:
+        if error and flow.response is None and not left and passage.ended_by is None and not visit.broken:
             visit.failed = Case(self._judge).refuse(passage.request, Reason.UPSTREAM_FAILURE, error)
             self._close_meter(passage)
         else:
@@ -457,6 +464,10 @@ class Gate:
     def _record(self, visit: Visit, passage: Passage, error: str) -> None:
         place = passage.place
         self._close_meter(passage)
+        if visit.broken:
+            visit.told = True
+            flawed = Case(self._judge).flawed(passage.request, Reason.MALFORMED, visit.broken)
+            passage.ended_by = passage.ended_by or flawed
         where = (passage.address,) if passage.address else visit.peers(place) or visit.approved.get(place, ())
         outcome = Outcome(
             octets_out=passage.octets_out,

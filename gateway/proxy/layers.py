@@ -11,7 +11,6 @@ from mitmproxy import http
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import GetHttpConnection, HttpLayer, HTTPMode, HttpStream, SendHttp
-from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
     HttpEvent,
@@ -27,6 +26,7 @@ from mitmproxy.proxy.layers.http._http1 import Http1Server
 
 from gateway.filetypes import Look
 from gateway.proxy.head import INSIDE, Form, HeadError, Limits, read_head
+from gateway.proxy.http1 import BoundedConnection
 
 type Commands[T] = Generator[commands.Command, Any, T]
 
@@ -51,6 +51,9 @@ class Gatekeeper(Protocol):
     def refuse_head(self, client_id: str, error: HeadError) -> bytes:
         """Judge a head that could not be read."""
 
+    def malformed(self, client_id: str, detail: str) -> None:
+        """Deny what is under way on a connection: its client does what it should not."""
+
     def unreachable(self, flow: http.HTTPFlow, error: str) -> None:
         """Set the response of a request whose server could not be connected to."""
 
@@ -61,7 +64,7 @@ class Gatekeeper(Protocol):
         """Return the answer when the server of a request failed before it answered."""
 
 
-class StrictHttp1Server(Http1Server):
+class StrictHttp1Server(BoundedConnection, Http1Server):
     """The client's side of HTTP/1, with the gateway's reader in front of mitmproxy's."""
 
     def __init__(self, context: Context, forms: frozenset[Form], gate: Gatekeeper) -> None:
@@ -86,14 +89,14 @@ class StrictHttp1Server(Http1Server):
                 return
         yield from super().read_headers(event)
 
-    def read_body(self, event: events.Event) -> Commands[None]:
-        """Read a body; trailers, which mitmproxy crashes on, end the connection."""
-        try:
-            yield from super().read_body(event)
-        except NotImplementedError:
-            yield commands.CloseConnection(self.conn)
-            error = RequestProtocolError(self.stream_id, "trailers are not supported", ErrorCode.GENERIC_CLIENT_ERROR)
-            yield ReceiveHttp(error)
+    def trailers(self) -> str:
+        """Refuse them: what they say was not there when the request was judged."""
+        return "trailers are not supported"
+
+    def broken(self, detail: str) -> Commands[None]:
+        """End the connection, and have that recorded as a denial."""
+        self._gate.malformed(self.conn.id, detail)
+        yield from super().broken(detail)
 
     def send(self, event: HttpEvent) -> Commands[None]:
         """Send, and answer for a server that failed in the gateway's words."""

@@ -32,6 +32,10 @@ class Gatekeeper:
         self.refused.append(str(error))
         return b"refused"
 
+    def malformed(self, client_id: str, detail: str) -> None:
+        """Remember why."""
+        self.refused.append(detail)
+
     def unreachable(self, flow: http.HTTPFlow, error: str) -> None:
         """Not reached here."""
 
