@@ -125,8 +125,9 @@ class Handler(ProxyConnectionHandler):
         self._ends = asyncio.get_running_loop().time() + timeouts.lifetime
         self.timeout_watchdog.timeout = max(1, int(timeouts.idle))
         context = self.layer.context
+        self._moved = asyncio.Event()
         if visit.hello is None:
-            self.layer = GatedHttpLayer(context, PLAIN, self._gate)
+            self.layer = self._http = GatedHttpLayer(context, PLAIN, self._gate)
             return
         host = visit.hello.host
         context.server.address = (str(host), visit.hello.port)
@@ -135,7 +136,7 @@ class Handler(ProxyConnectionHandler):
         outer = ServerTLSLayer(context)
         inner = ClientTLSLayer(context)
         outer.child_layer = inner
-        inner.child_layer = GatedHttpLayer(context, INSIDE, self._gate)
+        inner.child_layer = self._http = GatedHttpLayer(context, INSIDE, self._gate)
         self.layer = outer
 
     async def serve(self) -> None:
@@ -242,8 +243,18 @@ class Handler(ProxyConnectionHandler):
         await super().server_event(event)
         took = time.perf_counter() - began
         self._inspector.turns.charge(took)
+        self._moved.set()
         if isinstance(event, events.DataReceived) and (io := self.transports.get(event.connection)) is not None:
             cast(Pipe, io.reader).took(took)
+
+    async def drain_writers(self) -> None:
+        """Wait until both sides have taken what there is, before the connection that asks is read again."""
+        await super().drain_writers()  # type: ignore[no-untyped-call]  # mitmproxy's
+        task = asyncio.current_task()
+        connection = next((each for each, io in self.transports.items() if io.handler is task), None)
+        while connection is not None and self._http.is_full(connection):
+            self._moved.clear()
+            await self._moved.wait()
 
     async def _not_opened(self, command: commands.OpenConnection, error: str) -> None:
         command.connection.error = error

@@ -7,7 +7,9 @@ put the gateway's own reader in front of its HTTP/1 server, and send a denial be
 from collections.abc import Generator
 from typing import Any, Protocol
 
+import h2.errors
 from mitmproxy import http
+from mitmproxy.connection import Connection
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import GetHttpConnection, HttpLayer, HTTPMode, HttpStream, SendHttp
@@ -23,10 +25,12 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook, HttpResponseHeadersHook
 from mitmproxy.proxy.layers.http._http1 import Http1Server
+from mitmproxy.proxy.layers.http._http2 import Http2Server
 
 from gateway.filetypes import Look
 from gateway.proxy.head import INSIDE, Form, HeadError, Limits, read_head
 from gateway.proxy.http1 import BoundedConnection
+from gateway.proxy.http2 import MOST_WAITING_IN_ALL, BoundedHttp2Connection, is_behind
 
 type Commands[T] = Generator[commands.Command, Any, T]
 
@@ -105,6 +109,21 @@ class StrictHttp1Server(BoundedConnection, Http1Server):
             yield commands.CloseConnection(self.conn)
             return
         yield from super().send(event)
+
+
+class StrictHttp2Server(BoundedHttp2Connection, Http2Server):
+    """The client's side of HTTP/2."""
+
+    def __init__(self, context: Context, gate: Gatekeeper) -> None:
+        super().__init__(context)
+        self._gate = gate
+
+    def protocol_error(
+        self, message: str, error_code: int = h2.errors.ErrorCodes.PROTOCOL_ERROR
+    ) -> layer.CommandGenerator[None]:
+        """End the connection, and have that recorded as a denial."""
+        self._gate.malformed(self.conn.id, message)
+        yield from super().protocol_error(message, error_code)
 
 
 class GatedStream(HttpStream):
@@ -231,9 +250,26 @@ class GatedHttpLayer(HttpLayer):
 
     def _handle_event(self, event: events.Event) -> Commands[None]:
         client = self.context.client
-        if isinstance(event, events.Start) and client.alpn != b"h2":
+        if isinstance(event, events.Start) and client.alpn == b"h2":
+            self.connections[client] = StrictHttp2Server(self.context.fork(), self._gate)
+        elif isinstance(event, events.Start):
             self.connections[client] = StrictHttp1Server(self.context.fork(), self._forms, self._gate)
         yield from super()._handle_event(event)
+
+    def is_full(self, connection: Connection) -> bool:
+        """Whether so much that came over a connection is still to be taken by the other side that it may wait.
+
+        TCP does that by itself; of HTTP/2, each stream has its window, and what is beyond it waits in memory.
+        """
+        client = self.context.client
+        if client.alpn != b"h2" or not (side := self.connections.get(client)):
+            return False
+        others = ((each, found.context.layers[-1]) for each, found in self.connections.items() if each is not client)
+        if connection is client:
+            return any(
+                isinstance(end, BoundedHttp2Connection) and end.waiting() > MOST_WAITING_IN_ALL for _, end in others
+            )
+        return any(each is connection and is_behind(side, end) for each, end in others)
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         """Make the layer of one request."""

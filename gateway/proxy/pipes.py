@@ -10,7 +10,7 @@ from typing import Any, cast
 
 READ_BUFFER = 128 * 1024
 """Octets that may wait to be read before the peer is stopped."""
-_FIRST, _SMALLEST, _LARGEST = 16 * 1024, 512, 64 * 1024
+_FIRST, _SMALLEST, _LARGEST = 4 * 1024, 512, 64 * 1024
 """Octets given to the reader at a time: at first, and the bounds of what `took` makes of it."""
 _LONG, _SHORT = 0.002, 0.0005
 """Seconds of work on one piece, above and below which the next is to be smaller or larger."""
