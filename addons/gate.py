@@ -28,6 +28,7 @@ from gateway.proxy.layers import CUT, EMPTY, ENDED, REFUSED
 from gateway.proxy.responses import Answer, answer, clean, render
 from gateway.proxy.roles import Judge, Settings
 from gateway.proxy.uploads import Meter, Uploads
+from gateway.proxy.websocket import BROKEN
 from gateway.request import Dial, Flaw, Host, HttpRequest, HttpResponse
 from gateway.tenants import OWN
 
@@ -122,6 +123,7 @@ class Gate:
     def websocket_end(self, flow: http.HTTPFlow) -> None:
         """Record how a WebSocket ended."""
         try:
+            self.malformed(flow.client_conn.id, flow.metadata.get(BROKEN, ""))
             self._conclude(flow, "")
         except Exception as error:
             self._kill(flow, error)

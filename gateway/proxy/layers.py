@@ -31,6 +31,7 @@ from gateway.filetypes import Look
 from gateway.proxy.head import INSIDE, Form, HeadError, Limits, read_head
 from gateway.proxy.http1 import BoundedConnection
 from gateway.proxy.http2 import MOST_WAITING_IN_ALL, BoundedHttp2Connection, is_behind
+from gateway.proxy.websocket import EXTENSIONS
 
 type Commands[T] = Generator[commands.Command, Any, T]
 
@@ -157,6 +158,7 @@ class GatedStream(HttpStream):
                 steps.close()
                 yield from self._refuse(ended=event.end_stream)
                 return
+            self.flow.request.headers.pop(EXTENSIONS, None)
 
     def state_stream_request_body(self, event: HttpEvent) -> Commands[None]:
         """Pass a body on; when it was stopped, its end must not look like one."""
@@ -169,6 +171,7 @@ class GatedStream(HttpStream):
         Where a rule wants to know, the answer is held back until its first octets are here.
         """
         self.flow.metadata[EMPTY] = event.end_stream
+        event.response.headers.pop(EXTENSIONS, None)
         if self._look is None and not event.end_stream:
             self._look = self._gate.look(self.flow, event.response)
             if self._look is not None:
