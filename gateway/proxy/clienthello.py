@@ -13,8 +13,8 @@ MAX_HELLO = 16 * 1024
 MAX_RECORDS = 2048
 """Most records that one message may be cut into: five octets of header a piece are memory too."""
 MAX_ENTRIES = 512
-"""Longest list in it. Real ones have up to 60 ciphers, 20 extensions, 3 protocols; what is read is kept by tunnels and
-memos, where a number of two octets takes forty."""
+"""Longest list in it. Real ones have up to 60 ciphers, 20 extensions, 3 protocols; what is read is kept by tunnels
+and memos, where a number of two octets takes forty."""
 _MAX_FRAGMENT = 16 * 1024  # RFC 8446 section 5.1
 
 _HANDSHAKE = 22

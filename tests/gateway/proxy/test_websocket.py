@@ -34,12 +34,9 @@ TEXT, MORE, LAST = 0x01, 0x00, 0x80
 
 def frame(first: int, payload: bytes, *, masked: bool = False) -> bytes:
     """Return a frame (RFC 6455 section 5.2), masked with zeros where it is a client's."""
-    mask = 0x80 if masked else 0
-    if len(payload) < 126:
-        size = bytes((mask | len(payload),))
-    else:
-        size = struct.pack(">BH", mask | 126, len(payload))
-    return bytes((first,)) + size + (bytes(4) if masked else b"") + payload
+    mask, size = 0x80 if masked else 0, len(payload)
+    head = bytes((first, mask | size)) if size < 126 else struct.pack(">BBH", first, mask | 126, size)
+    return head + (bytes(4) if masked else b"") + payload
 
 
 class Sockets(Origin):
