@@ -33,9 +33,8 @@ from gateway.proxy.layers import CUT, ENDED, REFUSED
 from gateway.proxy.responses import Answer, clean, render
 from gateway.proxy.roles import Judge, Settings
 from gateway.proxy.uploads import Uploads
-from gateway.proxy.websockets import MESSAGE
+from gateway.proxy.websocket import BROKEN
 from gateway.request import Client, Dial, Flaw, HttpResponse
-from gateway.units import render_size
 
 _LOG = logging.getLogger(__name__)
 
@@ -132,6 +131,7 @@ class Gate:
     def websocket_end(self, flow: http.HTTPFlow) -> None:
         """Record how a WebSocket ended."""
         try:
+            self.malformed(flow.client_conn.id, flow.metadata.get(BROKEN, ""))
             self._conclude(flow, "")
         except Exception as error:
             self._kill(flow, error)
@@ -151,6 +151,11 @@ class Gate:
         request = blank_request(visit)
         refusal = Case(self._judge).refuse(request, Reason.MALFORMED, str(error), status=error.status)
         return render(answer_of(refusal))
+
+    def malformed(self, client_id: str, detail: str) -> None:
+        """Deny what is under way on a connection that is ended for how its client behaves."""
+        if (visit := self.visits.get(client_id)) is not None:
+            visit.broken = visit.broken or detail
 
     def unreachable(self, flow: http.HTTPFlow, error: str) -> None:
         """Answer for a server that could not be connected to."""
@@ -192,18 +197,6 @@ class Gate:
     def _unproven(visit: Visit, passage: Passage, decision: Decision) -> str | None:
         """Return what the connection of a request would have to prove and does not, or None."""
         return pin_problem(decision.pins, visit.proofs.get(passage.server)) if decision.pins else None
-
-    def too_long(self, flow: http.HTTPFlow) -> None:
-        """End a WebSocket with a message that is larger than can be held."""
-        try:
-            passage = self._passage(flow)
-            if passage is not None and passage.ended_by is None:
-                detail = f"a message of the WebSocket is larger than {render_size(MESSAGE)}"
-                decision = passage.case.flawed(passage.request, Reason.BODY_SIZE, detail)
-                # Held messages are no matter of policy: in report mode, too, they end.
-                end_by(self.visits[flow.client_conn.id], passage, replace(decision, enforced=True), detail)
-        except Exception as error:
-            self._kill(flow, error)
 
     def look(self, flow: http.HTTPFlow, response: http.Response) -> Look | None:
         """Return what has to see the first octets of an answer, if a rule wants to know them."""
@@ -253,6 +246,8 @@ class Gate:
         if visit is not None:
             for passage in visit.passages.values():
                 self._record(visit, passage, "the client left")
+            if visit.broken and not visit.told:
+                Case(self._judge).refuse(blank_request(visit), Reason.MALFORMED, visit.broken)
 
     def rejudge(self, visit: Visit) -> None:
         """End a connection whose client is no longer who it was, or that carries what is now denied."""
@@ -404,7 +399,7 @@ class Gate:
         if visit is None or passage is None:
             return
         left = not flow.client_conn.connected or error.endswith(("Client disconnected.", "by client"))
-        if error and flow.response is None and not left and passage.ended_by is None:
+        if error and flow.response is None and not left and passage.ended_by is None and not visit.broken:
             visit.failed = Case(self._judge).refuse(passage.request, Reason.UPSTREAM_FAILURE, error)
             close_meter(passage)
         else:
@@ -413,6 +408,10 @@ class Gate:
     def _record(self, visit: Visit, passage: Passage, error: str) -> None:
         place = passage.place
         close_meter(passage)
+        if visit.broken:
+            visit.told = True
+            flawed = Case(self._judge).flawed(passage.request, Reason.MALFORMED, visit.broken)
+            passage.ended_by = passage.ended_by or flawed
         where = (passage.address,) if passage.address else visit.peers(place) or visit.approved.get(place, ())
         outcome = Outcome(
             octets_out=passage.octets_out,

@@ -19,8 +19,6 @@ def rewrite_request(request: http.Request, host: str, tenants: Tenants | None, *
         # section 7.8); the server then answers in HTTP/1.1.
         headers.pop("upgrade", None)
         headers.pop("http2-settings", None)
-    # Without compression a message is as large as it is, and cannot be a bomb for us (RFC 7692 section 8).
-    headers.pop("sec-websocket-extensions", None)
     if tenants is not None and (said := tenants.fields(host)):
         for name in OWN:
             headers.pop(name, None)
@@ -38,5 +36,3 @@ def rewrite_response(response: http.Response) -> None:
     """Change the head of an answer that the client gets."""
     # An offer to go on over QUIC, past every proxy (RFC 7838).
     response.headers.pop("alt-svc", None)
-    # None was offered, so none may be in use.
-    response.headers.pop("sec-websocket-extensions", None)

@@ -78,6 +78,10 @@ class Visit:
     """Ends the connection."""
     failed: Refusal | None = None
     """The last request that was allowed and could not be carried out."""
+    broken: str = ""
+    """What the client did that ends the connection, and all that is under way on it."""
+    told: bool = False
+    """Whether the ledger has it: with a request that it ended."""
 
     def under_way(self, place: Place) -> bool:
         """Whether an allowed request to that place has not ended."""

@@ -7,22 +7,15 @@ put the gateway's own reader in front of its HTTP/1 server, and send a denial be
 from collections.abc import Generator
 from typing import Any, Protocol
 
+import h2.errors
 from mitmproxy import flow, http
+from mitmproxy.connection import Connection
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers.http import (
-    DropStream,
-    GetHttpConnection,
-    HttpLayer,
-    HTTPMode,
-    HttpStream,
-    RegisterHttpConnection,
-    SendHttp,
-)
+from mitmproxy.proxy.layers.http import DropStream, GetHttpConnection, HttpLayer, HTTPMode, HttpStream, SendHttp
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
     HttpEvent,
-    RequestData,
     RequestHeaders,
     RequestProtocolError,
     RequestTrailers,
@@ -33,12 +26,13 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._hooks import HttpErrorHook, HttpRequestHeadersHook, HttpResponseHeadersHook
 from mitmproxy.proxy.layers.http._http1 import Http1Server
-from mitmproxy.proxy.layers.websocket import WebsocketLayer
+from mitmproxy.proxy.layers.http._http2 import Http2Server
 
 from gateway.filetypes import Look
 from gateway.proxy.head import INSIDE, Form, HeadError, Limits, read_head
-from gateway.proxy.http1client import make_strict, without_trailers
-from gateway.proxy.websockets import Messages
+from gateway.proxy.http1 import BoundedConnection
+from gateway.proxy.http2 import MOST_WAITING_IN_ALL, BoundedHttp2Connection, is_behind
+from gateway.proxy.websocket import EXTENSIONS
 
 type Commands[T] = Generator[commands.Command, Any, T]
 
@@ -63,14 +57,14 @@ class Gatekeeper(Protocol):
     def refuse_head(self, client_id: str, error: HeadError) -> bytes:
         """Judge a head that could not be read."""
 
+    def malformed(self, client_id: str, detail: str) -> None:
+        """Deny what is under way on a connection: its client does what it should not."""
+
     def unreachable(self, flow: http.HTTPFlow, error: str) -> None:
         """Set the response of a request whose server could not be connected to."""
 
     def proven(self, flow: http.HTTPFlow, server_id: str) -> bool:
         """Say whether a request may be sent over a connection; if not, set its response."""
-
-    def too_long(self, flow: http.HTTPFlow) -> None:
-        """End a WebSocket with a message that is larger than can be held."""
 
     def look(self, flow: http.HTTPFlow, response: http.Response) -> Look | None:
         """Return what has to see the first octets of an answer before it is judged."""
@@ -79,7 +73,7 @@ class Gatekeeper(Protocol):
         """Return the answer when the server of a request failed before it answered."""
 
 
-class StrictHttp1Server(Http1Server):
+class StrictHttp1Server(BoundedConnection, Http1Server):
     """The client's side of HTTP/1, with the gateway's reader in front of mitmproxy's."""
 
     def __init__(self, context: Context, forms: frozenset[Form], gate: Gatekeeper) -> None:
@@ -104,10 +98,14 @@ class StrictHttp1Server(Http1Server):
                 return
         yield from super().read_headers(event)
 
-    def read_body(self, event: events.Event) -> Commands[None]:
-        """Read a body without its trailers."""
-        self.body_reader = without_trailers(self.body_reader)
-        yield from super().read_body(event)
+    def trailers(self) -> str:
+        """Refuse them: what they say was not there when the request was judged."""
+        return "trailers are not supported"
+
+    def broken(self, detail: str) -> Commands[None]:
+        """End the connection, and have that recorded as a denial."""
+        self._gate.malformed(self.conn.id, detail)
+        yield from super().broken(detail)
 
     def send(self, event: HttpEvent) -> Commands[None]:
         """Send, and answer for a server that failed in the gateway's words."""
@@ -118,6 +116,21 @@ class StrictHttp1Server(Http1Server):
         yield from super().send(event)
 
 
+class StrictHttp2Server(BoundedHttp2Connection, Http2Server):
+    """The client's side of HTTP/2."""
+
+    def __init__(self, context: Context, gate: Gatekeeper) -> None:
+        super().__init__(context)
+        self._gate = gate
+
+    def protocol_error(
+        self, message: str, error_code: int = h2.errors.ErrorCodes.PROTOCOL_ERROR
+    ) -> layer.CommandGenerator[None]:
+        """End the connection, and have that recorded as a denial."""
+        self._gate.malformed(self.conn.id, message)
+        yield from super().protocol_error(message, error_code)
+
+
 class GatedStream(HttpStream):
     """One request: denied as soon as its head is read."""
 
@@ -126,7 +139,6 @@ class GatedStream(HttpStream):
         self._gate = gate
         self._look: Look | None = None
         self._held: list[HttpEvent] = []
-        self._messages: Messages | None = None
 
     def _handle_event(self, event: events.Event) -> Commands[None]:
         if isinstance(event, events.Wakeup):
@@ -150,6 +162,7 @@ class GatedStream(HttpStream):
                 steps.close()
                 yield from self._refuse(ended=event.end_stream)
                 return
+            self.flow.request.headers.pop(EXTENSIONS, None)
 
     def state_stream_request_body(self, event: HttpEvent) -> Commands[None]:
         """Pass a body on; when it was stopped, its end must not look like one.
@@ -183,28 +196,13 @@ class GatedStream(HttpStream):
         if not isinstance(event, RequestTrailers):
             yield from super().state_consume_request_body(event)
 
-    def flow_done(self) -> Commands[None]:
-        """Go on as a WebSocket, or end."""
-        yield from super().flow_done()
-        if isinstance(self.child_layer, WebsocketLayer):
-            self._messages = Messages(self.child_layer)
-
-    def passthrough(self, event: events.Event) -> Commands[None]:
-        """Pass on what a WebSocket says, while its messages are of a size that can be held."""
-        yield from super().passthrough(event)
-        if (
-            self._messages is not None
-            and isinstance(event, RequestData | ResponseData)
-            and self._messages.too_long(len(event.data), from_client=isinstance(event, RequestData))
-        ):
-            self._gate.too_long(self.flow)
-
     def state_wait_for_response_headers(self, event: ResponseHeaders) -> Commands[None]:
         """Let mitmproxy go on with an answer, unless it was denied: then the server is left, and the client told.
 
         Where a rule wants to know, the answer is held back until its first octets are here.
         """
         self.flow.metadata[EMPTY] = event.end_stream
+        event.response.headers.pop(EXTENSIONS, None)
         if self._look is None and not event.end_stream:
             self._look = self._gate.look(self.flow, event.response)
             if self._look is not None:
@@ -288,15 +286,26 @@ class GatedHttpLayer(HttpLayer):
 
     def _handle_event(self, event: events.Event) -> Commands[None]:
         client = self.context.client
-        if isinstance(event, events.Start) and client.alpn != b"h2":
+        if isinstance(event, events.Start) and client.alpn == b"h2":
+            self.connections[client] = StrictHttp2Server(self.context.fork(), self._gate)
+        elif isinstance(event, events.Start):
             self.connections[client] = StrictHttp1Server(self.context.fork(), self._forms, self._gate)
         yield from super()._handle_event(event)
 
-    def register_connection(self, command: RegisterHttpConnection) -> Commands[None]:
-        """Use a connection to an origin from now on."""
-        if not command.err:
-            make_strict(self.connections[command.connection])
-        yield from super().register_connection(command)
+    def is_full(self, connection: Connection) -> bool:
+        """Whether so much that came over a connection is still to be taken by the other side that it may wait.
+
+        TCP does that by itself; of HTTP/2, each stream has its window, and what is beyond it waits in memory.
+        """
+        client = self.context.client
+        if client.alpn != b"h2" or not (side := self.connections.get(client)):
+            return False
+        others = ((each, found.context.layers[-1]) for each, found in self.connections.items() if each is not client)
+        if connection is client:
+            return any(
+                isinstance(end, BoundedHttp2Connection) and end.waiting() > MOST_WAITING_IN_ALL for _, end in others
+            )
+        return any(each is connection and is_behind(side, end) for each, end in others)
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         """Make the layer of one request."""

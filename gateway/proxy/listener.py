@@ -73,9 +73,12 @@ class ClientConnection(asyncio.Protocol):
         open_now = desk.enter(client)
         self._counted = True
         desk.sweeper.alive.add(self)
-        if open_now >= self._section.limits.connections_per_client:
-            detail = f"{open_now} connections are open from {client.address}"
-            self._refuse(self._case.refuse(self._nowhere(), Reason.RATE_LIMIT, detail))
+        if detail := desk.too_many(client, open_now):
+            refusal = self._case.refuse(self._nowhere(), Reason.RATE_LIMIT, detail)
+            if desk.has_room_for_words:
+                self._refuse(refusal)
+            else:
+                self._transport.abort()
 
     def _take_over(self, client: Client) -> None:
         """Go on with a client that the door has counted in, and who may have shown a certificate."""

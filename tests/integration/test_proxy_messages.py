@@ -14,7 +14,8 @@ import pytest
 from aiohttp import web
 
 from gateway.decision import Budget, Reason
-from gateway.proxy import http1client, websockets
+from gateway.proxy import http1
+from gateway.proxy.websocket import MOST_MESSAGE
 from gateway.selfcheck.client import start_tls
 from tests.integration.proxy_rig import Ran, Rig, a_proxy, allow, client_context, inspect, run, until
 from tests.peers.h2_origin import BODY, H2Origin
@@ -152,19 +153,21 @@ async def test_trailers_of_an_answer(tmp_path: Path) -> None:
 
 
 async def test_trailers_of_a_request(tmp_path: Path) -> None:
-    """Trailers of a request, which nobody has judged, do not reach the origin; the request does."""
+    """Trailers of a request, which nobody has judged, end it: none reaches the origin, and one line tells of it."""
     got = bytearray()
 
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        got.extend(await reader.readuntil(b"0\r\n\r\n"))
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-        got.extend(await reader.read())
+        while data := await reader.read(65536):
+            got.extend(data)
 
     async with Origin(behave=behave) as origin, a_proxy(tmp_path, allow("good.test")) as rig:
-        head = request_to(origin, "Transfer-Encoding: chunked", "Connection: close", method="POST")
-        answer = await rig.ask(head + b"1\r\nx\r\n0\r\nHost: evil.test\r\n\r\n")
-        assert answer.startswith(b"HTTP/1.1 200 ")
+        head = request_to(origin, "Transfer-Encoding: chunked", method="POST")
+        await rig.ask(head + b"1\r\nx\r\n0\r\nHost: evil.test\r\n\r\n")
+        await rig.settled()
         assert b"evil.test" not in got
+        assert not got.endswith(b"0\r\n\r\n")
+        assert rig.ledger.denials == [Reason.MALFORMED]
+        assert len(rig.ledger.lines) == 1
 
 
 async def test_interim_answers(tmp_path: Path) -> None:
@@ -181,8 +184,8 @@ async def test_interim_answers(tmp_path: Path) -> None:
 
 
 BAD_HEADS = {
-    "a flood of interim answers": b"HTTP/1.1 103 Early Hints\r\n\r\n" * (http1client.INTERIM + 1),
-    "a head without an end": b"HTTP/1.1 200 OK\r\nX: " + b"x" * (http1client.HEAD + 65536),
+    "a flood of interim answers": b"HTTP/1.1 103 Early Hints\r\n\r\n" * (http1.MOST_INTERIM + 1),
+    "a head without an end": b"HTTP/1.1 200 OK\r\nX: " + b"x" * (http1.MOST_HEAD + 65536),
     "a chunk's size without an end": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"0" * 100_000,
     "trailers without an end": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX:" + b"x" * 100_000,
 }
@@ -494,12 +497,11 @@ async def test_websocket(tmp_path: Path, certificate: Path) -> None:
         assert (line.outcome.octets_out, line.outcome.octets_in, line.outcome.status) == (octets, octets, 101)
 
 
-async def test_a_message_without_an_end(tmp_path: Path, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_message_without_an_end(tmp_path: Path, certificate: Path) -> None:
     """A message that is too large to be held ends its WebSocket, and the line says so."""
-    monkeypatch.setattr(websockets, "MESSAGE", 500_000)
     async with Echo(certificate) as origin, a_proxy(tmp_path, inspect("good.test"), trust=certificate) as rig:
-        got = await converse(rig, origin.port, [b"x" * 400_000])
-        assert got[1] == b"x" * 400_000
+        got = await converse(rig, origin.port, [b"x" * (MOST_MESSAGE // 2)])
+        assert got[1] == b"x" * (MOST_MESSAGE // 2)
         with pytest.raises((aiohttp.ClientError, ConnectionError)):
-            await converse(rig, origin.port, [b"x" * 2_000_000, b"more"])
-        await until(lambda: rig.ledger.denials == [Reason.BODY_SIZE])
+            await converse(rig, origin.port, [b"x" * (MOST_MESSAGE * 2), b"more"])
+        await until(lambda: rig.ledger.denials == [Reason.MALFORMED])
