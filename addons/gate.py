@@ -20,7 +20,7 @@ from addons.refusals import answer_of, refuse, set_response
 from addons.rewriting import rewrite_request, rewrite_response
 from addons.routing import settle_address
 from addons.visit import Passage, Place, Visit
-from addons.volume import Volume, close_meter, end_by
+from addons.volume import Volume, close_meter, cut_off, end_by
 from gateway.addresses import IPAddress
 from gateway.decision import Decision, Fact, Reason
 from gateway.filetypes import UNREADABLE, Look
@@ -250,7 +250,10 @@ class Gate:
                 Case(self._judge).refuse(blank_request(visit), Reason.MALFORMED, visit.broken)
 
     def rejudge(self, visit: Visit) -> None:
-        """End a connection whose client is no longer who it was, or that carries what is now denied."""
+        """End a connection whose client is no longer who it was, and what is under way on it and now denied.
+
+        Of HTTP/2, a stream: nothing of it is passed on any more, and it is reset with the next octet that comes.
+        """
         if visit.hello is not None and (doubt := self._doubt(visit.client, visit.standing)) is not None:
             for passage in visit.passages.values():
                 end_by(visit, passage, passage.case.flawed(passage.request, doubt.reason, doubt.detail), doubt.detail)
@@ -276,7 +279,7 @@ class Gate:
             if (doubt := self._doubt(passage.request.client, passage.standing)) is not None and visit.hello is None:
                 decision = passage.case.flawed(passage.request, doubt.reason, doubt.detail)
             if decision.denied:
-                end_by(visit, passage, decision, "the policy that is now in force denies it")
+                cut_off(visit, passage, decision, "the policy that is now in force denies it")
 
     def _doubt(self, client: Client, standing: str | None) -> Flaw | None:
         return self._authenticator.doubt(client, standing) if self._authenticator is not None else None
@@ -358,6 +361,11 @@ class Gate:
         passage, response = self._passage(flow), flow.response
         if passage is None or response is None:
             return
+        if passage.ended_by is not None:  # by a policy that came into force since it was asked
+            ledger_id = self._record(self.visits[flow.client_conn.id], passage, "")
+            refuse(flow, Refusal(passage.request, passage.ended_by, ledger_id))
+            self._forget(flow)
+            return
         passage.status = response.status_code
         if (strange := strange_field(response)) is not None:
             # What one reader skips ends the line for another, and the client sees fields that were smuggled in.
@@ -405,7 +413,7 @@ class Gate:
         else:
             self._record(visit, passage, error)
 
-    def _record(self, visit: Visit, passage: Passage, error: str) -> None:
+    def _record(self, visit: Visit, passage: Passage, error: str) -> str:
         place = passage.place
         close_meter(passage)
         if visit.broken:
@@ -421,7 +429,7 @@ class Gate:
             status=passage.status,
             error=clean(error),
         )
-        self._judge.ledger.record(passage.request, passage.ended_by or passage.decision, outcome)
+        return self._judge.ledger.record(passage.request, passage.ended_by or passage.decision, outcome)
 
     def _fail(self, flow: http.HTTPFlow, error: Exception) -> None:
         """Deny a request because something broke."""

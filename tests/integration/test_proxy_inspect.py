@@ -324,6 +324,33 @@ async def test_old_tls(tmp_path: Path, certificate: Path) -> None:
         assert origin.untouched
 
 
+@pytest.mark.parametrize(("version", "served"), [("-tls1_1", False), ("-tls1_2", True)])
+async def test_old_tls_of_an_origin(tmp_path: Path, certificate: Path, version: str, served: bool) -> None:
+    """Origins need TLS 1.2, too: with an older one there is no request, and the client is told."""
+    process = await asyncio.create_subprocess_exec(
+        "openssl", "s_server", "-accept", "127.0.0.1:0", "-www", version, "-cipher", "ALL:@SECLEVEL=0",
+        "-cert", str(certificate), "-key", str(certificate),
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        port = 0
+        async with asyncio.timeout(20):
+            while not port:
+                line = (await process.stdout.readline()).decode()
+                assert line, "openssl ended"
+                port = int(line.rpartition(":")[2]) if line.startswith("ACCEPT") else 0
+        drain = asyncio.get_running_loop().create_task(process.stdout.read())
+        async with a_proxy(tmp_path, inspect("good.test"), trust=certificate) as rig:
+            ran = await rig.curl("-i", "--cacert", str(rig.proxy.certificate), f"https://good.test:{port}/")
+            assert ("s_server" in ran.out) == served
+            assert ("upstream-failure" in ran.out) != served
+    finally:
+        process.terminate()
+        await process.wait()
+        await drain
+
+
 async def test_ca(tmp_path: Path) -> None:
     """The key of the CA is for the owner alone, is of an elliptic curve, and stays the same."""
     async with a_proxy(tmp_path, allow("good.test")) as rig:

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from gateway.decision import Budget, Reason
+from gateway.policy import Policy
 from gateway.proxy import http1
 from gateway.proxy.websocket import MOST_MESSAGE
 from gateway.selfcheck.client import start_tls
@@ -80,7 +81,9 @@ http.request({host: "127.0.0.1", port: proxy, method: "CONNECT", path: target}).
   const secure = tls.connect({socket, servername, ALPNProtocols: ["h2"], ca: trust});
   const session = http2.connect("https://" + target, {createConnection: () => secure});
   Promise.all(asked.map((each) => new Promise((done) => {
-    const [path, octets] = each.split(":");
+    const [spec, file] = each.split("@"), [path, octets] = spec.split(":");
+    const begin = () => {
+    if (file && !fs.existsSync(file)) return setTimeout(begin, 20);
     const stream = session.request({":path": path, ":method": octets ? "POST" : "GET", te: "trailers"});
     let status = 0, trailer = "", length = 0, reset = "";
     stream.on("response", (head) => { status = head[":status"]; });
@@ -89,6 +92,8 @@ http.request({host: "127.0.0.1", port: proxy, method: "CONNECT", path: target}).
     stream.on("error", () => { reset = "reset"; });
     stream.on("close", () => done([path, status, length > 0, trailer, reset].join(" ").trim()));
     if (octets) stream.end(Buffer.alloc(Number(octets))); else stream.end();
+    };
+    begin();
   }))).then((lines) => { console.log(lines.join("\\n")); session.close(); });
 }).end();
 """
@@ -133,6 +138,34 @@ async def test_streams_that_are_cut_off(tmp_path: Path, certificate: Path) -> No
         assert [line for line in ended if "reset" not in line] == ["/a 200 true", "/b 200 true", "/d 200 true"]
         await rig.settled()
         assert sorted(rig.ledger.denials) == [Reason.BODY_SIZE, Reason.UPLOAD_BUDGET]
+        assert len(rig.ledger.lines) == 5
+
+
+async def test_streams_and_a_stricter_policy(tmp_path: Path, certificate: Path) -> None:
+    """At a reload, the streams of a connection that are now denied end, and its other streams go on."""
+    rule = inspect("good.test", paths=("/wait/**", "/silence/**", "/go"))
+    file = tmp_path / "go"
+    async with (
+        H2Origin(certificate=certificate) as origin,
+        a_proxy(tmp_path, rule, trust=certificate) as rig,
+        asyncio.TaskGroup() as group,
+    ):
+        paths = ("/wait/a", "/wait/b", "/silence/a", "/silence/b", f"/go@{file}")
+        ended = group.create_task(side_by_side(rig, origin, *paths))
+        await until(lambda: len(origin.paths) == 4)
+        rig.judge.policy = Policy(rules=[inspect("good.test", paths=("/*/a", "/go"))])
+        rig.judge.generation += 1
+        await asyncio.sleep(0.1)  # several ticks
+        file.touch()
+        assert await ended == [
+            "/wait/a 200 true",
+            "/wait/b 200 true  reset",
+            "/silence/a 200 true",
+            "/silence/b 403 true",
+            "/go 200 true",
+        ]
+        await rig.settled()
+        assert len(rig.ledger.denials) == 2
         assert len(rig.ledger.lines) == 5
 
 

@@ -16,7 +16,9 @@ BODY = b"hello over h2\n"
 
 @dataclass(slots=True)
 class H2Origin(TlsOrigin):
-    """Serves HTTP/2. `/trailers` ends with a grpc-status, `/early` begins with a 103, `/large` has 2,800 octets."""
+    """Serves HTTP/2. `/trailers` ends with a grpc-status, `/early` begins with a 103, `/large` has 2,800 octets,
+    `/wait` begins and `/silence` does not, until somebody asks for `/go`.
+    """
 
     paths: list[str] = field(default_factory=list)
     """Of the requests, in their order."""
@@ -37,6 +39,7 @@ class H2Origin(TlsOrigin):
         connection = h2.connection.H2Connection(config)
         connection.initiate_connection()
         asked: dict[int, str] = {}
+        waiting: dict[int, str] = {}
         while True:
             writer.write(connection.data_to_send())
             data = await reader.read(65536)
@@ -52,7 +55,16 @@ class H2Origin(TlsOrigin):
                 elif isinstance(event, h2.events.DataReceived):
                     connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                 elif isinstance(event, h2.events.StreamEnded):
-                    _reply(connection, event.stream_id, asked.pop(event.stream_id))
+                    path = asked.pop(event.stream_id)
+                    if path.startswith(("/wait", "/silence")):
+                        waiting[event.stream_id] = path
+                    if not path.startswith("/silence"):
+                        _reply(connection, event.stream_id, path)
+                    if path == "/go":
+                        for stream, held in waiting.items():
+                            _go_on(connection, stream, held)
+                elif isinstance(event, h2.events.StreamReset):
+                    waiting.pop(event.stream_id, None)
 
 
 def _reply(connection: h2.connection.H2Connection, stream: int, path: str) -> None:
@@ -60,6 +72,13 @@ def _reply(connection: h2.connection.H2Connection, stream: int, path: str) -> No
         connection.send_headers(stream, [(":status", "103"), ("link", "</x>")])
     connection.send_headers(stream, [(":status", "200"), ("content-type", "application/grpc"), ("etag", '"x"')])
     body = BODY * 200 if path == "/large" else BODY
-    connection.send_data(stream, body, end_stream=path != "/trailers")
+    connection.send_data(stream, body, end_stream=not path.startswith(("/trailers", "/wait")))
     if path == "/trailers":
         connection.send_headers(stream, [("grpc-status", "0"), ("grpc-message", "fine")], end_stream=True)
+
+
+def _go_on(connection: h2.connection.H2Connection, stream: int, path: str) -> None:
+    if path.startswith("/silence"):
+        _reply(connection, stream, path)
+    else:
+        connection.send_data(stream, BODY, end_stream=True)
