@@ -16,20 +16,22 @@ from mitmproxy.proxy import commands, events, layer, layers
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
-from addons.gate import Gate, host_of, set_response
+from addons.asked import host_of
+from addons.gate import Gate
+from addons.refusals import refuse
 from addons.visit import Visit
 from gateway.decision import Decision, Reason, Tls
 from gateway.dns.resolver import Resolver
 from gateway.document import ConfigError
 from gateway.ledger import Ledger, Outcome
-from gateway.proxy.asked import hello_request, host_flaw
+from gateway.proxy.asked import hello_request, host_flaw, own_authorities
 from gateway.proxy.case import Case, Refusal
 from gateway.proxy.clienthello import Hello, HelloReader
 from gateway.proxy.desk import client_at
 from gateway.proxy.dial import Dialer
 from gateway.proxy.head import INSIDE, TO_PROXY
 from gateway.proxy.layers import GatedHttpLayer, GatedStream
-from gateway.proxy.responses import ALERT_ACCESS_DENIED, answer
+from gateway.proxy.responses import ALERT_ACCESS_DENIED
 from gateway.proxy.uploads import Uploads
 from gateway.request import TlsHello, Tunnel
 from gateway.runtime import Runtime, load_state
@@ -127,7 +129,7 @@ class Standalone:
         try:
             refusal = self._judge_connect(flow)
             if refusal is not None:
-                _respond(flow, refusal)
+                refuse(flow, refusal)
         except Exception as error:
             _LOG.error("a CONNECT could not be decided", exc_info=error)
             self._fail(flow, error)
@@ -172,12 +174,14 @@ class Standalone:
         assert self._runtime is not None
         visit = self.gate.visits[flow.client_conn.id]
         request = flow.request
+        place = flow.client_conn.sockname
+        own = own_authorities(client_at(place[0]).address, place[1])
         tunnel = Tunnel(
             client=visit.client,
             host=host_of(request.host),
             port=request.port,
             user_agent=" ".join(request.headers.get_all("user-agent")),
-            flaw=host_flaw(request.authority, request.headers.get_all("host")),
+            flaw=host_flaw(request.authority, request.headers.get_all("host"), own),
         )
         decision = Case(self._runtime).decide(tunnel)
         if isinstance(decision, Refusal):
@@ -193,7 +197,7 @@ class Standalone:
             if visit is not None and self._runtime is not None:
                 tunnel = Tunnel(client=visit.client, host="", port=0)
                 detail = f"{type(error).__name__}: {error}"
-                _respond(flow, Case(self._runtime).refuse(tunnel, Reason.INTERNAL_ERROR, detail))
+                refuse(flow, Case(self._runtime).refuse(tunnel, Reason.INTERNAL_ERROR, detail))
         except Exception as worse:
             _LOG.error("nor could that be recorded", exc_info=worse)
 
@@ -278,7 +282,3 @@ class Denied(layer.Layer):
         if isinstance(event, events.Start):
             yield commands.SendData(self.context.client, ALERT_ACCESS_DENIED)
             yield commands.CloseConnection(self.context.client)
-
-
-def _respond(flow: http.HTTPFlow, refusal: Refusal) -> None:
-    set_response(flow, answer(refusal.decision, refusal.ledger_id, refusal.request, status=refusal.status))

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from OpenSSL import SSL
+
 from gateway.addresses import IPAddress
 from gateway.decision import Decision
 from gateway.filetypes import Look
@@ -37,6 +39,12 @@ class Passage:
     """Where it was sent to."""
     meter: Meter | None = None
     """Counts what it uploads, where the rule has a budget."""
+    multiplexed: bool = False
+    """Whether others share its connection (HTTP/2)."""
+    standing: str | None = None
+    """What its client's identity rested on then."""
+    server: str = ""
+    """The connection to the origin that it uses, by mitmproxy's id."""
     ended_by: Decision | None = None
     """The denial that cut it off."""
 
@@ -53,6 +61,8 @@ class Visit:
     client: Client
     hello: TlsHello | None = None
     """The tunnel it came through, for inspected TLS."""
+    standing: str | None = None
+    """What the identity of who opened the tunnel rested on then."""
     passages: dict[str, Passage] = field(default_factory=dict)
     """Requests under way, by flow id."""
     approved: dict[Place, tuple[IPAddress, ...]] = field(default_factory=dict)
@@ -62,10 +72,16 @@ class Visit:
     connected: dict[str, tuple[Place, IPAddress]] = field(default_factory=dict)
     """Open connections to origins, by mitmproxy's connection id."""
 
+    proofs: dict[str, SSL.Connection] = field(default_factory=dict)
+    """The TLS of connections to origins, by mitmproxy's connection id."""
     hang_up: Callable[[str], None] = lambda _: None
     """Ends the connection."""
     failed: Refusal | None = None
     """The last request that was allowed and could not be carried out."""
+    broken: str = ""
+    """What the client did that ends the connection, and all that is under way on it."""
+    told: bool = False
+    """Whether the ledger has it: with a request that it ended."""
 
     def under_way(self, place: Place) -> bool:
         """Whether an allowed request to that place has not ended."""

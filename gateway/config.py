@@ -322,7 +322,7 @@ def _known(names: set[str]) -> str:
 def contradictions(rule: RuleSection) -> Iterator[tuple[Location, str]]:
     """Yield what a rule says that cannot be true together: where in the rule, and why."""
     deny = rule.action is Verdict.DENY
-    needs_proxy = bool(rule.http or rule.tools or rule.tls or rule.upload or rule.to.ports)
+    needs_proxy = bool(rule.http or rule.tools or rule.tls or rule.upload or rule.pins or rule.to.ports)
     if rule.mode == "report" and not deny:
         yield ("mode",), "only deny rules can be on trial; leave out the allow rule instead"
     if rule.tls is not None and deny:
@@ -331,12 +331,20 @@ def contradictions(rule: RuleSection) -> Iterator[tuple[Location, str]]:
         yield ("tls",), "'splice' hides the requests that 'http' has to see: use 'inspect', or leave 'tls' out"
     if rule.http is not None and rule.http.max_body is not None and deny:
         yield ("http", "max_body"), "is for allow rules: larger bodies are then denied"
+    if rule.http is not None and rule.http.max_response is not None and deny:
+        yield ("http", "max_response"), "is for allow rules: larger answers are then denied"
     if rule.http is not None and rule.http == HttpSection():
         yield ("http",), "has no condition"
     if rule.upload is not None and deny:
         yield ("upload",), "says how much an allowed client may send; a deny rule lets nothing through"
     if rule.upload is not None and rule.http is not None and (rule.http.response_types or rule.http.file_types):
         yield ("upload",), "is spent before the answer shows whether the rule matches; use a rule of its own"
+    if rule.pins and deny:
+        yield ("pins",), "say what an allowed origin has to prove; a deny rule lets nothing through"
+    if rule.pins and rule.tls is Tls.SPLICE:
+        yield ("tls",), "'splice' hides the certificates that 'pins' have to see: use 'inspect', or leave 'tls' out"
+    if rule.pins and rule.http is not None and (rule.http.response_types or rule.http.file_types):
+        yield ("pins",), "are proven before the answer shows whether the rule matches; use a rule of its own"
     if rule.via == (Point.DNS,) and needs_proxy:
         yield ("via",), "the resolver never sees ports, tools, TLS or requests; drop those conditions or 'via'"
     if rule.qtypes and (needs_proxy or (rule.via and Point.DNS not in rule.via)):
@@ -376,8 +384,9 @@ def _rule(section: RuleSection) -> Rule:
         tools=section.tools,
         qtypes=section.qtypes,
         http=_http(section.http) if section.http is not None else None,
-        tls=section.tls,
+        tls=Tls.INSPECT if section.pins else section.tls,
         upload=section.upload,
+        pins=section.pins,
         technique=section.technique,
     )
 
@@ -391,6 +400,7 @@ def _http(section: HttpSection) -> HttpConditions:
         headers=tuple((name.lower(), glob) for name, glob in section.headers.items()),
         content_types=tuple(kind.lower() for kind in section.content_types),
         max_body=section.max_body,
+        max_response=section.max_response,
         response_types=tuple(kind.lower() for kind in section.response_types),
         file_types=formats_of(section.file_types),
     )

@@ -72,6 +72,7 @@ class Reason(StrEnum):
     BUCKET = "bucket"
     BODY_SIZE = "body-size"
     UPLOAD_BUDGET = "upload-budget"
+    CERTIFICATE_PIN = "certificate-pin"
     QTYPE = "qtype"
     DNS_TUNNEL = "dns-tunnel"
     LEAK_BUDGET = "leak-budget"
@@ -126,6 +127,10 @@ class Decision:
     technique: tuple[str, ...] = ()
     """ATT&CK technique ids."""
     budget: Budget | None = None
+    pins: tuple[str, ...] = ()
+    """Digests of keys, one of which the certificates of an inspected origin have to hold; see `gateway.rule`."""
+    max_response: int | None = None
+    """Octets of an answer's body that may pass."""
     reported: tuple["Decision", ...] = ()
     """What rules in report mode would have decided before this one."""
 

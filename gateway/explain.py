@@ -13,6 +13,7 @@ from gateway.decision import Decision, Fact, Reason, Tls
 from gateway.names import normalize
 from gateway.policy import Policy
 from gateway.request import Client, Dial, DnsAnswer, DnsQuery, Flaw, HttpRequest, Request, TlsHello, Tunnel
+from gateway.units import render_duration, render_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,17 @@ def summary(decision: Decision) -> str:
     if decision.verdict == "deny":
         return decision.detail or ("" if decision.enforced else "would be denied; report mode lets it pass")
     return decision.detail
+
+
+def terms(decision: Decision) -> Iterator[str]:
+    """Yield what an allowed flow still has to hold to."""
+    if decision.budget is not None:
+        yield f"uploads up to {render_size(decision.budget.octets)} in {render_duration(decision.budget.seconds)}"
+    if decision.max_response is not None:
+        yield f"answers up to {render_size(decision.max_response)}"
+    if decision.pins:
+        keys = "the pinned key" if len(decision.pins) == 1 else f"one of {len(decision.pins)} pinned keys"
+        yield f"the origin has to prove {keys}"
 
 
 _WAITING = {

@@ -177,7 +177,7 @@ class Policy:
         facts.http = request
         facts.tools = _evidence(request)
         facts.tools_final = True
-        return self._evaluate(facts)
+        return self._with_proof(self._evaluate(facts), request)
 
     def _decide_dial(self, request: Dial, response: HttpResponse | None = None) -> Decision:
         origin = request.origin
@@ -194,7 +194,14 @@ class Policy:
             facts.barrier = tightest(barrier, facts.barrier)
         elif request.address != origin.host:
             return _flawed(Flaw(Reason.INTERNAL_ERROR, f"asked to dial {request.address} for {origin.host}"))
-        return self._evaluate(facts)
+        return self._with_proof(self._evaluate(facts), origin)
+
+    def _with_proof(self, decision: Decision, origin: Tunnel | TlsHello | HttpRequest) -> Decision:
+        """Deny what a rule with pins allows, and what can show no certificate: plain HTTP."""
+        if decision.pins and not decision.pending and isinstance(origin, HttpRequest) and origin.scheme != "https":
+            detail = f"rule {decision.rule} has pins, and plain HTTP shows no certificate"
+            return self._found_out(Flaw(Reason.CERTIFICATE_PIN, detail))
+        return decision
 
     def _looking_inside(self, decision: Decision, host: Host) -> Decision:
         """Inspect what no rule may leave spliced: hosts that the gateway has something to say to."""
@@ -203,9 +210,9 @@ class Policy:
         return replace(decision, tls=Tls.INSPECT) if self._inspected.lookup(host) else decision
 
     def _found_out(self, flaw: Flaw) -> Decision:
-        """Return the denial for what a shell found. A budget belongs to a rule: in report mode it only records."""
+        """Return the denial for what a shell found. What belongs to a rule only records in report mode."""
         decision = _flawed(flaw)
-        if self.report and flaw.reason is Reason.UPLOAD_BUDGET:
+        if self.report and flaw.reason in _OF_RULES:
             return replace(decision, enforced=False)
         return decision
 
@@ -338,6 +345,8 @@ class Policy:
             pending=facts_missing,
             technique=rule.technique if rule else (),
             budget=rule.upload if rule else None,
+            pins=rule.pins if rule else (),
+            max_response=rule.http.max_response if rule and rule.http else None,
             reported=self._reports(on_trial, facts),
         )
         self._allowed[key] = decision
@@ -397,6 +406,8 @@ class Policy:
 
 
 _QUERIES_KEPT = 4096
+_OF_RULES = frozenset((Reason.UPLOAD_BUDGET, Reason.CERTIFICATE_PIN, Reason.BODY_SIZE))
+"""What shells find by the terms of a rule: its budget, its pins, the size of answers."""
 _NO_RULE = Decision(Verdict.DENY, Reason.DEFAULT_DENY, detail="no rule allows it")
 
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from gateway.config import Config
 from gateway.decision import Decision
 from gateway.document import Problem
-from gateway.explain import Stage, summary
+from gateway.explain import Stage, summary, terms
 from gateway.feeds.catalog import Feed
 from gateway.feeds.hunt import Sighting
 from gateway.feeds.impact import Impact
@@ -291,6 +291,8 @@ def stage_notes(stages: list[Stage], config: Config, groups: tuple[str, ...], *,
     if config.clients:
         yield f"client groups: {', '.join(groups) or 'none'}"
     last = stages[-1]
+    if not last.decision.denied and (found := "; ".join(terms(last.decision))):
+        yield f"rule {last.decision.rule}: {found}"
     if not last.decision.denied and last.decision.pending and not resolved:
         yield "The name was not resolved: addresses are judged before connecting. Give --address to see how."
 
@@ -315,6 +317,7 @@ def stage_json(stage: Stage, config: Config) -> dict[str, Any]:
         "pending": [fact.value for fact in decision.pending],
         "matched": matched,
         "technique": list(decision.technique),
+        "terms": list(terms(decision)),
         "reported": [reported.rule for reported in decision.reported],
     }
 

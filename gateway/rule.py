@@ -52,6 +52,8 @@ class HttpConditions:
     """Globs over the media type of the request body, as in `application/*`."""
     max_body: int | None = None
     """Octets; a body whose length is not declared is larger."""
+    max_response: int | None = None
+    """Octets of an answer's body that may pass. No condition: the rule has matched before they come."""
     buckets: frozenset[str] = frozenset()
     """Cloud storage, as `gateway.buckets` names it."""
     response_types: tuple[str, ...] = ()
@@ -88,6 +90,8 @@ class Rule:
     http: HttpConditions | None = None
     tls: Tls | None = None
     upload: Budget | None = None
+    pins: tuple[str, ...] = ()
+    """SHA-256 of public keys (SubjectPublicKeyInfo), in base64: the origin's verified chain has to hold one."""
     technique: tuple[str, ...] = ()
 
 

@@ -6,6 +6,7 @@ enforced is a hole.
 """
 
 import re
+from base64 import b64decode, b64encode
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -88,6 +89,20 @@ def _tool(value: str) -> str:
     return value
 
 
+def _pin(value: str) -> str:
+    found = _is_pin(value)
+    try:
+        digest = b64decode(found[1] or found[2] if found else "", validate=True)
+    except ValueError:
+        digest = b""
+    if found is None or len(digest) != 32:
+        raise ValueError(
+            f"{value!r} is no pin: give the SHA-256 of a public key (SubjectPublicKeyInfo) in base64, as in "
+            'pin-sha256="..." (RFC 7469) or sha256//... (curl --pinnedpubkey)'
+        )
+    return b64encode(digest).decode()
+
+
 def _google_domain(value: str) -> str:
     return value if value == "consumer_accounts" else normalize(value)
 
@@ -155,6 +170,7 @@ def _budget(value: Any) -> Any:
     return Budget(octets, int(seconds))
 
 
+_is_pin = re.compile(r'(?:pin-sha256="([A-Za-z0-9+/]+=*)"|sha256//?([A-Za-z0-9+/]+=*))').fullmatch
 _CERTIFICATE_KINDS = ("DNS", "URI", "email", "IP")
 _is_subject = re.compile(r"[A-Za-z0-9.]+=[^\x00-\x1f]*").fullmatch
 
@@ -202,6 +218,7 @@ type UploadBudget = Annotated[
     PlainSerializer(lambda budget: f"{render_size(budget.octets)}/{render_duration(budget.seconds)}"),
     WithJsonSchema({"type": "string", "examples": ["50MiB/1h"]}),
 ]
+type Pin = Annotated[str, AfterValidator(_pin)]
 type Technique = Annotated[str, Field(pattern=r"^T\d{4}(\.\d{3})?$")]
 
 
@@ -414,6 +431,8 @@ class HttpSection(Conditions):
     """What the first octets of the answer show: `executable`, `script`, `archive`, `document`, a format, `other`."""
     max_body: Size | None = None
     """The largest body, for allow rules; one of undeclared length is larger."""
+    max_response: Size | None = None
+    """The largest body of an answer, for allow rules; a larger one is denied, or cut off where it gets larger."""
 
 
 class RuleSection(Conditions):
@@ -438,6 +457,8 @@ class RuleSection(Conditions):
     """How to carry TLS; without it the gateway inspects only where a rule needs to see requests."""
     upload: UploadBudget | None = None
     """How much a client may send to one registered domain, for allow rules: `50MiB/1h`. A sliding window."""
+    pins: tuple[Pin, ...] = ()
+    """Public keys of which one has to be among the origin's certificates, for allow rules: `pin-sha256="..."`."""
     technique: tuple[Technique, ...] = ()
     """ATT&CK techniques that the rule is about."""
 

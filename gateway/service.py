@@ -104,6 +104,10 @@ class Supervisor:
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT. Returns the exit code."""
+        if not self._plan():
+            keys = " and ".join(f"{role}.listen" for role in self.roles)
+            _LOG.error("%s: %s: empty, so there is nothing to serve", self.config.path, keys)
+            return EXIT_CONFIG
         problems = [found for listener in listeners(self.config, self.roles) if (found := listen_problem(listener))]
         if "dns" in self.roles and (found := certificate_problem(self.config.dns_certificate)):
             problems.append(found)
@@ -140,7 +144,9 @@ class Supervisor:
 
     def _plan(self) -> list[tuple[str, int]]:
         sizes = {"dns": self.config.file.dns.workers, "proxy": self.config.file.proxy.workers}
-        return [(role, index) for role in self.roles for index in range(worker_count(sizes[role]))]
+        listens = {"dns": self.config.file.dns.listen, "proxy": self.config.file.proxy.listen}
+        roles = [role for role in self.roles if listens[role]]
+        return [(role, index) for role in roles for index in range(worker_count(sizes[role]))]
 
     async def _keep(self, role: str, index: int, started: asyncio.Future[None]) -> None:
         """Start a worker and start it again whenever it dies."""

@@ -22,6 +22,7 @@ BY_REASON: dict[Reason, tuple[str, ...]] = {
     Reason.DIRECT_ADDRESS: ("T1071.001",),
     Reason.PORT: ("T1571",),
     Reason.UPLOAD_BUDGET: ("T1048",),
+    Reason.CERTIFICATE_PIN: ("T1557",),
     Reason.TOOL: ("T1105",),
     Reason.BUCKET: ("T1567.002",),
     Reason.FILE_TYPE: ("T1105",),

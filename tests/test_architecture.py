@@ -101,6 +101,8 @@ PURE = [
     "proxy.clienthello",
     "proxy.fingerprint",
     "proxy.responses",
+    "proxy.accept",
+    "proxy.page",
     "selfcheck.cases",
     "selfcheck.framing",
     "selfcheck.hello",

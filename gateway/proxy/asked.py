@@ -3,6 +3,9 @@
 Pure: no I/O, no clock.
 """
 
+from collections.abc import Collection
+
+from gateway.addresses import IPAddress
 from gateway.decision import Reason
 from gateway.proxy.clienthello import Hello
 from gateway.proxy.fingerprint import ja4, tool_of
@@ -10,15 +13,15 @@ from gateway.proxy.head import Head
 from gateway.request import Client, Flaw, HttpRequest, TlsHello, Tunnel
 
 
-def tunnel_request(client: Client, head: Head) -> Tunnel:
-    """Return a CONNECT as the policy sees it."""
+def tunnel_request(client: Client, head: Head, own: Collection[str] = ()) -> Tunnel:
+    """Return a CONNECT as the policy sees it. `own` are authorities of the gateway itself."""
     assert head.host is not None
     return Tunnel(
         client=client,
         host=head.host,
         port=head.port,
         user_agent=head.user_agent,
-        flaw=host_flaw(head.authority, head.values("host")),
+        flaw=host_flaw(head.authority, head.values("host"), own),
     )
 
 
@@ -52,13 +55,20 @@ def plain_request(client: Client, head: Head) -> HttpRequest:
     )
 
 
-def host_flaw(authority: str, values: list[str]) -> Flaw | None:
+def own_authorities(address: IPAddress, port: int) -> tuple[str, ...]:
+    """Return how a client may name the place that it is connected to."""
+    place = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+    return (place, f"localhost:{port}") if address.is_loopback else (place,)
+
+
+def host_flaw(authority: str, values: list[str], own: Collection[str] = ()) -> Flaw | None:
     """Compare the Host fields of a CONNECT with its target (RFC 9110 section 7.2).
 
-    Clients send the target with its port, without it, or nothing; another host it must not be.
+    Clients send the target with its port, without it, or nothing; another host it must not be. Node's own http names
+    the proxy, which is harmless: where the tunnel leads, the target says alone.
     """
     target = authority.lower()
     for value in values:
-        if value.lower() not in (target, target.rpartition(":")[0]):
+        if value.lower() not in (target, target.rpartition(":")[0], *own):
             return Flaw(Reason.HOST_MISMATCH, f"Host {value[:300]!r} in a CONNECT to {authority}")
     return None

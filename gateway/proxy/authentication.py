@@ -107,6 +107,24 @@ class Authenticator:
         """Whether requests can prove anything at all."""
         return self._accounts() is not None
 
+    def standing(self, client: Client) -> str | None:
+        """Return what a client's identity rests on now: it changes with the password, and with whether one is due."""
+        accounts = self._accounts()
+        if accounts is None:
+            return None
+        if client.user is None:
+            return _MISSING.detail if accounts.required else None
+        return accounts.hashes.get(client.user)
+
+    def doubt(self, client: Client, before: str | None) -> Flaw | None:
+        """Return why a client that was let in is no longer who it was, or None. `before`: its standing then."""
+        now = self.standing(client)
+        if now == before and (client.user is None or now is not None):
+            return None
+        if client.user is None:
+            return _MISSING
+        return Flaw(Reason.AUTH_FAILED, f"the account of {client.user!r} was removed or has another password")
+
     def recall(self, client: Client, values: Sequence[str]) -> Client | Flaw | None:
         """Return who a client is by its Proxy-Authorization, or why not; None when that takes a check."""
         found = self._recall(client, values)

@@ -12,6 +12,9 @@ MAX_HELLO = 16 * 1024
 """Longest handshake message. The largest seen (post-quantum key shares, tickets) are under 4 KB; TLS allows 16 MB."""
 MAX_RECORDS = 2048
 """Most records that one message may be cut into: five octets of header a piece are memory too."""
+MAX_ENTRIES = 512
+"""Longest list in it. Real ones have up to 60 ciphers, 20 extensions, 3 protocols; what is read is kept by tunnels
+and memos, where a number of two octets takes forty."""
 _MAX_FRAGMENT = 16 * 1024  # RFC 8446 section 5.1
 
 _HANDSHAKE = 22
@@ -164,6 +167,8 @@ def _parse(message: bytes) -> Hello:
 def _numbers(data: bytes, start: int, length: int) -> tuple[int, ...]:
     if length % 2 or start + length > len(data):
         raise _Broken("list of numbers with a wrong length")
+    if length > 2 * MAX_ENTRIES:
+        raise _Broken(f"list of more than {MAX_ENTRIES} numbers")
     return struct.unpack_from(f">{length // 2}H", data, start)
 
 
@@ -184,6 +189,8 @@ def _hello(version: int, ciphers: tuple[int, ...], message: bytes, at: int) -> H
         if after > end:
             raise _Broken(f"extension {kind} is longer than the ClientHello")
         kinds.append(kind)
+        if len(kinds) > MAX_ENTRIES:
+            raise _Broken(f"more than {MAX_ENTRIES} extensions")
         if kind in _READ:
             body = message[at:after]
             if kind == _SERVER_NAME:
@@ -230,6 +237,8 @@ def _server_names(body: bytes) -> tuple[str, ...]:
         at += 3
         if at + length > len(body):
             raise _Broken("server name is longer than its extension")
+        if len(names) >= MAX_ENTRIES:
+            raise _Broken(f"more than {MAX_ENTRIES} server names")
         names.append(body[at : at + length].decode("ascii", "backslashreplace"))
         at += length
     return tuple(names)
@@ -245,6 +254,8 @@ def _protocols(body: bytes) -> tuple[bytes, ...]:
         length = body[at]
         if not length or at + 1 + length > len(body):
             raise _Broken("ALPN name with a wrong length")
+        if len(found) >= MAX_ENTRIES:
+            raise _Broken(f"more than {MAX_ENTRIES} protocols")
         found.append(body[at + 1 : at + 1 + length])
         at += 1 + length
     return tuple(found)

@@ -1,6 +1,8 @@
 """What all connections of a process share, and how many each client has open."""
 
 import asyncio
+import resource
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import ip_address
@@ -55,21 +57,53 @@ class Desk:
         self.loop = asyncio.get_running_loop()
         self.per_client: dict[Client, int] = {}
         """Open connections by address, from accepting to closing."""
+        self.most, self.spare = _room(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        """Open connections of all clients that are served, and how many more are told so."""
+        self.open = 0
         self.draining = False
 
     def enter(self, client: Client) -> int:
         """Count a connection in. Returns how many of that client were open already."""
         open_now = self.per_client.get(client, 0)
         self.per_client[client] = open_now + 1
+        self.open += 1
         return open_now
+
+    def too_many(self, client: Client, before: int) -> str:
+        """Return why a client that was counted in is one too many; nothing if it is not.
+
+        Args:
+            before: how many of that client were open already.
+        """
+        if before >= self.settings().limits.connections_per_client:
+            return f"{before} connections are open from {client.address}"
+        if self.open > self.most:
+            return f"{self.open - 1} connections are open, and there are file descriptors for {self.most}"
+        return ""
+
+    @property
+    def has_room_for_words(self) -> bool:
+        """Whether a client that is turned away can be told so, which takes a descriptor until it has read it."""
+        return self.open <= self.most + self.spare
 
     def leave(self, client: Client) -> None:
         """Count a connection out."""
-        left = self.per_client.get(client, 0) - 1
+        left = self.per_client.pop(client, 0) - 1
         if left > 0:
             self.per_client[client] = left
-        else:
-            self.per_client.pop(client, None)
+        if left >= 0:
+            self.open -= 1
+
+
+def _room(descriptors: int) -> tuple[int, int]:
+    """Return how many clients there are descriptors for, two each, and how many of what is kept back may be used.
+
+    Without descriptors the event loop closes new connections silently: nobody would know, and no line would tell.
+    """
+    if descriptors == resource.RLIM_INFINITY:
+        return sys.maxsize, 0
+    kept = min(1024, descriptors // 4)
+    return (descriptors - kept) // 2, kept // 2
 
 
 @lru_cache(maxsize=4096)

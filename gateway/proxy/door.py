@@ -122,12 +122,11 @@ class Door:
 
     async def _enter(self, accepted: socket.socket, client: Client) -> bool:
         """Do the handshake, if there is one, and let the client in. Returns whether it was."""
-        desk, timeouts, limit = self._desk, self._desk.settings().timeouts, self._desk.settings().limits
+        desk, timeouts = self._desk, self._desk.settings().timeouts
         open_now = desk.enter(client)
         counted = True
         try:
-            if open_now >= limit.connections_per_client:
-                detail = f"{open_now} connections are open from {client.address}"
+            if detail := desk.too_many(client, open_now):
                 self._refuse(client, Flaw(Reason.RATE_LIMIT, detail))
                 return False
             connection = ClientConnection(desk, client)

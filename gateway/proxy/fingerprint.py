@@ -22,7 +22,7 @@ def ja4(hello: Hello) -> str:
     return _ja4(version, hello.ciphers, hello.extensions, alpn, hello.signature_algorithms)
 
 
-@lru_cache(maxsize=2048)  # a program always says the same, and sorting and hashing cost ten times a look-up
+@lru_cache(maxsize=512)  # a program always says the same, and sorting and hashing cost ten times a look-up
 def _ja4(
     version: int, ciphers: tuple[int, ...], extensions: tuple[int, ...], alpn: bytes, algorithms: tuple[int, ...]
 ) -> str:

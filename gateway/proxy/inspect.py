@@ -9,8 +9,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mitmproxy import options
 from mitmproxy.addons.core import Core
@@ -35,6 +36,7 @@ from gateway.proxy.layers import GatedHttpLayer
 from gateway.proxy.pipes import Pipe
 from gateway.proxy.roles import Judge, Settings
 from gateway.proxy.sweeper import Sweeper
+from gateway.proxy.turns import Turns
 from gateway.proxy.uploads import Uploads
 from gateway.request import Client, TlsHello
 
@@ -63,6 +65,7 @@ class Inspector:
         self.certificate = ensure_ca(folder)
         """What clients have to trust."""
         self.judge = judge
+        self.authenticator = authenticator
         self.gate = Gate(judge, settings, dialer, uploads, authenticator)
         tls = TlsConfig()
         self.master = _master(folder, trust, Core(), Proxyserver(), tls)  # type: ignore[no-untyped-call]  # mitmproxy's
@@ -71,6 +74,7 @@ class Inspector:
         self.mode = mode_specs.ProxyMode.parse("regular")
         self.handlers: dict[asyncio.Task[None], Handler] = {}
         self._loop = asyncio.get_running_loop()
+        self.turns = Turns(self._loop)
 
     def take(
         self,
@@ -81,9 +85,9 @@ class Inspector:
         done: Callable[[], None],
     ) -> None:
         """Go on with what was received: a plain HTTP request, or the ClientHello of an allowed tunnel."""
-        pipe = Pipe()
+        pipe = Pipe(partial(self.turns.take, client.address))
         pipe.take(transport, received)
-        handler = Handler(self, pipe, Visit(client, hello))
+        handler = Handler(self, pipe, Visit(client, hello, self.authenticator.standing(client)))
         task = self._loop.create_task(handler.serve())
         self.handlers[task] = handler
 
@@ -122,8 +126,9 @@ class Handler(ProxyConnectionHandler):
         self._ends = asyncio.get_running_loop().time() + timeouts.lifetime
         self.timeout_watchdog.timeout = max(1, int(timeouts.idle))
         context = self.layer.context
+        self._moved = asyncio.Event()
         if visit.hello is None:
-            self.layer = GatedHttpLayer(context, PLAIN, self._gate)
+            self.layer = self._http = GatedHttpLayer(context, PLAIN, self._gate)
             return
         host = visit.hello.host
         context.server.address = (str(host), visit.hello.port)
@@ -132,7 +137,7 @@ class Handler(ProxyConnectionHandler):
         outer = ServerTLSLayer(context)
         inner = ClientTLSLayer(context)
         outer.child_layer = inner
-        inner.child_layer = GatedHttpLayer(context, INSIDE, self._gate)
+        inner.child_layer = self._http = GatedHttpLayer(context, INSIDE, self._gate)
         self.layer = outer
 
     async def serve(self) -> None:
@@ -179,7 +184,9 @@ class Handler(ProxyConnectionHandler):
         with self.timeout_watchdog.disarm():
             try:
                 for function in called:
+                    began = time.perf_counter()
                     result = function(*hook.args())
+                    self._inspector.turns.charge(time.perf_counter() - began)
                     if result is not None:
                         await result
             except Exception:
@@ -200,7 +207,7 @@ class Handler(ProxyConnectionHandler):
             server.timestamp_start = time.time()
             try:
                 async with asyncio.timeout(limit):
-                    transport, pipe, peer = await self._inspector.dialer.connect(approved, address[1], Pipe)
+                    transport, pipe, peer = await self._inspector.dialer.connect(approved, address[1], self._pipe)
             except TimeoutError:
                 await self._not_opened(command, f"connecting timed out after {limit:g} s")
                 return
@@ -227,6 +234,28 @@ class Handler(ProxyConnectionHandler):
                 gate.closed(self.client.id, server.id)
                 pipe.close()
                 self._pipes.remove(pipe)
+
+    def _pipe(self) -> Pipe:
+        return Pipe(partial(self._inspector.turns.take, self.visit.client.address))
+
+    async def server_event(self, event: events.Event) -> None:
+        """Have the layers work on something, and take note how long that takes."""
+        began = time.perf_counter()
+        await super().server_event(event)
+        took = time.perf_counter() - began
+        self._inspector.turns.charge(took)
+        self._moved.set()
+        if isinstance(event, events.DataReceived) and (io := self.transports.get(event.connection)) is not None:
+            cast(Pipe, io.reader).took(took)
+
+    async def drain_writers(self) -> None:
+        """Wait until both sides have taken what there is, before the connection that asks is read again."""
+        await super().drain_writers()  # type: ignore[no-untyped-call]  # mitmproxy's
+        task = asyncio.current_task()
+        connection = next((each for each, io in self.transports.items() if io.handler is task), None)
+        while connection is not None and self._http.is_full(connection):
+            self._moved.clear()
+            await self._moved.wait()
 
     async def _not_opened(self, command: commands.OpenConnection, error: str) -> None:
         command.connection.error = error
@@ -267,6 +296,7 @@ def _hooks(tls: TlsConfig, gate: Gate) -> dict[str, list[Callable[..., Any]]]:
         "tls_clienthello": [tls.tls_clienthello],
         "tls_start_client": [tls.tls_start_client],
         "tls_start_server": [tls.tls_start_server],
+        "tls_established_server": [gate.tls_established_server],
         "requestheaders": [gate.requestheaders],
         "request": [gate.request],
         "responseheaders": [gate.responseheaders],

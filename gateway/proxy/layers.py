@@ -7,26 +7,32 @@ put the gateway's own reader in front of its HTTP/1 server, and send a denial be
 from collections.abc import Generator
 from typing import Any, Protocol
 
-from mitmproxy import http
+import h2.errors
+from mitmproxy import flow, http
+from mitmproxy.connection import Connection
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers.http import GetHttpConnection, HttpLayer, HTTPMode, HttpStream, SendHttp
-from mitmproxy.proxy.layers.http._base import ReceiveHttp
+from mitmproxy.proxy.layers.http import DropStream, GetHttpConnection, HttpLayer, HTTPMode, HttpStream, SendHttp
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
     HttpEvent,
     RequestHeaders,
     RequestProtocolError,
+    RequestTrailers,
     ResponseData,
     ResponseEndOfMessage,
     ResponseHeaders,
     ResponseProtocolError,
 )
-from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook, HttpResponseHeadersHook
+from mitmproxy.proxy.layers.http._hooks import HttpErrorHook, HttpRequestHeadersHook, HttpResponseHeadersHook
 from mitmproxy.proxy.layers.http._http1 import Http1Server
+from mitmproxy.proxy.layers.http._http2 import Http2Server
 
 from gateway.filetypes import Look
 from gateway.proxy.head import INSIDE, Form, HeadError, Limits, read_head
+from gateway.proxy.http1 import BoundedConnection
+from gateway.proxy.http2 import MOST_WAITING_IN_ALL, BoundedHttp2Connection, is_behind
+from gateway.proxy.websocket import EXTENSIONS
 
 type Commands[T] = Generator[commands.Command, Any, T]
 
@@ -39,7 +45,7 @@ ENDED = "egress_end_stream"
 EMPTY = "egress_empty"
 """Key of `flow.metadata`: the answer has no body."""
 CUT = "egress_cut"
-"""Key of `flow.metadata`: the request was stopped in the middle of its body."""
+"""Key of `flow.metadata`: the request, or its answer, was stopped in the middle of its body."""
 
 
 class Gatekeeper(Protocol):
@@ -51,8 +57,14 @@ class Gatekeeper(Protocol):
     def refuse_head(self, client_id: str, error: HeadError) -> bytes:
         """Judge a head that could not be read."""
 
+    def malformed(self, client_id: str, detail: str) -> None:
+        """Deny what is under way on a connection: its client does what it should not."""
+
     def unreachable(self, flow: http.HTTPFlow, error: str) -> None:
         """Set the response of a request whose server could not be connected to."""
+
+    def proven(self, flow: http.HTTPFlow, server_id: str) -> bool:
+        """Say whether a request may be sent over a connection; if not, set its response."""
 
     def look(self, flow: http.HTTPFlow, response: http.Response) -> Look | None:
         """Return what has to see the first octets of an answer before it is judged."""
@@ -61,7 +73,7 @@ class Gatekeeper(Protocol):
         """Return the answer when the server of a request failed before it answered."""
 
 
-class StrictHttp1Server(Http1Server):
+class StrictHttp1Server(BoundedConnection, Http1Server):
     """The client's side of HTTP/1, with the gateway's reader in front of mitmproxy's."""
 
     def __init__(self, context: Context, forms: frozenset[Form], gate: Gatekeeper) -> None:
@@ -86,14 +98,14 @@ class StrictHttp1Server(Http1Server):
                 return
         yield from super().read_headers(event)
 
-    def read_body(self, event: events.Event) -> Commands[None]:
-        """Read a body; trailers, which mitmproxy crashes on, end the connection."""
-        try:
-            yield from super().read_body(event)
-        except NotImplementedError:
-            yield commands.CloseConnection(self.conn)
-            error = RequestProtocolError(self.stream_id, "trailers are not supported", ErrorCode.GENERIC_CLIENT_ERROR)
-            yield ReceiveHttp(error)
+    def trailers(self) -> str:
+        """Refuse them: what they say was not there when the request was judged."""
+        return "trailers are not supported"
+
+    def broken(self, detail: str) -> Commands[None]:
+        """End the connection, and have that recorded as a denial."""
+        self._gate.malformed(self.conn.id, detail)
+        yield from super().broken(detail)
 
     def send(self, event: HttpEvent) -> Commands[None]:
         """Send, and answer for a server that failed in the gateway's words."""
@@ -102,6 +114,21 @@ class StrictHttp1Server(Http1Server):
             yield commands.CloseConnection(self.conn)
             return
         yield from super().send(event)
+
+
+class StrictHttp2Server(BoundedHttp2Connection, Http2Server):
+    """The client's side of HTTP/2."""
+
+    def __init__(self, context: Context, gate: Gatekeeper) -> None:
+        super().__init__(context)
+        self._gate = gate
+
+    def protocol_error(
+        self, message: str, error_code: int = h2.errors.ErrorCodes.PROTOCOL_ERROR
+    ) -> layer.CommandGenerator[None]:
+        """End the connection, and have that recorded as a denial."""
+        self._gate.malformed(self.conn.id, message)
+        yield from super().protocol_error(message, error_code)
 
 
 class GatedStream(HttpStream):
@@ -135,11 +162,39 @@ class GatedStream(HttpStream):
                 steps.close()
                 yield from self._refuse(ended=event.end_stream)
                 return
+            self.flow.request.headers.pop(EXTENSIONS, None)
 
     def state_stream_request_body(self, event: HttpEvent) -> Commands[None]:
-        """Pass a body on; when it was stopped, its end must not look like one."""
-        if not self.flow.metadata.get(CUT):
+        """Pass a body on; when it was stopped, its end must not look like one.
+
+        Trailers are left out (RFC 9110 section 6.5.1): nobody has judged or counted them.
+        """
+        if not self.flow.metadata.get(CUT) and not isinstance(event, RequestTrailers):
             yield from super().state_stream_request_body(event)
+            yield from self._reset_if_cut()
+
+    def state_stream_response_body(self, event: events.Event) -> Commands[None]:
+        """Pass a body on, unless it was stopped."""
+        if not self.flow.metadata.get(CUT):
+            yield from super().state_stream_response_body(event)
+            yield from self._reset_if_cut()
+
+    def _reset_if_cut(self) -> Commands[None]:
+        """End a stream that was stopped, and leave the others of its connection alone. HTTP/1 has but one."""
+        if not self.flow.metadata.get(CUT) or not self.flow.request.is_http2:
+            return
+        self.client_state = self.server_state = self.state_errored
+        self.flow.error = flow.Error("cut off")
+        yield HttpErrorHook(self.flow)
+        yield SendHttp(RequestProtocolError(self.stream_id, "cut off", ErrorCode.KILL), self.context.server)
+        yield SendHttp(ResponseProtocolError(self.stream_id, "cut off", ErrorCode.KILL), self.context.client)
+        self.flow.live = False
+        yield DropStream(self.stream_id)
+
+    def state_consume_request_body(self, event: events.Event) -> Commands[None]:
+        """End a request without a body."""
+        if not isinstance(event, RequestTrailers):
+            yield from super().state_consume_request_body(event)
 
     def state_wait_for_response_headers(self, event: ResponseHeaders) -> Commands[None]:
         """Let mitmproxy go on with an answer, unless it was denied: then the server is left, and the client told.
@@ -147,6 +202,7 @@ class GatedStream(HttpStream):
         Where a rule wants to know, the answer is held back until its first octets are here.
         """
         self.flow.metadata[EMPTY] = event.end_stream
+        event.response.headers.pop(EXTENSIONS, None)
         if self._look is None and not event.end_stream:
             self._look = self._gate.look(self.flow, event.response)
             if self._look is not None:
@@ -194,9 +250,11 @@ class GatedStream(HttpStream):
             self.flow.server_conn.transport_protocol,
         )
         if not error:
-            self.context.server = self.flow.server_conn = connection
-            return True
-        self._gate.unreachable(self.flow, error)
+            if self._gate.proven(self.flow, connection.id):
+                self.context.server = self.flow.server_conn = connection
+                return True
+        else:
+            self._gate.unreachable(self.flow, error)
         yield from self._refuse(ended=bool(self.flow.metadata.get(ENDED)))
         return False
 
@@ -204,7 +262,7 @@ class GatedStream(HttpStream):
         response = self.flow.response
         assert response is not None
         client = self.context.client
-        content = response.raw_content or b""
+        content = b"" if self.flow.request.method == "HEAD" else response.raw_content or b""
         self.flow.live = False
         self.client_state = self.server_state = self.state_errored
         yield SendHttp(ResponseHeaders(self.stream_id, response, end_stream=not content), client)
@@ -228,9 +286,26 @@ class GatedHttpLayer(HttpLayer):
 
     def _handle_event(self, event: events.Event) -> Commands[None]:
         client = self.context.client
-        if isinstance(event, events.Start) and client.alpn != b"h2":
+        if isinstance(event, events.Start) and client.alpn == b"h2":
+            self.connections[client] = StrictHttp2Server(self.context.fork(), self._gate)
+        elif isinstance(event, events.Start):
             self.connections[client] = StrictHttp1Server(self.context.fork(), self._forms, self._gate)
         yield from super()._handle_event(event)
+
+    def is_full(self, connection: Connection) -> bool:
+        """Whether so much that came over a connection is still to be taken by the other side that it may wait.
+
+        TCP does that by itself; of HTTP/2, each stream has its window, and what is beyond it waits in memory.
+        """
+        client = self.context.client
+        if client.alpn != b"h2" or not (side := self.connections.get(client)):
+            return False
+        others = ((each, found.context.layers[-1]) for each, found in self.connections.items() if each is not client)
+        if connection is client:
+            return any(
+                isinstance(end, BoundedHttp2Connection) and end.waiting() > MOST_WAITING_IN_ALL for _, end in others
+            )
+        return any(each is connection and is_behind(side, end) for each, end in others)
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         """Make the layer of one request."""

@@ -12,7 +12,7 @@ from typing import cast
 
 from gateway.decision import Decision, Reason, Tls
 from gateway.ledger import Outcome
-from gateway.proxy.asked import hello_request, plain_request, tunnel_request
+from gateway.proxy.asked import hello_request, own_authorities, plain_request, tunnel_request
 from gateway.proxy.authentication import status_of
 from gateway.proxy.case import Case, Origin, Refusal
 from gateway.proxy.clienthello import Hello, HelloReader, Malformed, NotTls
@@ -34,8 +34,8 @@ class ClientConnection(asyncio.Protocol):
     """A connection until it is spliced, inspected or denied."""
 
     __slots__ = (
-        "_accept", "_buffer", "_case", "_client", "_counted", "_deadline", "_desk", "_ended", "_hello", "_reader",
-        "_seat", "_section", "_stage", "_task", "_transport", "_tunnel",
+        "_accept", "_bodiless", "_buffer", "_case", "_client", "_counted", "_deadline", "_desk", "_ended", "_hello",
+        "_reader", "_seat", "_section", "_stage", "_task", "_transport", "_tunnel",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, entered: Client | None = None) -> None:
@@ -51,6 +51,7 @@ class ClientConnection(asyncio.Protocol):
         self._ended = False
         self._counted = False
         self._accept = ""
+        self._bodiless = False
         self._stage: Callable[[bytes], None] = self._read_head
 
     # -- events ------------------------------------------------------------------------------------------------
@@ -72,9 +73,12 @@ class ClientConnection(asyncio.Protocol):
         open_now = desk.enter(client)
         self._counted = True
         desk.sweeper.alive.add(self)
-        if open_now >= self._section.limits.connections_per_client:
-            detail = f"{open_now} connections are open from {client.address}"
-            self._refuse(self._case.refuse(self._nowhere(), Reason.RATE_LIMIT, detail))
+        if detail := desk.too_many(client, open_now):
+            refusal = self._case.refuse(self._nowhere(), Reason.RATE_LIMIT, detail)
+            if desk.has_room_for_words:
+                self._refuse(refusal)
+            else:
+                self._transport.abort()
 
     def _take_over(self, client: Client) -> None:
         """Go on with a client that the door has counted in, and who may have shown a certificate."""
@@ -192,11 +196,13 @@ class ClientConnection(asyncio.Protocol):
             request = tunnel_request(self._client, head)
         else:
             request = plain_request(self._client, head)
-        self._accept = ",".join(head.values("accept"))
+        self._accept, self._bodiless = ",".join(head.values("accept")), head.method == "HEAD"
         self._refuse(self._case.refuse(request, flaw.reason, flaw.detail, status=status_of(flaw)))
 
     def _open_tunnel(self, head: Head, client: Client) -> None:
         tunnel = tunnel_request(client, head)
+        if tunnel.flaw is not None and (place := self._transport.get_extra_info("sockname")):
+            tunnel = tunnel_request(client, head, own_authorities(client_at(place[0]).address, place[1]))
         decision = self._case.decide(tunnel)
         if isinstance(decision, Refusal):
             self._refuse(decision)
@@ -214,7 +220,7 @@ class ClientConnection(asyncio.Protocol):
     def _pass_request(self, head: Head, client: Client) -> None:
         """Deny a plain request, or hand it to the inspector, which judges it and all that follow."""
         request = plain_request(client, head)
-        self._accept = ",".join(head.values("accept"))
+        self._accept, self._bodiless = ",".join(head.values("accept")), head.method == "HEAD"
         if self._desk.judge.decide(request).denied:
             refusal = self._case.decide(request)
             if isinstance(refusal, Refusal):
@@ -314,7 +320,9 @@ class ClientConnection(asyncio.Protocol):
         _, half, address = await desk.dialer.connect(approved.addresses, request.port, origin)
         self._counted = False  # the splice counts the client out
         splice, decision = half.splice, approved.decision(address)
-        live = LiveTunnel(desk.judge, desk.uploads, splice, request, decision, address, approved.chain)
+        live = LiveTunnel(
+            desk.judge, desk.uploads, desk.authenticator, splice, request, decision, address, approved.chain
+        )
         made.append(live)
         desk.sweeper.alive.discard(self)
         desk.sweeper.alive.add(live)
@@ -347,7 +355,7 @@ class ClientConnection(asyncio.Protocol):
             reply = answer(
                 refusal.decision, refusal.ledger_id, refusal.request, status=refusal.status, accept=self._accept
             )
-            words = render(reply)
+            words = render(reply, head_only=self._bodiless)
         elif refusal.decision.reason in UNREACHED:
             words = ALERT_INTERNAL_ERROR
         else:

@@ -9,6 +9,7 @@ import logging
 from gateway.addresses import IPAddress
 from gateway.decision import Decision, Reason, Tls
 from gateway.ledger.event import Outcome
+from gateway.proxy.authentication import Authenticator
 from gateway.proxy.case import Case
 from gateway.proxy.roles import Judge
 from gateway.proxy.splice import Splice
@@ -22,14 +23,15 @@ class LiveTunnel:
     """One tunnel from its connection to its end."""
 
     __slots__ = (
-        "_address", "_case", "_chain", "_decision", "_ended_by", "_generation", "_judge", "_meter", "_request",
-        "_uploads", "splice",
+        "_address", "_authenticator", "_case", "_chain", "_decision", "_ended_by", "_generation", "_judge", "_meter",
+        "_request", "_standing", "_uploads", "splice",
     )  # fmt: skip
 
     def __init__(
         self,
         judge: Judge,
         uploads: Uploads,
+        authenticator: Authenticator,
         splice: Splice,
         request: TlsHello,
         decision: Decision,
@@ -40,6 +42,8 @@ class LiveTunnel:
         self._judge = judge
         self._case = Case(judge)
         self._uploads = uploads
+        self._authenticator = authenticator
+        self._standing = authenticator.standing(request.client)
         self._request = request
         self._address = address
         self._chain = chain
@@ -109,6 +113,9 @@ class LiveTunnel:
         return True
 
     def _rejudge(self) -> None:
+        if (doubt := self._authenticator.doubt(self._request.client, self._standing)) is not None:
+            self._end_by(self._case.flawed(self._request, doubt.reason, doubt.detail), doubt.detail)
+            return
         hello = self._judge.decide(self._request)
         dial = self._judge.decide(Dial(origin=self._request, address=self._address, chain=self._chain))
         for decision in (hello, dial):

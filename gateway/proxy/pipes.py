@@ -5,18 +5,29 @@ because a `StreamWriter` closes its transport when it is forgotten.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 READ_BUFFER = 128 * 1024
 """Octets that may wait to be read before the peer is stopped."""
+_FIRST, _SMALLEST, _LARGEST = 4 * 1024, 512, 64 * 1024
+"""Octets given to the reader at a time: at first, and the bounds of what `took` makes of it."""
+_LONG, _SHORT = 0.002, 0.0005
+"""Seconds of work on one piece, above and below which the next is to be smaller or larger."""
 
 
 class Pipe(asyncio.Protocol):
     """Reads and writes one transport: what of `StreamReader` and `StreamWriter` mitmproxy uses."""
 
-    __slots__ = ("_buffer", "_closed", "_eof", "_full", "_paused", "_reader", "_writers", "octets_in", "transport")
+    __slots__ = (
+        "_buffer", "_closed", "_eof", "_full", "_paused", "_piece", "_reader", "_turn", "_writers", "octets_in",
+        "transport",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, turn: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Make a pipe. `turn` is awaited before octets are given to the reader, who may be kept waiting by it."""
+        self._turn = turn
+        self._piece = _FIRST
         self.transport: asyncio.Transport | None = None
         self.octets_in = 0
         self._buffer = bytearray()
@@ -79,6 +90,13 @@ class Pipe(asyncio.Protocol):
 
     # -- the reader --------------------------------------------------------------------------------------------
 
+    def took(self, seconds: float) -> None:
+        """Take note how long the reader worked on what it was given last, so that no piece takes long."""
+        if seconds > _LONG:
+            self._piece = max(_SMALLEST, self._piece // 4)
+        elif seconds < _SHORT and self._piece < _LARGEST:
+            self._piece *= 2
+
     async def read(self, most: int) -> bytes:
         """Return what has come, at most that much; nothing at the end."""
         while not self._buffer and not self._eof:
@@ -87,7 +105,9 @@ class Pipe(asyncio.Protocol):
                 await self._reader
             finally:
                 self._reader = None
-        data = bytes(self._buffer[:most])
+        if self._turn is not None:
+            await self._turn()
+        data = bytes(self._buffer[: min(most, self._piece)])
         del self._buffer[: len(data)]
         if self._paused and len(self._buffer) <= READ_BUFFER // 2 and self.transport is not None:
             self._paused = False

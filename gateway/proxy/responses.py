@@ -8,7 +8,9 @@ import json
 from dataclasses import dataclass
 
 from gateway.decision import Decision, Reason
+from gateway.proxy.accept import preferred
 from gateway.proxy.credentials import CHALLENGE
+from gateway.proxy.page import SECURITY, page
 from gateway.request import Request
 
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -67,6 +69,7 @@ _SENTENCES = {
     Reason.PROTOCOL: "that protocol is not allowed here",
     Reason.PORT: "that port is closed",
     Reason.TOOL: "the program that asks is not allowed to",
+    Reason.CERTIFICATE_PIN: "the server's certificate is not the one that is expected",
     Reason.MALFORMED: "the request is malformed",
     Reason.RATE_LIMIT: "there are too many connections from this client",
     Reason.AUTH_REQUIRED: "user name and password are needed",
@@ -86,45 +89,79 @@ class Answer:
 
     @property
     def phrase(self) -> str:
-        """The reason phrase of the status."""
-        return _PHRASES.get(self.status, "Error")
+        """The phrase behind the status; of a denial, with its reason: often that is all that a program shows."""
+        phrase = _PHRASES.get(self.status, "Error")
+        reason = next((value for name, value in self.fields if name == "X-Gateway-Reason"), "")
+        return f"{phrase} ({reason})" if self.status == 403 and reason else phrase
 
 
 def answer(
     decision: Decision, ledger_id: str, request: Request | None, *, status: int | None = None, accept: str = ""
 ) -> Answer:
-    """Say what was denied. `accept` chooses JSON when it asks for it; plain text is for everybody else."""
+    """Say what was denied: as a page, as JSON or as a line of text, whichever `accept` wants most."""
     what = _subject(request)
     why = explain(decision)
     status = status or _STATUS.get(decision.reason, 403)
     error = "connection_timeout" if status == 504 else _ERRORS.get(decision.reason, "http_request_denied")
-    if "application/json" in accept.lower():
-        kind = "application/json"
-        told = {"denied": what, "reason": decision.reason.value, "why": why, "rule": decision.rule}
-        told["decision"] = ledger_id
-        body = json.dumps({name: clean(text) for name, text in told.items()}) + "\n"
-    else:
-        kind = "text/plain; charset=us-ascii"
-        quote = f" When asking about it, quote decision {ledger_id}." if ledger_id else ""
-        did = "could not serve" if decision.reason in UNREACHED else "denied"
-        body = clean(f"The egress gateway {did} {what}: {why} (reason: {decision.reason}).{quote}") + "\n"
+    kind = preferred(accept, tuple(_WRITERS))
+    body = _WRITERS[kind](what, why, decision, ledger_id)
     fields: tuple[tuple[str, str], ...] = (
-        ("Content-Type", kind),
+        ("Content-Type", kind if kind == "application/json" else f"{kind}; charset=us-ascii"),
         ("Content-Length", str(len(body))),
         ("Cache-Control", "no-store"),
+        ("Vary", "Accept"),
+        ("X-Content-Type-Options", "nosniff"),
         ("Proxy-Status", f'egress-gateway; error={error}; details="{_quoted(f"{decision.reason}: {why}")}"'),
         ("X-Gateway-Reason", decision.reason.value),
         ("X-Gateway-Decision", clean(ledger_id)),
     )
+    if kind == "text/html":
+        fields += (("Content-Security-Policy", SECURITY),)
     if status == 407:  # RFC 9110 section 15.5.8: with a challenge, always
         fields += (("Proxy-Authenticate", CHALLENGE),)
     return Answer(status, fields, body.encode("ascii"))
 
 
-def render(reply: Answer) -> bytes:
-    """Write an answer as an HTTP/1.1 message that ends its connection."""
+def _text(what: str, why: str, decision: Decision, ledger_id: str) -> str:
+    quote = f" When asking about it, quote decision {ledger_id}." if ledger_id else ""
+    did = "could not serve" if decision.reason in UNREACHED else "denied"
+    return clean(f"The egress gateway {did} {what}: {why} (reason: {decision.reason}).{quote}") + "\n"
+
+
+def _json(what: str, why: str, decision: Decision, ledger_id: str) -> str:
+    told = {"denied": what, "reason": decision.reason.value, "why": why, "rule": decision.rule, "decision": ledger_id}
+    return json.dumps({name: clean(text) for name, text in told.items()}) + "\n"
+
+
+def _html(what: str, why: str, decision: Decision, ledger_id: str) -> str:
+    matched = decision.matched
+    facts = (
+        ("Destination", what),
+        ("Reason", decision.reason.value),
+        ("Rule", decision.rule),
+        ("List", f"{matched.list}, line {matched.line}" if matched else ""),
+        ("Decision", ledger_id),
+    )
+    quote = "Questions? Ask whoever runs this network's gateway"
+    quote += ", and quote the decision above: it finds the record of what happened." if ledger_id else "."
+    did = "could not reach" if decision.reason in UNREACHED else "blocked"
+    return page(
+        clean(f"The egress gateway {did} {what}"),
+        clean(f"Why: {why}."),
+        [(name, clean(value)) for name, value in facts],
+        quote,
+    )
+
+
+_WRITERS = {"text/plain": _text, "application/json": _json, "text/html": _html}
+"""Forms of an answer, the first for who wants none more than another."""
+
+
+def render(reply: Answer, *, head_only: bool = False) -> bytes:
+    """Write an answer as an HTTP/1.1 message that ends its connection. `head_only`: to a HEAD request."""
     head = "".join(f"{name}: {value}\r\n" for name, value in reply.fields)
-    return f"HTTP/1.1 {reply.status} {reply.phrase}\r\n{head}Connection: close\r\n\r\n".encode("ascii") + reply.body
+    body = b"" if head_only else reply.body
+    return f"HTTP/1.1 {reply.status} {reply.phrase}\r\n{head}Connection: close\r\n\r\n".encode("ascii") + body
 
 
 def explain(decision: Decision) -> str:

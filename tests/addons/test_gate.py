@@ -6,57 +6,14 @@ import pytest
 from mitmproxy import http, websocket
 from mitmproxy.test import tflow, tutils
 
-from addons.gate import Gate, to_request
-from addons.visit import Visit
-from gateway.decision import Decision, Reason
+from gateway.decision import Reason, Verdict
 from gateway.policy import Policy
-from gateway.proxy.dial import Dialer
 from gateway.proxy.head import HeadError
-from gateway.proxy.layers import ENDED, REFUSED
-from gateway.proxy.uploads import Uploads
-from gateway.request import HttpRequest, Request
-from gateway.schema import ProxySection
-from tests.builders import a_client, a_hello, an_address
-from tests.integration.proxy_rig import Bench, Names, allow
-
-
-class Moody(Bench):
-    """A bench that can be told to break."""
-
-    broken: bool = False
-
-    def decide(self, request: Request) -> Decision:
-        """Decide, or break."""
-        if self.broken and not getattr(request, "flaw", None):
-            raise RuntimeError("injected")
-        return super().decide(request)
-
-
-def a_gate(*names: str) -> tuple[Gate, Moody]:
-    """Return a gate for a policy that allows names at loopback addresses."""
-    judge = Moody(Policy(rules=[allow(*names or ("good.test",))]))
-    resolver = Names({name: (an_address("127.0.0.1"),) for name in names or ("good.test",)})
-    return Gate(judge, ProxySection, Dialer(resolver), Uploads()), judge
-
-
-def a_flow(host: str = "good.test", port: int = 80, **changes: Any) -> http.HTTPFlow:
-    """Return a plain request."""
-    given: dict[str, Any] = {
-        "host": host,
-        "port": port,
-        "scheme": b"http",
-        "authority": b"",
-        "path": b"/a?b",
-        "headers": http.Headers([(b"Host", host.encode()), (b"User-Agent", b"curl/8")]),
-        **changes,
-    }
-    return tflow.tflow(req=tutils.treq(**given))
-
-
-def visited(gate: Gate, flow: http.HTTPFlow, **changes: Any) -> Visit:
-    """Announce the client of a flow."""
-    visit = gate.visits[flow.client_conn.id] = Visit(a_client(), **changes)
-    return visit
+from gateway.proxy.layers import REFUSED
+from gateway.rule import Rule
+from tests.addons.flows import a_flow, a_gate, visited
+from tests.builders import an_address
+from tests.integration.proxy_rig import allow
 
 
 async def test_allowed() -> None:
@@ -224,28 +181,20 @@ async def test_leaving_records_what_was_under_way() -> None:
     assert line.outcome.error == "the client left"
 
 
-def test_to_request() -> None:
-    """A flow becomes the request that the policy knows, every Host and agent included."""
-    gate, _ = a_gate()
-    fields = [(b"Host", b"good.test"), (b"HOST", b"evil.test"), (b"User-Agent", b"a"), (b"user-agent", b"b")]
-    flow = a_flow(authority=b"third.test", headers=http.Headers(fields))
-    visit = visited(gate, flow, hello=a_hello("good.test", 80))
-    flow.metadata[ENDED] = True
-    request = to_request(flow, visit)
-    assert isinstance(request, HttpRequest)
-    assert request.authorities == ("third.test", "good.test", "evil.test")
-    assert request.user_agent == "a b"
-    assert request.path == "/a?b"
-    assert request.body_length == 0
-    assert request.hello is visit.hello
-
-
-@pytest.mark.parametrize(
-    ("fields", "length"),
-    [([(b"Content-Length", b"7")], 7), ([(b"Transfer-Encoding", b"chunked")], None), ([], 0)],
-)
-def test_body_length(fields: list[tuple[bytes, bytes]], length: int | None) -> None:
-    """The declared length of a body is known to the policy, and so is that none was declared."""
-    gate, _ = a_gate()
-    flow = a_flow(headers=http.Headers([(b"Host", b"good.test"), *fields]))
-    assert to_request(flow, visited(gate, flow)).body_length == length
+async def test_rejudged_with_the_chain() -> None:
+    """A request under way ends when the new policy denies an alias that was met when its name was resolved."""
+    gate, judge = a_gate()
+    flow = a_flow()
+    said: list[str] = []
+    visit = visited(gate, flow, hang_up=said.append)
+    visit.chains["good.test", 80] = ("cdn.test",)
+    visit.connected["one"] = ("good.test", 80), an_address("127.0.0.1")  # so that it is not resolved anew
+    await gate.requestheaders(flow)
+    judge.policy = Policy(rules=[Rule(name="no", action=Verdict.DENY, domains=("other.test",)), allow("good.test")])
+    gate.rejudge(visit)
+    assert not said
+    judge.policy = Policy(rules=[Rule(name="no", action=Verdict.DENY, domains=("cdn.test",)), allow("good.test")])
+    gate.rejudge(visit)
+    assert len(said) == 1
+    gate.leave(flow.client_conn.id)
+    assert [(line.decision.rule, line.decision.denied) for line in judge.ledger.lines] == [("no", True)]

@@ -207,6 +207,8 @@ def test_every_problem_is_told(tmp_path: Path) -> None:
     ]
 
 
+PIN = f"sha256//{'A' * 43}="
+
 CONTRADICTIONS = [
     ("an allow rule on trial", "action: allow, mode: report", "mode: only deny rules can be on trial"),
     (
@@ -231,6 +233,23 @@ CONTRADICTIONS = [
         "tls: 'splice' hides the requests",
     ),
     ("a largest body that is denied", "action: deny, http: {max_body: 1KiB}", "http.max_body: is for allow rules"),
+    (
+        "a largest answer that is denied",
+        "action: deny, http: {max_response: 1KiB}",
+        "http.max_response: is for allow rules",
+    ),
+    ("pins of what is denied", f"action: deny, pins: ['{PIN}']", "pins: say what an allowed origin has to prove"),
+    (
+        "pins that nobody can see",
+        f"action: allow, tls: splice, pins: ['{PIN}']",
+        "tls: 'splice' hides the certificates that 'pins' have to see",
+    ),
+    (
+        "pins for what only the answer allows",
+        f"action: allow, pins: ['{PIN}'], http: {{file_types: [other]}}",
+        "pins: are proven before the answer shows",
+    ),
+    ("pins for DNS alone", f"action: allow, via: [dns], pins: ['{PIN}']", "via: the resolver never sees ports"),
     ("requests without condition", "action: allow, http: {}", "http: has no condition"),
     ("ports for DNS alone", "action: deny, via: [dns], to: {ports: [22]}", "via: the resolver never sees ports"),
     ("tools for DNS alone", "action: deny, via: [dns], tools: [curl]", "via: the resolver never sees ports"),

@@ -2,12 +2,12 @@
 
 import pytest
 
-from gateway.decision import Point, Reason, Tls, Verdict
-from gateway.explain import Destination, explain_destination, explain_name, parse_destination, summary
+from gateway.decision import Budget, Point, Reason, Tls, Verdict
+from gateway.explain import Destination, explain_destination, explain_name, parse_destination, summary, terms
 from gateway.policy import Policy
 from gateway.request import Flaw
 from gateway.rule import HttpConditions, Rule
-from tests.builders import A, a_client, a_policy, allow, an_address
+from tests.builders import A, a_client, a_dial, a_policy, a_request, allow, an_address
 
 POLICY = Policy(
     rules=[
@@ -112,3 +112,15 @@ def test_the_summary_says_what_is_still_to_be_seen() -> None:
     asked = list(explain_destination(POLICY, a_client(), parse_destination("https://api.example.com/v1/x")))
     assert "the request inside TLS" in summary(asked[0].decision)
     assert asked[0].decision.tls is Tls.INSPECT
+
+
+def test_terms_say_what_an_allowed_flow_has_to_hold_to() -> None:
+    """Budget, size of answers and pins of a rule are told; a rule without them has none."""
+    rule = allow(upload=Budget(1 << 20, 3600), http=HttpConditions(max_response=1 << 10), pins=("x", "y"))
+    decision = a_policy(rule).decide(a_dial(origin=a_request(scheme="https")))
+    assert list(terms(decision)) == [
+        "uploads up to 1MiB in 1h",
+        "answers up to 1KiB",
+        "the origin has to prove one of 2 pinned keys",
+    ]
+    assert not list(terms(a_policy(allow()).decide(a_dial())))

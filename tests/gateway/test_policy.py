@@ -12,7 +12,7 @@ from gateway.decision import Decision, Fact, Point, Reason, Tls, Verdict
 from gateway.domainset import NoLists
 from gateway.names import embedded_addresses
 from gateway.policy import Policy
-from gateway.request import Client, DnsAnswer, DnsQuery, HttpRequest, Request, TlsHello, Tunnel
+from gateway.request import Client, DnsAnswer, DnsQuery, Flaw, HttpRequest, Request, TlsHello, Tunnel
 from gateway.rule import HttpConditions, Rule
 from tests.builders import (
     TXT,
@@ -468,3 +468,13 @@ def test_many_clients_do_not_grow_the_cache_without_bound() -> None:
 def test_names_of_the_universe_are_what_they_seem() -> None:
     """The names that the properties use do stand for addresses."""
     assert embedded_addresses("169-254-169-254.nip.io") == (an_address("169.254.169.254"),)
+
+
+def test_pins_are_of_rules() -> None:
+    """A rule's pins and its size of answers come with its decision; in report mode a missing pin only records."""
+    rule = allow(pins=("x",), http=HttpConditions(max_response=5))
+    decision = a_policy(rule).decide(a_dial(origin=a_request(scheme="https")))
+    assert (decision.pins, decision.max_response) == (("x",), 5)
+    flaw = Flaw(Reason.CERTIFICATE_PIN, "not proven")
+    assert a_policy(rule).decide(a_request(flaw=flaw)).denied
+    assert not a_policy(rule, report=True).decide(a_request(flaw=flaw)).denied

@@ -89,3 +89,14 @@ def test_problems_become_json() -> None:
     """Every field of a problem is a key."""
     (found,) = reports.problems_json([Problem("f", 3, "a.b", "wrong")])
     assert found == {"file": "f", "line": 3, "path": "a.b", "message": "wrong", "warning": False}
+
+
+def test_notes_tell_the_terms_of_the_rule(tmp_path: Path) -> None:
+    """What an allowed flow has to hold to is said with the rule that asks for it."""
+    (tmp_path / "gateway.yaml").write_text("version: 1\n")
+    config = load(tmp_path / "gateway.yaml")
+    stage = Stage("dial", a_tunnel(), Decision(Verdict.ALLOW, Reason.RULE, rule="bank", pins=("x",)))
+    assert list(reports.stage_notes([stage], config, (), resolved=True)) == [
+        "rule bank: the origin has to prove the pinned key"
+    ]
+    assert reports.stage_json(stage, config)["terms"] == ["the origin has to prove the pinned key"]

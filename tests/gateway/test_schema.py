@@ -36,6 +36,9 @@ def test_the_smallest_file_is_closed() -> None:
     assert all("://127.0.0.1:" in place for place in file.dns.listen)
 
 
+PIN = "A" * 43 + "="
+RULE = {"name": "r", "action": "allow"}
+
 ACCEPTED: list[tuple[type[BaseModel], dict[str, Any], Any]] = [
     (
         DestinationSection,
@@ -66,6 +69,7 @@ ACCEPTED: list[tuple[type[BaseModel], dict[str, Any], Any]] = [
     (TenantsSection, {"google": ["Acme.Example", "consumer_accounts"]}, ("acme.example", "consumer_accounts")),
     (RuleSection, {"name": "r", "action": "allow", "upload": "50MiB/1h"}, Budget(50 << 20, 3600)),
     (RuleSection, {"name": "r", "action": "allow", "upload": "1GB/d"}, Budget(10**9, 86400)),
+    (RuleSection, {"name": "r", "action": "allow", "pins": [f'pin-sha256="{PIN}"', f"sha256//{PIN}"]}, (PIN, PIN)),
     (TunnellingSection, {"action": False}, "off"),
     (TunnellingSection, {"action": "report"}, "report"),
     (TunnellingSection, {"clients": {"web": "report"}}, {"web": "report"}),
@@ -84,6 +88,10 @@ REFUSED: list[tuple[str, type[BaseModel], dict[str, Any], str]] = [
     ("an upload without a time", RuleSection, {"name": "r", "action": "allow", "upload": "50MiB"}, "as in 50MiB/1h"),
     ("an upload of nothing", RuleSection, {"name": "r", "action": "allow", "upload": "0B/1h"}, "more than nothing"),
     ("an upload in no time", RuleSection, {"name": "r", "action": "allow", "upload": "1KiB/1s"}, "in a minute to"),
+    ("a pin that is none", RuleSection, {**RULE, "pins": ["sha256//AAAA"]}, "is no pin: give the SHA-256"),
+    ("a bare pin", RuleSection, {**RULE, "pins": [PIN]}, "is no pin: give the SHA-256"),
+    ("a pin of SHA-1", RuleSection, {**RULE, "pins": [f"sha1//{PIN}"]}, "is no pin: give the SHA-256"),
+    ("no pins", RuleSection, {**RULE, "pins": []}, "is empty, which would mean any"),
     ("an unknown key", PolicyFile, {"version": 1, "polcy": {}}, "Extra inputs"),
     ("another version", PolicyFile, {"version": 2}, "Input should be 1"),
     ("no version", PolicyFile, {}, "Field required"),

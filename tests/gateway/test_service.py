@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from gateway.config import Config, load
-from gateway.service import Listener, listen_problem, listeners, prepare_state_dir, worker_count
+from gateway.service import (
+    EXIT_CONFIG,
+    Listener,
+    Supervisor,
+    listen_problem,
+    listeners,
+    prepare_state_dir,
+    worker_count,
+)
 
 
 def a_config(folder: Path, text: str) -> Config:
@@ -83,3 +91,31 @@ def test_a_state_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> No
     problem = prepare_state_dir(tmp_path / "state")
     assert problem is not None
     assert "File exists" in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "roles", "planned"),
+    [
+        ("dns: {listen: [], workers: 1}\nproxy: {workers: 2}", ("dns", "proxy"), [("proxy", 0), ("proxy", 1)]),
+        ("proxy: {listen: [], workers: 2}\ndns: {workers: 1}", ("dns", "proxy"), [("dns", 0)]),
+        ("proxy: {listen: []}\ndns: {listen: []}", ("dns", "proxy"), []),
+        ("proxy: {listen: []}", ("proxy",), []),
+    ],
+    ids=["no DNS", "no proxy", "neither", "not what was asked for"],
+)
+def test_roles_that_listen_nowhere(
+    tmp_path: Path, text: str, roles: tuple[str, ...], planned: list[tuple[str, int]]
+) -> None:
+    """A role without a place to listen has no workers."""
+    supervisor = Supervisor(a_config(tmp_path, text), roles, lambda: None, lambda _: None)
+    assert supervisor._plan() == planned
+
+
+async def test_nothing_to_serve(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With no place to listen at all, the service does not start, and one line says which keys are empty."""
+    supervisor = Supervisor(
+        a_config(tmp_path, "proxy: {listen: []}\ndns: {listen: []}"), ("dns", "proxy"), lambda: None, lambda _: None
+    )
+    assert await supervisor.run() == EXIT_CONFIG
+    (line,) = caplog.messages
+    assert line.endswith("gateway.yaml: dns.listen and proxy.listen: empty, so there is nothing to serve")

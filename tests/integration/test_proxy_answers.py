@@ -15,7 +15,7 @@ from gateway.policy import Policy
 from gateway.request import HttpResponse
 from gateway.rule import HttpConditions, Rule
 from tests.integration.proxy_rig import Bench, Rig, a_proxy, allow, until
-from tests.peers.http_origin import Origin
+from tests.peers.http_origin import Behaviour, Origin
 from tests.peers.tls_origin import TlsOrigin, make_certificate
 
 ELF = Path("/bin/sh").read_bytes()[:2000]
@@ -285,3 +285,51 @@ async def test_a_stricter_policy_and_answers_under_way(tmp_path: Path) -> None:
         writer.close()
         await until(lambda: rig.ledger.denials == [Reason.FILE_TYPE])
         go.set()
+
+
+def large(*, length: bool) -> Behaviour:
+    """Return an origin that answers with 2,000 octets, and says so or not."""
+
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            if length:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n")
+                writer.write(b"" if head.startswith(b"HEAD") else b"x" * 2000)
+            else:
+                writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3e8\r\n" + b"x" * 1000 + b"\r\n")
+                await writer.drain()
+                writer.write(b"3e8\r\n" + b"y" * 1000 + b"\r\n0\r\n\r\n")
+
+    return behave
+
+
+async def test_an_answer_that_announces_too_much(tmp_path: Path) -> None:
+    """An answer larger than its rule allows is a 403 when it says so, and no octet of it arrives; its head may."""
+    async with Origin(behave=large(length=True)) as origin, a_proxy(tmp_path, only(max_response=1999)) as rig:
+        url = f"http://good.test:{origin.port}/"
+        ran = await rig.curl("-i", url)
+        assert ran.out.startswith("HTTP/1.1 403 ")
+        assert "X-Gateway-Reason: body-size" in ran.out
+        assert "xxx" not in ran.out
+        assert (await rig.curl("-I", url)).out.startswith("HTTP/1.1 200 ")
+        await rig.settled()
+        assert rig.ledger.denials == [Reason.BODY_SIZE]
+
+
+@pytest.mark.parametrize("most", [1500, 2000])
+async def test_an_answer_that_becomes_too_much(tmp_path: Path, most: int) -> None:
+    """An answer that does not say how large it is is cut off where it gets too large, and recorded as denied."""
+    async with Origin(behave=large(length=False)) as origin, a_proxy(tmp_path, only(max_response=most)) as rig:
+        ran = await rig.curl(f"http://good.test:{origin.port}/")
+        await rig.settled()
+        (line,) = rig.ledger.lines
+        assert line.outcome is not None
+        assert line.outcome.octets_in <= most
+        if most < 2000:
+            assert ran.code
+            assert "y" not in ran.out
+            assert line.decision.reason is Reason.BODY_SIZE
+        else:
+            assert (ran.code, len(ran.out)) == (0, 2000)
+            assert not line.decision.denied

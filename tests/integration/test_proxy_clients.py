@@ -28,8 +28,7 @@ GREETING = "hello from the origin"
 NODE = """
 const http = require("http"), tls = require("tls"), https = require("https");
 const proxy = new URL(process.argv[1]), target = new URL(process.argv[2]);
-const headers = {Host: target.host};  // Node would name the proxy (RFC 9112 section 3.2: the target)
-http.request({host: proxy.hostname, port: proxy.port, method: "CONNECT", path: target.host, headers})
+http.request({host: proxy.hostname, port: proxy.port, method: "CONNECT", path: target.host})  // Host: the proxy
   .on("connect", (answer, socket) => {
     if (answer.statusCode !== 200) process.exit(3);
     const createConnection = () => tls.connect({socket, servername: target.hostname});

@@ -14,9 +14,11 @@ import pytest
 
 from gateway.decision import Reason
 from gateway.htpasswd import Accounts
+from gateway.policy import Policy
 from gateway.proxy.tls import TlsFiles
 from gateway.request import Client
 from gateway.rule import ClientGroup
+from gateway.selfcheck.client import start_tls
 from tests.builders import networks
 from tests.integration.proxy_rig import Rig, a_proxy, allow, client_context, inspect, until
 from tests.peers.certificates import Authority
@@ -379,3 +381,43 @@ async def test_nothing_is_counted_twice(tmp_path: Path) -> None:
         await rig.settled()
         assert rig.ledger.denials == [Reason.MALFORMED] * 3
         assert len(origin.requests) == 1
+
+
+@pytest.mark.parametrize("name", ["good.test", "seen.test"])
+@pytest.mark.parametrize("group", [True, False], ids=["group", "account"])
+async def test_open_tunnels_of_a_user_who_is_out(tmp_path: Path, certificate: Path, name: str, group: bool) -> None:
+    """At a reload, open tunnels end whose user is gone, or no longer in the group; in one line each. Others go on."""
+    hashes = dict(HASHES)
+    everybody = ClientGroup(name="all", users=frozenset(["batch", "anna"]))
+    rules = (allow("good.test", clients=("all",)), replace(inspect("seen.test"), clients=("all",)))
+    world = a_proxy(tmp_path, *rules, clients=[everybody], accounts=lambda: Accounts(dict(hashes)), trust=certificate)
+    async with TlsOrigin(certificate=certificate) as origin, world as rig:
+        target = f"{name}:{origin.port}"
+        trust = certificate if name == "good.test" else rig.proxy.certificate
+        open_now = []
+        for user in (PASSWORD, "anna:anna"):
+            reader, writer = await rig.connect()
+            writer.write(f"CONNECT {target} HTTP/1.1\r\n{authorization(user)}\r\n\r\n".encode())
+            await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+            await start_tls(writer, client_context(trust), name)
+            writer.write(f"GET / HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+            await asyncio.wait_for(reader.readuntil(b"origin\n"), 20)
+            open_now.append((reader, writer))
+        if group:
+            fewer = ClientGroup(name="all", users=frozenset(["anna"]))
+            rig.judge.policy = Policy(rules=rules, clients=[fewer])
+        else:
+            del hashes["batch"]
+        rig.judge.generation += 1
+        (reader, writer), (other_reader, other_writer) = open_now
+        if group and name == "seen.test":  # nothing is under way there: the next request is judged
+            writer.write(f"GET / HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            await asyncio.wait_for(reader.read(), 20)
+        denied = [line.request.client.user for line in rig.ledger.lines if line.decision.denied]
+        assert denied == ["batch"]
+        assert rig.ledger.denials == [NOBODY if group else Reason.AUTH_FAILED]
+        other_writer.write(f"GET / HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+        await asyncio.wait_for(other_reader.readuntil(b"origin\n"), 20)
+        writer.close()
+        other_writer.close()

@@ -280,15 +280,6 @@ async def test_origin_hangs_up(tmp_path: Path) -> None:
         assert rig.ledger.denials == [Reason.UPSTREAM_FAILURE]
 
 
-async def test_trailers(tmp_path: Path) -> None:
-    """Trailers of a request end its connection instead of hanging it."""
-    async with Origin() as origin, a_proxy(tmp_path, allow("good.test")) as rig:
-        head = b"POST http://good.test:%d/ HTTP/1.1\r\nHost: good.test:%d\r\nTransfer-Encoding: chunked\r\n\r\n"
-        await rig.ask(head % (origin.port, origin.port) + b"1\r\nx\r\n0\r\nX-Trailer: y\r\n\r\n")
-        await rig.settled()
-        assert len(rig.ledger.lines) == 1
-
-
 async def test_upgrade_is_left_out(tmp_path: Path) -> None:
     """An offer to speak something else is not passed on, and the answer comes in HTTP/1.1."""
     async with Origin(fields=('Alt-Svc: h3=":443"',)) as origin, a_proxy(tmp_path, allow("good.test")) as rig:
@@ -331,6 +322,33 @@ async def test_old_tls(tmp_path: Path, certificate: Path) -> None:
         assert ran.code
         assert "no peer certificate available" in ran.out
         assert origin.untouched
+
+
+@pytest.mark.parametrize(("version", "served"), [("-tls1_1", False), ("-tls1_2", True)])
+async def test_old_tls_of_an_origin(tmp_path: Path, certificate: Path, version: str, served: bool) -> None:
+    """Origins need TLS 1.2, too: with an older one there is no request, and the client is told."""
+    process = await asyncio.create_subprocess_exec(
+        "openssl", "s_server", "-accept", "127.0.0.1:0", "-www", version, "-cipher", "ALL:@SECLEVEL=0",
+        "-cert", str(certificate), "-key", str(certificate),
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        port = 0
+        async with asyncio.timeout(20):
+            while not port:
+                line = (await process.stdout.readline()).decode()
+                assert line, "openssl ended"
+                port = int(line.rpartition(":")[2]) if line.startswith("ACCEPT") else 0
+        drain = asyncio.get_running_loop().create_task(process.stdout.read())
+        async with a_proxy(tmp_path, inspect("good.test"), trust=certificate) as rig:
+            ran = await rig.curl("-i", "--cacert", str(rig.proxy.certificate), f"https://good.test:{port}/")
+            assert ("s_server" in ran.out) == served
+            assert ("upstream-failure" in ran.out) != served
+    finally:
+        process.terminate()
+        await process.wait()
+        await drain
 
 
 async def test_ca(tmp_path: Path) -> None:

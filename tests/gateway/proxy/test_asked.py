@@ -3,10 +3,10 @@
 import pytest
 
 from gateway.decision import Reason
-from gateway.proxy.asked import hello_request, host_flaw, plain_request, tunnel_request
+from gateway.proxy.asked import hello_request, host_flaw, own_authorities, plain_request, tunnel_request
 from gateway.proxy.clienthello import Hello, HelloReader
 from gateway.proxy.head import Head, Limits, read_head
-from tests.builders import a_client, a_tunnel
+from tests.builders import a_client, a_tunnel, an_address
 from tests.gateway.proxy.samples import CAPTURED
 
 
@@ -33,11 +33,16 @@ def test_tunnel() -> None:
         (["good.test:80"], False),
         (["good.test.evil"], False),
         ([""], False),
+        (["127.0.0.1:3128"], True),
+        (["LOCALHOST:3128"], True),
+        (["127.0.0.1:3129"], False),
+        (["127.0.0.1"], False),
+        (["127.0.0.1:3128", "evil.test"], False),
     ],
 )
 def test_host_of_a_connect(values: list[str], agrees: bool) -> None:
-    """The Host field of a CONNECT may be left out or shortened, and names nothing else."""
-    flaw = host_flaw("good.test:443", values)
+    """The Host field of a CONNECT may be left out or shortened, or be the gateway itself, and names nothing else."""
+    flaw = host_flaw("good.test:443", values, own_authorities(an_address("127.0.0.1"), 3128))
     assert (flaw is None) is agrees
     assert flaw is None or flaw.reason is Reason.HOST_MISMATCH
 
@@ -57,3 +62,9 @@ def test_hello() -> None:
     assert request.server_names == ("localhost",)
     assert request.alpn == ("h2", "http/1.1")
     assert request.tool == "curl"
+
+
+def test_own_authorities() -> None:
+    """A client may call the gateway by the address that it is connected to."""
+    assert own_authorities(an_address("10.0.0.1"), 3128) == ("10.0.0.1:3128",)
+    assert own_authorities(an_address("::1"), 3128) == ("[::1]:3128", "localhost:3128")

@@ -201,3 +201,24 @@ def test_tries_are_bounded() -> None:
     assert not tries.take(999, 0.0)
     tries.give_back(999)
     assert tries.take(999, 0.0)
+
+
+async def test_standing(desk: Desk) -> None:
+    """Who was let in stays who it was until the account, its password, or the need for one changes."""
+    batch, anybody = a_client(user="batch"), a_client()
+    authenticator = desk.authenticator
+    before = authenticator.standing(batch), authenticator.standing(anybody)
+
+    def doubts() -> list[Reason | None]:
+        clients = zip((batch, anybody), before, strict=True)
+        return [flaw.reason if flaw else None for flaw in (authenticator.doubt(*each) for each in clients)]
+
+    assert doubts() == [None, None]
+    desk.accounts = Accounts({**HASHES, "anna": "x"}, True)
+    assert doubts() == [None, Reason.AUTH_REQUIRED]
+    desk.accounts = Accounts({"batch": "other"})
+    assert doubts() == [Reason.AUTH_FAILED, None]
+    for nobody in (Accounts({}), None):
+        desk.accounts = nobody
+        assert doubts() == [Reason.AUTH_FAILED, None]
+        assert authenticator.doubt(batch, None) is not None  # let in while the account was being removed

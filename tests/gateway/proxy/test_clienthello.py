@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.clienthello import MAX_HELLO, MAX_RECORDS, Hello, HelloReader, Malformed, NotTls
+from gateway.proxy.clienthello import MAX_ENTRIES, MAX_HELLO, MAX_RECORDS, Hello, HelloReader, Malformed, NotTls
 from tests.gateway.proxy.samples import (
     CAPTURED,
     Extension,
@@ -134,6 +134,11 @@ MALFORMED: dict[str, bytes] = {
     "versions length": in_records(a_message((43, b"\x03\x03\x04"))),
     "versions odd": in_records(a_message((43, b"\x01\x03"))),
     "algorithms length": in_records(a_message((13, b"\x00\x05\x04\x03"))),
+    "too many ciphers": in_records(a_message(ciphers=range(MAX_ENTRIES + 1))),
+    "too many extensions": in_records(a_message(*((1000 + each, b"") for each in range(MAX_ENTRIES + 1)))),
+    "too many names": in_records(a_message(server_name(*[b"a"] * (MAX_ENTRIES + 1)))),
+    "too many protocols": in_records(a_message(alpn(*[b"h2"] * (MAX_ENTRIES + 1)))),
+    "too many algorithms": in_records(a_message(numbers(13, *range(MAX_ENTRIES + 1)))),
     "cut off": in_records(b"\x01\x00\x00\x10" + bytes(16)),
 }
 
@@ -150,6 +155,8 @@ def test_limits() -> None:
     frame = len(a_message((21, b"")))
     assert isinstance(read(in_records(a_message((21, bytes(MAX_HELLO + 4 - frame))))), Hello)
     assert isinstance(read(in_records(a_message((21, bytes(MAX_RECORDS - frame))), 1)), Hello)
+    longest = a_message(alpn(*[b"h2"] * MAX_ENTRIES), ciphers=range(MAX_ENTRIES))
+    assert isinstance(read(in_records(longest)), Hello)
 
 
 def test_long_hello_is_refused_early() -> None:

@@ -32,8 +32,16 @@ class Gatekeeper:
         self.refused.append(str(error))
         return b"refused"
 
+    def malformed(self, client_id: str, detail: str) -> None:
+        """Remember why."""
+        self.refused.append(detail)
+
     def unreachable(self, flow: http.HTTPFlow, error: str) -> None:
         """Not reached here."""
+
+    def proven(self, flow: http.HTTPFlow, server_id: str) -> bool:
+        """Not reached here."""
+        return False
 
     def look(self, flow: http.HTTPFlow, response: http.Response) -> Look | None:
         """Not reached here."""

@@ -3,13 +3,15 @@
 import pytest
 
 from gateway.decision import Budget, Reason, Tls, Verdict
+from gateway.htpasswd import Accounts
 from gateway.policy import Policy
+from gateway.proxy.authentication import Authenticator
 from gateway.proxy.live import LiveTunnel
 from gateway.proxy.splice import Splice
 from gateway.proxy.uploads import Meter, Uploads
 from gateway.request import Dial
 from gateway.rule import Rule
-from tests.builders import a_hello, an_address
+from tests.builders import a_client, a_hello, a_tunnel, an_address
 from tests.gateway.proxy.fakes import FakeTransport
 from tests.integration.proxy_rig import Bench
 
@@ -21,11 +23,14 @@ class Scene:
 
     def __init__(self, *rules: Rule, report: bool = False) -> None:
         self.judge = Bench(Policy(rules=rules, report=report))
-        request = a_hello("www.example.com")
+        request = a_hello(tunnel=a_tunnel("www.example.com", client=a_client(user="batch")))
         decision = self.judge.decide(Dial(origin=request, address=ADDRESS))
         splice = Splice(now=0, idle=100, lifetime=1000, finished=lambda _: None)
         self.uploads = Uploads()
-        self.live = LiveTunnel(self.judge, self.uploads, splice, request, decision, ADDRESS, ())
+        self.hashes = {"batch": "hash"}
+        authenticator = Authenticator(lambda: Accounts(dict(self.hashes)), lambda: 0.0)
+        chain = ("cdn.test",)
+        self.live = LiveTunnel(self.judge, self.uploads, authenticator, splice, request, decision, ADDRESS, chain)
         self.client, self.origin = FakeTransport(), FakeTransport()
         splice.origin.connection_made(self.origin)
         self.began = self.live.begin(5)
@@ -119,6 +124,25 @@ def test_now_denied() -> None:
     scene.reload(a_rule(None, None, "other.test"))
     assert scene.origin.closing
     assert scene.end() == (Reason.DEFAULT_DENY, 5)
+
+
+def test_now_denied_by_the_chain() -> None:
+    """A tunnel ends that leads to a name which the new policy denies, by an alias that was met on the way."""
+    scene = Scene(a_rule())
+    scene.reload(Rule(name="no", action=Verdict.DENY, domains=("cdn.test",)), a_rule())
+    assert scene.origin.closing
+    assert scene.end() == (Reason.RULE, 5)
+    assert scene.judge.ledger.lines[-1].decision.denied
+
+
+@pytest.mark.parametrize("change", [{}, {"batch": "another hash"}], ids=["account", "password"])
+def test_now_nobody(change: dict[str, str]) -> None:
+    """A tunnel ends with the account, or the password, of who opened it."""
+    scene = Scene(a_rule())
+    scene.hashes = change
+    scene.reload(a_rule())
+    assert scene.origin.closing
+    assert scene.end() == (Reason.AUTH_FAILED, 5)
 
 
 def test_now_inspected() -> None:

@@ -36,8 +36,46 @@ async def test_bounded() -> None:
     pipe, transport = a_pipe()
     pipe.data_received(bytes(READ_BUFFER + 1))
     assert transport.calls[-1] == "pause_reading"
-    await pipe.read(READ_BUFFER)
+    left = READ_BUFFER + 1
+    while left > READ_BUFFER // 2:
+        assert transport.calls[-1] == "pause_reading"
+        left -= len(await pipe.read(READ_BUFFER))
     assert transport.calls[-1] == "resume_reading"
+
+
+async def test_what_takes_long_is_given_in_smaller_pieces() -> None:
+    """A reader that needed long for a piece gets less the next time, and more again when it is quick."""
+    pipe, _ = a_pipe(bytes(1 << 20))
+    sizes = []
+    for seconds in (0.02, 0.02, 0.001, 0.0001, 0.0001):
+        sizes.append(len(await pipe.read(65536)))
+        pipe.took(seconds)
+    sizes.append(len(await pipe.read(65536)))
+    assert sizes == [4096, 1024, 512, 512, 1024, 2048]
+    for _ in range(20):
+        pipe.took(1)
+    assert len(await pipe.read(65536)) == 512
+    for _ in range(20):
+        pipe.took(0)
+    assert len(await pipe.read(65536)) == 65536
+    assert len(await pipe.read(100)) == 100
+
+
+async def test_octets_are_given_when_it_is_their_turn() -> None:
+    """Where reading is rationed, it waits for its turn, and only once there is something."""
+    turns: list[str] = []
+
+    async def turn() -> None:
+        turns.append("asked")
+
+    pipe, transport = Pipe(turn), FakeTransport()
+    pipe.take(transport, b"")
+    waiting = asyncio.get_running_loop().create_task(pipe.read(100))
+    await asyncio.sleep(0)
+    assert turns == []
+    pipe.data_received(b"x")
+    assert await waiting == b"x"
+    assert turns == ["asked"]
 
 
 async def test_drain() -> None:

@@ -24,7 +24,7 @@ def test_denial() -> None:
     text = render(answer(LISTED, "0192-abc", a_tunnel("bad.test"))).decode()
     head, body = text.split("\r\n\r\n")
     lines = head.split("\r\n")
-    assert lines[0] == "HTTP/1.1 403 Forbidden"
+    assert lines[0] == "HTTP/1.1 403 Forbidden (listed)"
     assert "X-Gateway-Reason: listed" in lines
     assert "X-Gateway-Decision: 0192-abc" in lines
     assert "Connection: close" in lines
@@ -67,7 +67,7 @@ def test_timeout() -> None:
 
 def test_json() -> None:
     """Programs that ask for JSON get it."""
-    reply = answer(LISTED, "0192-abc", a_tunnel("bad.test"), accept="text/html, application/json")
+    reply = answer(LISTED, "0192-abc", a_tunnel("bad.test"), accept="text/html;q=0.9, application/json")
     assert dict(reply.fields)["Content-Type"] == "application/json"
     assert json.loads(reply.body) == {
         "denied": "bad.test:443",
@@ -90,6 +90,56 @@ def test_hostile_text(detail: str, host: str) -> None:
     decision = Decision(Verdict.DENY, Reason.MALFORMED, detail=detail)
     message = render(answer(decision, "id", a_tunnel(host)))
     head, body = message.split(b"\r\n\r\n", 1)
-    assert len(head.split(b"\r\n")) == 8
+    assert len(head.split(b"\r\n")) == 10
     assert all(0x20 <= octet <= 0x7E for octet in body[:-1])
     assert clean(detail).isprintable() or not detail
+
+
+def test_page() -> None:
+    """Browsers get a page that says the same, runs nothing and fetches nothing."""
+    reply = answer(LISTED, "0192-abc", a_tunnel("bad.test"), accept="text/html,application/xml;q=0.9,*/*;q=0.8")
+    fields = dict(reply.fields)
+    assert fields["Content-Type"] == "text/html; charset=us-ascii"
+    assert fields["Content-Security-Policy"].startswith("default-src 'none';")
+    text = reply.body.decode()
+    for told in (
+        "bad.test:443",
+        "listed",
+        "threats",
+        "urlhaus, line 7",
+        "0192-abc",
+        "Why: bad.test is on the list",
+    ):
+        assert told in text
+    assert "http" not in text
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/json", "*/*"])
+def test_markup_of_others(accept: str) -> None:
+    """Nothing that came from the network is markup in an answer, in whatever form."""
+    decision = Decision(
+        Verdict.DENY, Reason.HOST_MISMATCH, detail="Host '<script>alert(1)</script>\"&amp;' in a CONNECT"
+    )
+    reply = answer(decision, '"><img src=x>', a_tunnel("bad.test"), accept=accept)
+    if accept == "text/html":
+        assert b"<script" not in reply.body
+        assert b"<img" not in reply.body
+        assert b"&lt;script&gt;alert(1)&lt;/script&gt;&quot;&amp;amp;" in reply.body
+    else:
+        assert "html" not in dict(reply.fields)["Content-Type"]
+    assert dict(reply.fields)["X-Content-Type-Options"] == "nosniff"
+
+
+def test_head() -> None:
+    """To HEAD, the answer is its head alone."""
+    reply = answer(LISTED, "0192-abc", a_tunnel("bad.test"))
+    assert render(reply).startswith(render(reply, head_only=True))
+    assert render(reply, head_only=True).endswith(b"\r\n\r\n")
+
+
+def test_challenge() -> None:
+    """407 is for what is to be proven, and comes with the challenge; no denial by policy is a 407."""
+    for reason in Reason:
+        reply = answer(Decision(Verdict.DENY, reason), "", None)
+        assert (reply.status == 407) == (reason in (Reason.AUTH_REQUIRED, Reason.AUTH_FAILED))
+        assert (reply.status == 407) == ("Proxy-Authenticate" in dict(reply.fields))

@@ -1,0 +1,131 @@
+"""mitmproxy's HTTP/1, bounded: what it keeps until it is complete may only be so long.
+
+mitmproxy and h11 wait for the end of a line, a head or a trailer section for ever. Here the heads of answers, what
+surrounds chunks, and what a client sends ahead of an answer have an end; interim answers are few and left out; and
+small chunks that came together go on as one piece of body.
+"""
+
+import re
+from typing import Any
+
+import h11
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.layers import http as http_layers
+from mitmproxy.proxy.layers.http._base import ReceiveHttp
+from mitmproxy.proxy.layers.http._events import ResponseProtocolError
+from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection
+
+type Commands = layer.CommandGenerator[None]
+
+MOST_FRAMING = 16 * 1024
+"""Octets of one chunk's header with its extensions, and of all trailers."""
+MOST_HEAD = 128 * 1024
+"""Octets of an answer's head. Servers accept 8 to 64 KB themselves, browsers a quarter of a megabyte."""
+MOST_INTERIM = 16
+"""Interim answers to one request."""
+MOST_AHEAD = 128 * 1024
+"""Octets that a client may send before the answer to its last request is complete."""
+
+# 101 is no interim answer: it is the last of HTTP on the connection (RFC 9110 section 15.2.2).
+_INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9][0-9]")
+_BLANK = re.compile(rb"\n\r?\n")
+
+
+class BoundedConnection(Http1Connection):
+    """Either side of HTTP/1."""
+
+    def _handle_event(self, event: events.Event) -> Commands:
+        if isinstance(event, events.DataReceived):
+            if self.state == self.done:
+                return  # nobody will read it
+            if self.state == self.wait and len(self.buf) + len(event.data) > MOST_AHEAD:
+                yield from self.broken(f"more than {MOST_AHEAD} octets ahead of the answer")
+                return
+        yield from super()._handle_event(event)
+
+    def broken(self, detail: str) -> Commands:
+        """End the connection: the peer does what the gateway does not put up with."""
+        assert self.stream_id is not None
+        self.state = self.done
+        yield commands.CloseConnection(self.conn)
+        yield ReceiveHttp(self.ReceiveProtocolError(self.stream_id, detail, self.ReceiveProtocolError.code))
+
+    def trailers(self) -> str:
+        """Return why trailers are not accepted; nothing if they are left out (RFC 9110 section 6.5.1)."""
+        return ""
+
+    def read_body(self, event: events.Event) -> Commands:
+        """Read a body: what came of it together goes on together."""
+        assert self.stream_id is not None
+        if isinstance(event, events.ConnectionClosed):
+            yield from super().read_body(event)
+            return
+        pieces: list[Any] = []
+        found: Any = None
+        wrong = ""
+        try:
+            while isinstance(found := self.body_reader(self.buf), h11.Data):
+                pieces.append(found.data)
+            if found is None and len(self.buf) > MOST_FRAMING:
+                wrong = f"more than {MOST_FRAMING} octets around a chunk"
+        except h11.ProtocolError as error:
+            wrong = f"HTTP/1 protocol error: {error}"
+        if isinstance(found, h11.EndOfMessage) and found.headers:
+            wrong = self.trailers()
+        if data := b"".join(pieces):
+            yield ReceiveHttp(self.ReceiveData(self.stream_id, data))
+        if wrong:
+            yield from self.broken(wrong)
+        elif isinstance(found, h11.EndOfMessage):
+            assert self.request is not None
+            if self.request.method != "CONNECT":  # of which the end comes with the tunnel's
+                yield ReceiveHttp(self.ReceiveEndOfMessage(self.stream_id))
+            answer = self.ReceiveProtocolError is ResponseProtocolError
+            yield from self.mark_done(request=not answer, response=answer)
+
+
+class BoundedHttp1Client(BoundedConnection, Http1Client):
+    """The side of the origin."""
+
+    _interim = 0
+
+    def read_headers(self, event: events.ConnectionEvent) -> Commands:
+        """Read the head of an answer, without the interim ones before it."""
+        if isinstance(event, events.DataReceived) and self.request:
+            wrong = self._leave_out_interim()
+            if not wrong and _longer(bytes(self.buf), MOST_HEAD):
+                wrong = f"an answer with a head of more than {MOST_HEAD} octets"
+            if wrong:
+                yield from self.broken(wrong)
+                return
+        yield from super().read_headers(event)
+
+    def mark_done(self, *, request: bool = False, response: bool = False) -> Commands:
+        """Note the end of a message."""
+        if response:
+            self._interim = 0
+        yield from super().mark_done(request=request, response=response)
+
+    def _leave_out_interim(self) -> str:
+        """Take interim answers out of the buffer (RFC 9110 section 15.2). Returns what is wrong with them."""
+        data, at = bytes(self.buf), 0
+        while _INTERIM.match(data, at) and (end := _BLANK.search(data, at)):
+            at = end.end()
+            self._interim += 1
+            if self._interim > MOST_INTERIM:
+                return f"more than {MOST_INTERIM} interim answers"
+        if at:
+            self.buf.maybe_extract_at_most(at)
+        return ""
+
+
+def _longer(data: bytes, most: int) -> bool:
+    """Whether a head, complete or not, is longer than it may be."""
+    if len(data) <= most:
+        return False
+    end = _BLANK.search(data, 0, most)
+    return end is None
+
+
+# mitmproxy names the class in the middle of a method of its own; there is no other place to put ours.
+http_layers.Http1Client = BoundedHttp1Client  # type: ignore[attr-defined]  # mitmproxy's
