@@ -6,16 +6,19 @@ each other.
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from gateway.binding import remedy
 from gateway.dns.admission import Admission
 from gateway.dns.outbound import padded
-from gateway.dns.resolver import Miss, Resolver
+from gateway.dns.replies import Miss
+from gateway.dns.resolver import Resolver
 from gateway.dns.settings import Endpoint
 from gateway.dns.streams import HANDSHAKE, StreamListener, close_stream
 from gateway.dns.transfer import Transfers, batches
@@ -80,7 +83,9 @@ class UdpListener:
         self._resolver = resolver
         self._transfers = transfers
         self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting = 0
+        self._closing = False
+        self._answered = asyncio.Event()
         self._loop.add_reader(sock, self._drain)
 
     def _burst(self) -> Callable[[str, bytes], bytes | Miss | None]:
@@ -112,30 +117,34 @@ class UdpListener:
                     # The client is gone, its port is 0, or the buffer is full: UDP may lose it, and it asks again.
                     continue
             elif reply is not None:
-                self._answer_later(self._later(cast("Miss", reply), peer))
+                self._later(cast("Miss", reply), partial(self._reply, peer))
 
-    def _answer_later(self, answering: Coroutine[None, None, None]) -> None:
-        # Kept in a set, because the loop holds tasks only weakly; a TaskGroup would end with its first error.
-        task = self._loop.create_task(answering)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _later(self, miss: Miss, done: Callable[[bytes | None], None]) -> None:
+        self._waiting += 1
+        self._resolver.begin(miss, done)
 
-    async def _later(self, miss: Miss, peer: tuple[str, int]) -> None:
-        reply = await self._resolver.answer_later(miss)
-        if reply is not None:
+    def _reply(self, peer: tuple[str, int], reply: bytes | None) -> None:
+        if self._is_awaited() and reply is not None:
             try:
                 self._sock.sendto(reply, peer)
             except OSError:
                 return  # as above
 
+    def _is_awaited(self) -> bool:
+        """Count off a query that waited. Says whether its answer can still be sent."""
+        self._waiting -= 1
+        if not self._waiting and self._closing:
+            self._answered.set()
+        return self._sock.fileno() >= 0
+
     async def close(self, grace: float) -> None:
         """Stop reading, answer what is on its way if that is soon, and close."""
         self._loop.remove_reader(self._sock)
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=grace)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        self._closing = True
+        if self._waiting:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace):
+                    await self._answered.wait()
         self._sock.close()
 
 

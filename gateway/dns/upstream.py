@@ -55,9 +55,12 @@ class Question(NamedTuple):
     checking_disabled: bool = False
     check: Callable[[Response], object] | None = None
     """Looks at a response closer; one over which it raises `WireError` is a failure of its upstream."""
+    plain: Callable[[bytes], bool] | None = None
+    """Says whether it took a usable answer out of the octets of a reply, so that nobody else has to read them."""
 
 
-type Result = Response | UpstreamError
+type Result = Response | UpstreamError | None
+"""None: the question's `plain` has read it."""
 
 
 @dataclass(slots=True)
@@ -263,6 +266,9 @@ class _Attempt:
         return data
 
     def _read(self, data: bytes) -> Result:
+        plain = self.question.plain
+        if plain is not None and plain(data):
+            return None
         result = self.upstream.read(data)
         if self.question.check is not None and isinstance(result, Response):
             try:
@@ -380,7 +386,7 @@ class Pool:
         _Flight(self, question, now + self.timing.total, done).go(now)
 
     async def ask(self, question: Question) -> Response:
-        """Return the first usable answer.
+        """Return the first usable response to a question without `plain`.
 
         Raises:
             UpstreamError: there was none; the error is the last upstream's.
@@ -392,7 +398,7 @@ class Pool:
                 return  # nobody waits any more
             if isinstance(result, UpstreamError):
                 answer.set_exception(result)
-            else:
+            elif isinstance(result, Response):
                 answer.set_result(result)
 
         self.begin(question, done)

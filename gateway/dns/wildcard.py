@@ -8,9 +8,11 @@ records, Python 3.13), which is why a socket bound to one address does without.
 
 import socket
 import struct
+from functools import partial
 
 from gateway.dns.listeners import DRAIN, UdpListener
-from gateway.dns.resolver import Miss, Resolver
+from gateway.dns.replies import Miss
+from gateway.dns.resolver import Resolver
 from gateway.dns.transfer import Transfers
 
 _RECEIVE = 4096
@@ -60,13 +62,12 @@ class WildcardListener(UdpListener):
                 continue
             sender = _sender(control)
             if isinstance(reply, Miss):
-                self._answer_later(self._later_from(reply, peer, sender))
+                self._later(reply, partial(self._reply_from, peer, sender))
             else:
                 self._send(reply, peer, sender)
 
-    async def _later_from(self, miss: Miss, peer: tuple[str, int], sender: _Control) -> None:
-        reply = await self._resolver.answer_later(miss)
-        if reply is not None:
+    def _reply_from(self, peer: tuple[str, int], sender: _Control, reply: bytes | None) -> None:
+        if self._is_awaited() and reply is not None:
             self._send(reply, peer, sender)
 
     def _send(self, reply: bytes, peer: tuple[str, int], sender: _Control) -> None:
