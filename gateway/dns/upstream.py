@@ -81,6 +81,8 @@ class Upstream:
     refusals: int = 0
     """SERVFAIL, REFUSED and the like in a row."""
     rests_until: float = 0.0
+    rested_at: float = 0.0
+    """When it was sent to rest last: what had been asked before says nothing new by failing as well."""
     lower_case_until: float = 0.0
     edns: bool = True
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -150,10 +152,10 @@ class Upstream:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.channel.close()
 
-    def failed(self, error: UpstreamError, now: float, patience: float) -> None:
-        """Note that it did not."""
-        if error.failure is Failure.NONE_LEFT:
-            return  # not its fault
+    def failed(self, error: UpstreamError, start: float, now: float, patience: float) -> None:
+        """Note that it did not, though it was asked at `start`."""
+        if error.failure is Failure.NONE_LEFT or start < self.rested_at:
+            return  # not its fault; or one of hundreds that were on their way when it fell silent
         if error.failure is Failure.RCODE and self.refusals < _REFUSALS:
             self.refusals += 1
             self.failures, self.rests_until = 0, 0.0
@@ -163,7 +165,7 @@ class Upstream:
         self.rtt = max(self.rtt, patience / 4)  # so that the next one is no less patient, and it is asked later
         if self.failures >= _PATIENCE:
             rest = min(2.0 ** (self.failures - _PATIENCE), _LONGEST_REST)
-            self.rests_until = now + rest
+            self.rests_until, self.rested_at = now + rest, now
             _LOG.warning("upstream %s rests for %.0f s: %s", self.endpoint, rest, error)
 
     def patience(self, timing: Timing) -> float:
@@ -287,7 +289,7 @@ class _Attempt:
     def _end(self, result: Result) -> None:
         now = asyncio.get_running_loop().time()
         if isinstance(result, UpstreamError):
-            self.upstream.failed(result, now, self.patience)
+            self.upstream.failed(result, self.start, now, self.patience)
         else:
             self.upstream.answered(now - self.start)
         self._done(result)
