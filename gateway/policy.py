@@ -155,8 +155,12 @@ class Policy:
         # An answer without names, whose addresses are ordinary, on no list and of no interest to any rule, is decided
         # like all others to the same kind of question: what else the conditions see of it is in the key.
         index, addresses = self._index, request.addresses
-        if request.chain or index.with_addresses or any(not self._is_ordinary(address) for address in addresses):
+        if request.chain or index.with_addresses:
             return self._decide_fully(request)
+        lookup = self.lists.lookup_address if index.with_listings else None
+        for address in addresses:
+            if classify(address) is not AddressClass.GLOBAL or (lookup is not None and lookup(address)):
+                return self._decide_fully(request)
         client, place = index.standing(request.client, Point.DNS), self._place(request.name)
         key = (client, place, request.qtype, bool(addresses))
         known = self._answers.get(key)
@@ -168,12 +172,6 @@ class Policy:
                 self._answers.clear()
             self._answers[key] = decision
         return decision
-
-    def _is_ordinary(self, address: IPAddress) -> bool:
-        """Say whether an address is of no special class and on no list."""
-        return classify(address) is AddressClass.GLOBAL and not (
-            self._index.with_listings and self.lists.lookup_address(address)
-        )
 
     def _decide_fully(self, request: DnsAnswer) -> Decision:
         facts = Facts(Point.DNS, request.client, host=request.name, qtype=request.qtype, chain=request.chain)

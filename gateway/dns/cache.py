@@ -86,6 +86,11 @@ class Cache:
         """Memory taken, estimated."""
         return self._octets
 
+    def has(self, key: Key) -> bool:
+        """Say whether there is an entry of any age; most often there is none, and nothing else need be asked."""
+        entries = self._entries
+        return key in entries or _nameless(key) in entries
+
     def get(self, key: Key, now: float) -> Entry | None:
         """Return the entry, unless it has expired. What does not exist has no type (RFC 2308 section 5)."""
         for place in (key, _nameless(key)):

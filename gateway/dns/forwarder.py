@@ -116,7 +116,8 @@ class Forwarder:
         local = local_answer(key.name, key.qtype, self._settings.records)
         if local is not None:
             return Found(local, now, now + local.ttl)
-        entry = self._cache.get(key, now)
+        is_kept = self._cache.has(key)
+        entry = self._cache.get(key, now) if is_kept else None
         if entry is not None:
             if not self._settings.prefetch:
                 return Found(entry.answer, entry.stored, entry.expires)
@@ -129,7 +130,7 @@ class Forwarder:
             local = special_answer(key.name, key.qtype)
             if local is not None:
                 return Found(local, now, now + local.ttl)
-        stale = self._cache.get_stale(key, now)
+        stale = self._cache.get_stale(key, now) if is_kept else None
         if stale is not None and now < stale.recheck:
             return Found(with_ttl(stale.answer, STALE_TTL), now, now, stale=True)
         return None
@@ -205,7 +206,7 @@ class Forwarder:
         `name` is that of the key in wire form and lower case, from those who have it at hand.
         """
         now = self._clock()
-        stale = self._cache.get_stale(key, now)
+        stale = self._cache.get_stale(key, now) if self._cache.has(key) else None
         if stale is not None:
             done = _Impatient(stale, done, self._clock, self._settings.timing.stale).done
         failed = self._failures.get(key) if self._failures else None

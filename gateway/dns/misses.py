@@ -79,7 +79,7 @@ class Misses:
         self._waiting += 1
         self._per_source[miss.known.source] += 1
         try:
-            self._forwarder().ask(key_of(query), waiting.arrived, query.question[:-4].lower())
+            self._forwarder().ask(miss.key, waiting.arrived, query.question[:-4].lower())
         except Exception as error:
             waiting.arrived(error, stale=False)
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from gateway.decision import Decision
 from gateway.dns.answers import Block, servfail
+from gateway.dns.cache import Key
 from gateway.dns.judge import Judge
 from gateway.dns.message import STREAM_SIZE, Answer, render, udp_limit
 from gateway.dns.settings import Settings
@@ -47,6 +48,8 @@ class Miss(NamedTuple):
 
     known: Known
     query: Query
+    key: Key
+    """What its answer is kept under."""
     stream: bool
     options: bytes = b""
     """EDNS options that the answer carries."""

@@ -348,14 +348,15 @@ class Resolver:
                 return self._flawed(client, data, unfit)
             reply, _ = self._replies.finish(client, query, local, 0, STREAM_SIZE if stream else limit, options)
             return reply
-        found = self._forwarder.at_hand(key_of(query), now)
+        place = key_of(query)
+        found = self._forwarder.at_hand(place, now)
         if found is None:
-            return Miss(known, query, stream, options)
+            return Miss(known, query, place, stream, options)
         answer, stored, fresh_until, stale = found
         if answer.metered:
             # Only until the hot table knows it: what was counted once is not counted again.
             leak = self.leakage.response(client.address, known.groups, query.name, query.qtype, answer)
-            miss = Miss(known, query, stream, options)
+            miss = Miss(known, query, place, stream, options)
             if leak is not None and (settled := self._misses.leaked(miss, leak)) is not None:
                 return settled.reply
         if stale:

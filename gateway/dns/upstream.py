@@ -320,7 +320,7 @@ class _Flight:
                     break
                 self._next = self._pool.order(now)
             upstream = self._upstream = self._next.pop(0)
-            if not any(upstream is other for other in self._refused):
+            if not self._refused or not any(upstream is other for other in self._refused):
                 patience = min(upstream.patience(self._pool.timing), self._deadline - now)
                 upstream.begin(self._question, patience, self._arrived)
                 return

@@ -7,6 +7,7 @@ from dnslib import RCODE
 
 from gateway.decision import Decision, Reason, Verdict
 from gateway.dns.message import STREAM_SIZE, UDP_SIZE, address_record, encode_name, make_answer
+from gateway.dns.misses import key_of
 from gateway.dns.replies import Known, Miss, Replies
 from gateway.dns.wire import read_query
 from gateway.request import Flaw, Request
@@ -76,4 +77,5 @@ def test_another_configuration_makes_other_blocks() -> None:
 def test_a_reply_is_as_long_as_its_way_allows(packet: bytes, stream: bool, expected: int) -> None:
     """Over a stream there is no limit but the format's; over UDP it is the client's and ours."""
     known = Known(client(), (), b"", "", 1)
-    assert Miss(known, read_query(packet), stream).limit == expected
+    query = read_query(packet)
+    assert Miss(known, query, key_of(query), stream).limit == expected
