@@ -254,10 +254,13 @@ def memory_of(pid: int, kind: str) -> float:
 
 
 def free_port() -> int:
-    """Return a port that nobody uses."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """Return a port that nobody uses, over UDP or TCP: connections that ended a moment ago use many."""
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+            udp.bind(("127.0.0.1", 0))
+            with contextlib.suppress(OSError):
+                tcp.bind(udp.getsockname())
+                return int(udp.getsockname()[1])
 
 
 def _answers(port: int) -> bool:
