@@ -60,6 +60,14 @@ class Entry:
         return self.hits >= _HOT and self.ageing <= now < self.expires
 
 
+def _nameless(key: Key) -> Key:
+    """Return the key of NXDOMAIN. Made as tuples are made: `_replace` takes ten times as long."""
+    return _make_key(Key, (key[0], _NO_NAME, key[2], key[3]))
+
+
+_make_key = tuple.__new__
+
+
 class Cache:
     """Least recently used out first, by number and by octets. Expired answers stay for `stale` seconds."""
 
@@ -78,9 +86,14 @@ class Cache:
         """Memory taken, estimated."""
         return self._octets
 
+    def has(self, key: Key) -> bool:
+        """Say whether there is an entry of any age; most often there is none, and nothing else need be asked."""
+        entries = self._entries
+        return key in entries or _nameless(key) in entries
+
     def get(self, key: Key, now: float) -> Entry | None:
         """Return the entry, unless it has expired. What does not exist has no type (RFC 2308 section 5)."""
-        for place in (key, key._replace(qtype=_NO_NAME)):
+        for place in (key, _nameless(key)):
             entry = self._entries.get(place)
             if entry is None:
                 continue
@@ -94,7 +107,9 @@ class Cache:
 
     def get_stale(self, key: Key, now: float) -> Entry | None:
         """Return an entry that has expired, but may still help out when no upstream answers (RFC 8767)."""
-        for place in (key, key._replace(qtype=_NO_NAME)):
+        if not self._stale:
+            return None
+        for place in (key, _nameless(key)):
             entry = self._entries.get(place)
             if entry is not None and entry.expires <= now < entry.expires + self._stale:
                 self._entries.move_to_end(place)
@@ -106,7 +121,7 @@ class Cache:
 
         NXDOMAIN is kept for every type of the name, unless an alias led to it: then another type of the name exists.
         """
-        nameless = key._replace(qtype=_NO_NAME)
+        nameless = _nameless(key)
         self._remove(key)
         if answer.rcode == Rcode.NXDOMAIN and not answer.counts[0]:
             key = nameless

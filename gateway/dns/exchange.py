@@ -10,6 +10,7 @@ import errno
 import os
 import select
 import socket
+from _socket import socket as RawSocket
 from collections.abc import Callable
 from enum import Enum, StrEnum
 from typing import NamedTuple
@@ -24,6 +25,8 @@ MAX_SOCKETS = 4096
 _TICK = 0.025
 """Seconds between two looks for queries whose time is over."""
 _DRAIN = 64
+_KIND = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
+"""Of a raw socket: without makefile() and the like, one takes a microsecond less to make and to close."""
 _RECEIVE = 4096
 """More than ever asked for: a longer reply is cut, and so malformed."""
 
@@ -62,6 +65,9 @@ def fit(packet: bytes, ident: int, question: bytes) -> Fit:
     <Fit.STRAY: 'not a reply to it'>
     """
     end = HEADER + len(question)
+    # Nearly every one: a whole reply without a word changed.
+    if packet[HEADER:end] == question and packet[4:6] == b"\0\1" and packet[2] & _SIGNS == _REPLY:
+        return Fit.GOOD if packet[0] << 8 | packet[1] == ident else Fit.STRAY
     if len(packet) < HEADER or int.from_bytes(packet[:2], "big") != ident:
         return Fit.STRAY
     flags = int.from_bytes(packet[2:4], "big")
@@ -76,6 +82,9 @@ def fit(packet: bytes, ident: int, question: bytes) -> Fit:
     if packet[HEADER:end] != question:
         return Fit.OTHER_CASE
     return Fit.TRUNCATED if flags & TC else Fit.GOOD
+
+
+_SIGNS, _REPLY = (QR | OPCODE | TC) >> 8, QR >> 8
 
 
 class _Random:
@@ -144,7 +153,7 @@ class _Sent:
     __slots__ = ("deadline", "done", "endpoint", "ident", "question", "sock", "strays")
 
     def __init__(
-        self, sock: socket.socket, endpoint: Endpoint, ident: int, question: bytes, done: Callable[[Outcome], None]
+        self, sock: RawSocket, endpoint: Endpoint, ident: int, question: bytes, done: Callable[[Outcome], None]
     ) -> None:
         self.sock = sock
         self.endpoint = endpoint
@@ -189,9 +198,9 @@ class Datagrams:
             return
         loop = asyncio.get_running_loop()
         epoll = self._epoll or self._watch(loop)
-        sock: socket.socket | None = None
+        sock: RawSocket | None = None
         try:
-            sock = socket.socket(target.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            sock = RawSocket(target.family, _KIND)
             sock.connect(target.place)
             sock.send(packet)
             number = sock.fileno()

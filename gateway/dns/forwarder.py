@@ -8,20 +8,21 @@ policy and no client: `gateway.dns.resolver` decides before and after, the proxy
 import asyncio
 import ssl
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from gateway.addresses import IPAddress
 from gateway.decision import Reason
 from gateway.dns.bailiwick import Trust, select
-from gateway.dns.cache import RECHECK, Cache, Key
+from gateway.dns.cache import RECHECK, Cache, Entry, Key
 from gateway.dns.exchange import Failure, UpstreamError
 from gateway.dns.local import local_answer, special_answer, zone_of
 from gateway.dns.message import Answer, encode_name, make_answer, soa_record, with_ttl
+from gateway.dns.plain import plain_answer
 from gateway.dns.records import TTL, aliases
 from gateway.dns.settings import Endpoint, Settings
-from gateway.dns.upstream import Pool, Question
-from gateway.dns.wire import Rcode, Response, Type, WireError, name_text
+from gateway.dns.upstream import Pool, Question, Result
+from gateway.dns.wire import Rcode, Record, Response, Type, WireError, name_text
 
 MAX_OUTSTANDING = 4096
 """Different questions on their way to upstreams; each holds a socket."""
@@ -64,13 +65,8 @@ class Found(NamedTuple):
     stale: bool = False
 
 
-@dataclass(slots=True, eq=False)
-class _Wanted:
-    """A question on its way to upstreams, with all who wait for the answer."""
-
-    key: Key
-    waiters: list[asyncio.Future[Answer]] = field(default_factory=list)
-    result: Answer | Exception | None = None
+type Waiter = Callable[[Answer | Exception, bool], None]
+"""Takes the outcome, and whether it is an expired answer. It is called once, and must not raise."""
 
 
 class _Failed(NamedTuple):
@@ -105,6 +101,7 @@ class Forwarder:
         self._failures: dict[Key, _Failed] = {}
         self._retired = False
         self._closing: set[asyncio.Task[None]] = set()
+        self._awaited: set[asyncio.Future[tuple[Answer, bool]]] = set()
 
     def _make_pool(self, servers: Sequence[Endpoint]) -> Pool:
         settings = self._settings
@@ -119,7 +116,8 @@ class Forwarder:
         local = local_answer(key.name, key.qtype, self._settings.records)
         if local is not None:
             return Found(local, now, now + local.ttl)
-        entry = self._cache.get(key, now)
+        is_kept = self._cache.has(key)
+        entry = self._cache.get(key, now) if is_kept else None
         if entry is not None:
             if not self._settings.prefetch:
                 return Found(entry.answer, entry.stored, entry.expires)
@@ -132,7 +130,7 @@ class Forwarder:
             local = special_answer(key.name, key.qtype)
             if local is not None:
                 return Found(local, now, now + local.ttl)
-        stale = self._cache.get_stale(key, now)
+        stale = self._cache.get_stale(key, now) if is_kept else None
         if stale is not None and now < stale.recheck:
             return Found(with_ttl(stale.answer, STALE_TTL), now, now, stale=True)
         return None
@@ -178,56 +176,70 @@ class Forwarder:
         return answer
 
     async def fetch(self, key: Key) -> tuple[Answer, bool]:
-        """Ask an upstream; if none answers, or not soon enough, an expired answer has to do (RFC 8767).
+        """Ask as `ask` does, and wait for it. Returns the answer, and whether it has expired.
 
         Raises:
             UpstreamError: there is no usable answer, and no expired one.
         """
-        stale = self._cache.get_stale(key, self._clock())
-        if stale is None:
-            return await self._ask_together(key), False
+        found: asyncio.Future[tuple[Answer, bool]] = asyncio.get_running_loop().create_future()
+
+        def done(result: Answer | Exception, stale: bool) -> None:
+            if found.done():
+                return  # whoever waited has gone away
+            if isinstance(result, Answer):
+                found.set_result((result, stale))
+            else:
+                found.set_exception(result)
+
+        self._awaited.add(found)
         try:
-            async with asyncio.timeout(self._settings.timing.stale):
-                return await self._ask_together(key), False
-        except (TimeoutError, UpstreamError):
-            # Who has waited for it may go on to wait; who comes later is served at once for a while.
-            now = self._clock()
-            stale.recheck = now + RECHECK
-            return with_ttl(stale.answer, STALE_TTL), True
+            self.ask(key, done)
+            return await found
+        finally:
+            self._awaited.discard(found)
 
-    async def _ask_together(self, key: Key) -> Answer:
-        """Ask an upstream, together with everybody else who has the same question.
+    def ask(self, key: Key, done: Waiter, name: bytes = b"") -> None:
+        """Ask an upstream, together with everybody else who has the same question; if none answers, or not soon
+        enough, an expired answer has to do (RFC 8767). `done` is called once, maybe before this returns, and not at
+        all after `close`.
 
-        Raises:
-            UpstreamError: there is no usable answer.
+        `name` is that of the key in wire form and lower case, from those who have it at hand.
         """
-        failed = self._failures.get(key)
-        if failed is not None and self._clock() < failed.until:
-            raise UpstreamError(failed.error.failure, f"{failed.error} (moments ago)")
-        wanted = self._begin(key)
+        now = self._clock()
+        stale = self._cache.get_stale(key, now) if self._cache.has(key) else None
+        if stale is not None:
+            done = _Impatient(stale, done, self._clock, self._settings.timing.stale).done
+        failed = self._failures.get(key) if self._failures else None
+        if failed is not None and now < failed.until:
+            done(UpstreamError(failed.error.failure, f"{failed.error} (moments ago)"), False)
+            return
+        try:
+            wanted = self._begin(key, name)
+        except UpstreamError as error:
+            done(error, False)
+            return
         if wanted.result is None:
-            waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-            wanted.waiters.append(waiter)
-            return await waiter
-        if isinstance(wanted.result, Answer):
-            return wanted.result
-        raise wanted.result
+            wanted.waiters.append(done)
+        else:
+            done(wanted.result, False)
 
-    def _begin(self, key: Key) -> _Wanted:
+    def _begin(self, key: Key, name: bytes = b"") -> "_Wanted":
         wanted = self._outstanding.get(key)
         if wanted is None:
             if len(self._outstanding) >= MAX_OUTSTANDING:
                 raise UpstreamError(Failure.NONE_LEFT, "too many queries are waiting for upstreams")
-            wanted = self._outstanding[key] = _Wanted(key)
+            wanted = self._outstanding[key] = _Wanted(self, key)
             try:
-                self._ask(wanted)
+                self._send(wanted, name)
             except Exception as error:
                 self._deliver(wanted, error)
         return wanted
 
-    def _ask(self, wanted: _Wanted) -> None:
-        key, settings = wanted.key, self._settings
-        chain, end = aliases(key.name, key.qtype, settings.records)
+    def _send(self, wanted: "_Wanted", name: bytes) -> None:
+        key, records = wanted.key, self._settings.records
+        if key.name in records:
+            wanted.chain, wanted.end = aliases(key.name, key.qtype, records)
+        chain, end = wanted.chain, wanted.end
         zone = zone_of(end, self._forward)
         if chain and zone is None and special_answer(end, key.qtype) is not None:
             soa = soa_record(encode_name(end), TTL)
@@ -235,39 +247,40 @@ class Forwarder:
             answer = make_answer(chain[0].owner, chain, [soa], rcode=Rcode.NXDOMAIN, ttl=TTL, chain=names)
             self._deliver(wanted, answer)
             return
-        name = encode_name(end)
-        trust = Trust(zone is not None, settings.trust_ad, settings.strip_ech)
+        wanted.name = name if name and not chain else encode_name(end)
+        wanted.in_zone = zone is not None
+        _, qtype, dnssec_ok, checking_disabled = key
+        plain = None if chain else wanted.plain
+        question = Question(wanted.name, qtype, dnssec_ok, checking_disabled, wanted.check, plain)
+        (self._pool if zone is None else zone).begin(question, wanted.done)
 
-        outcome: Answer | Exception = TypeError("an answer that nobody has looked at")
+    def _plain(self, wanted: "_Wanted", data: bytes) -> Answer | None:
+        """Read a reply of the commonest kind."""
+        settings, in_zone = self._settings, wanted.in_zone
+        answer = plain_answer(
+            data, wanted.name, wanted.key.qtype, settings.limits, ad=settings.trust_ad, trusted=in_zone
+        )
+        return answer if answer is None or in_zone else self._on_terms(answer, wanted.end)
 
-        def check(response: Response) -> None:
-            # Here, and not when it is all over: if this upstream talks nonsense, the next one may not.
-            nonlocal outcome
-            try:
-                outcome = select(response, name, key.qtype, settings.limits, trust, aliases=chain)
-                if zone is None:
-                    least, metered = self._terms(end)
-                    if outcome.ttl < least:
-                        outcome = with_ttl(outcome, least)
-                    if metered:
-                        outcome = replace(outcome, metered=True)
-            except WireError:
-                raise
-            except Exception as error:
-                outcome = error
+    def _select(self, wanted: "_Wanted", response: Response) -> Answer:
+        """Take the answer out of any other reply. Raises WireError."""
+        settings, in_zone = self._settings, wanted.in_zone
+        trust = Trust(in_zone, settings.trust_ad, settings.strip_ech)
+        answer = select(response, wanted.name, wanted.key.qtype, settings.limits, trust, aliases=wanted.chain)
+        return answer if in_zone else self._on_terms(answer, wanted.end)
 
-        def done(result: Response | UpstreamError) -> None:
-            if isinstance(result, UpstreamError):
-                self._deliver(wanted, result)
-                return
-            if isinstance(outcome, Answer):  # of the response that was checked last, which is this one
-                self._cache.put(key, outcome, self._clock())
-            self._deliver(wanted, outcome)
+    def _on_terms(self, answer: Answer, name: str) -> Answer:
+        least, metered = self._terms(name)
+        if answer.ttl < least:
+            answer = with_ttl(answer, least)
+        return replace(answer, metered=True) if metered else answer
 
-        question = Question(name, key.qtype, key.dnssec_ok, key.checking_disabled, check)
-        (self._pool if zone is None else zone).begin(question, done)
+    def _done(self, wanted: "_Wanted", outcome: Answer | Exception) -> None:
+        if isinstance(outcome, Answer):
+            self._cache.put(wanted.key, outcome, self._clock())
+        self._deliver(wanted, outcome)
 
-    def _deliver(self, wanted: _Wanted, result: Answer | Exception) -> None:
+    def _deliver(self, wanted: "_Wanted", result: Answer | Exception) -> None:
         """Give the outcome to all who wait; some may have gone away."""
         key = wanted.key
         wanted.result = result
@@ -279,12 +292,8 @@ class Forwarder:
             elif isinstance(result, UpstreamError) and result.failure is not Failure.NONE_LEFT:
                 self._note_failure(key, result)
         for waiter in wanted.waiters:
-            if waiter.done():
-                continue
-            if isinstance(result, Answer):
-                waiter.set_result(result)
-            else:
-                waiter.set_exception(result)
+            waiter(result, False)
+        wanted.waiters.clear()
         if self._retired and not self._outstanding:
             self._close_pools()
 
@@ -328,9 +337,93 @@ class Forwarder:
     async def close(self) -> None:
         """Give up what is on its way."""
         await asyncio.gather(*self._closing)
-        for wanted in self._outstanding.values():
-            for waiter in wanted.waiters:
-                waiter.cancel()
+        for waiter in self._awaited:
+            waiter.cancel()
         self._outstanding.clear()
         for pool in self._pools():
             await pool.close()
+
+
+class _Wanted:
+    """A question on its way to upstreams, with all who wait for the answer."""
+
+    __slots__ = ("_forwarder", "_outcome", "chain", "end", "in_zone", "key", "name", "result", "waiters")
+
+    def __init__(self, forwarder: Forwarder, key: Key) -> None:
+        self._forwarder = forwarder
+        self.key = key
+        self.chain: Sequence[Record] = ()
+        """Aliases of our own that led to what is asked for."""
+        self.end = key.name
+        """What is asked for."""
+        self.name = b""
+        """The same, in wire form."""
+        self.in_zone = False
+        """A forward zone's servers are asked."""
+        self.waiters: list[Waiter] = []
+        self._outcome: Answer | Exception = _UNREAD
+        self.result: Answer | Exception | None = None
+
+    def plain(self, data: bytes) -> bool:
+        """Read a reply of the commonest kind; say whether it was one."""
+        try:
+            answer = self._forwarder._plain(self, data)
+        except Exception as error:
+            self._outcome = error
+            return True
+        if answer is None:
+            return False
+        self._outcome = answer
+        return True
+
+    def check(self, response: Response) -> None:
+        """Read any other. Here, and not when it is all over: if this upstream talks nonsense, the next one may not.
+
+        Raises:
+            WireError: it does.
+        """
+        try:
+            self._outcome = self._forwarder._select(self, response)
+        except WireError:
+            raise
+        except Exception as error:
+            self._outcome = error
+
+    def done(self, result: Result) -> None:
+        """Take what the pool found: the reply that was read last."""
+        self._forwarder._done(self, result if isinstance(result, UpstreamError) else self._outcome)
+
+
+_UNREAD = TypeError("an answer that nobody has looked at")
+
+
+class _Impatient:
+    """Who has an expired answer waits for a new one, but not for long. Who has waited may go on to wait; who comes
+    later is served at once for a while.
+    """
+
+    def __init__(self, entry: Entry, done: Waiter, clock: Callable[[], float], patience: float) -> None:
+        self._entry = entry
+        self._done = done
+        self._clock = clock
+        self._over = False
+        self._timer = asyncio.get_running_loop().call_later(patience, self._late)
+
+    def done(self, result: Answer | Exception, _: bool) -> None:
+        """Take the outcome."""
+        if self._over:
+            return
+        if isinstance(result, UpstreamError):
+            self._late()
+            return
+        self._end()
+        self._done(result, False)
+
+    def _late(self) -> None:
+        self._end()
+        self._entry.recheck = self._clock() + RECHECK
+        self._done(with_ttl(self._entry.answer, STALE_TTL), True)
+
+    def _end(self) -> None:
+        self._over = True
+        self._timer.cancel()

@@ -37,7 +37,8 @@ from gateway.dns.doh import (
     read_head,
 )
 from gateway.dns.outbound import padded
-from gateway.dns.resolver import Miss, Resolver
+from gateway.dns.replies import Miss
+from gateway.dns.resolver import Resolver
 from gateway.dns.streams import close_stream
 
 MAX_STREAMS = 64

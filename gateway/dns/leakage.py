@@ -5,6 +5,8 @@ The resolver's narrow view of `gateway.tunnelling`. What is answered here (recor
 
 import secrets
 from collections.abc import Callable
+from functools import lru_cache
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from gateway.addresses import IPAddress
@@ -152,7 +154,12 @@ def _priors(settings: Tunnelling) -> Priors:
 
 def client_key(address: IPAddress) -> str:
     """Return whose account a client's is: an IPv6 client may use all addresses of its network."""
-    return str(address) if address.version == 4 else address.packed[:8].hex()
+    return _key_of(address.packed)
+
+
+@lru_cache(maxsize=4096)
+def _key_of(packed: bytes) -> str:
+    return str(IPv4Address(packed)) if len(packed) == 4 else packed[:8].hex()
 
 
 def decision_of(found: Assessment, *, enforced: bool) -> Decision:

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from gateway.binding import remedy
 from gateway.dns.admission import Admission
 from gateway.dns.outbound import padded
-from gateway.dns.resolver import Miss, Resolver
+from gateway.dns.replies import Miss
+from gateway.dns.resolver import Resolver
 from gateway.dns.settings import Endpoint
 from gateway.dns.streams import HANDSHAKE, StreamListener, close_stream
 from gateway.dns.transfer import Transfers, batches

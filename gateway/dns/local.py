@@ -52,6 +52,8 @@ def local_answer(name: str, qtype: int, records: LocalRecords) -> Answer | None:
 
     There is none for a local CNAME that leads to a name that is not local: see `records.aliases`.
     """
+    if name not in records and name not in _BUILT_IN and qtype != Type.ANY and not is_localhost(name):
+        return None
     if qtype == Type.ANY:
         owner = encode_name(name)
         return make_answer(owner, [Record(owner, Type.HINFO, IN, _ANY_TTL, _RFC8482)], ttl=_ANY_TTL)  # RFC 8482

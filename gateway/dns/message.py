@@ -8,6 +8,7 @@ import re
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from gateway.addresses import IPAddress
 from gateway.dns.wire import AA, AD, CD, EDNS_DO, HEADER, IN, QR, RA, RD, TC, Edns, Query, Record, Type, WireError
@@ -102,9 +103,16 @@ def encode_query(
     ident: int, question: bytes, *, dnssec_ok: bool, checking_disabled: bool, edns: bool = True
 ) -> bytes:
     """Return a query for an upstream. Nothing that the client sent is in it but the question, DO and CD."""
+    head, tail = _around(dnssec_ok, checking_disabled, edns)
+    return ident.to_bytes(2, "big") + head + question + tail
+
+
+@lru_cache(maxsize=8)
+def _around(dnssec_ok: bool, checking_disabled: bool, edns: bool) -> tuple[bytes, bytes]:
+    """Return what stands between id and question of a query, and what behind the question."""
     flags = RD | AD | (CD if checking_disabled else 0)  # AD: tell whether it was validated (RFC 6840 section 5.7)
-    head = pack_header(ident, flags, 1, 0, 0, 1 if edns else 0)
-    return head + question + (encode_opt(dnssec_ok=dnssec_ok) if edns else b"")
+    head = pack_header(0, flags, 1, 0, 0, 1 if edns else 0)[2:]
+    return head, encode_opt(dnssec_ok=dnssec_ok) if edns else b""
 
 
 def encode_records(name: bytes, records: Iterable[Record]) -> tuple[bytes, tuple[int, ...]]:

@@ -2,15 +2,16 @@
 
 The order is the guarantee: the client's query is decided first, then the forwarder looks into local data, cache and
 upstreams, then the answer is decided for this client, however it came about. Listeners use `answer_now` and
-`answer_later`; the proxy uses `lookup`, which shares the forwarder but no DNS policy: it has its own stages.
+`begin` (or `answer_later`); the proxy uses `lookup`, which shares the forwarder but no DNS policy: it has its own
+stages.
 """
 
+import asyncio
 import logging
 import math
 import secrets
 import time
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from itertools import count
 from pathlib import Path
@@ -19,58 +20,34 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.addresses import IPAddress, parse_address, unmap
 from gateway.decision import Decision, Reason
 from gateway.dns.answers import (
-    EDE_INVALID,
-    EDE_NETWORK,
-    EDE_STALE,
-    EDE_STALE_ABSENCE,
-    EDE_UNREACHABLE,
-    Block,
-    ede_option,
     flawed,
     over_limit,
-    servfail,
     why,
 )
 from gateway.dns.cache import Key
 from gateway.dns.cookies import Cookies, cookie_in
-from gateway.dns.exchange import Failure, UpstreamError
 from gateway.dns.forwarder import Forwarder, Resolution, ResolutionError
 from gateway.dns.hot import MAX_PACKET, STAMP, Aging, HotAnswers, hot_key, stamp
 from gateway.dns.hot import Block as HotBlock
 from gateway.dns.judge import Judge, RuntimeJudge
 from gateway.dns.leakage import Leakage, client_key
-from gateway.dns.local import absent, is_meta, local_answer, zone_of
-from gateway.dns.message import STREAM_SIZE, Answer, head_of, opt_of, render, udp_limit
+from gateway.dns.local import is_meta, local_answer
+from gateway.dns.message import STREAM_SIZE, head_of, opt_of, udp_limit
+from gateway.dns.misses import Done, Misses, key_of, stale_option
 from gateway.dns.ratelimit import Excess, RateLimit
+from gateway.dns.replies import Known, Miss, Replies
 from gateway.dns.settings import Settings
-from gateway.dns.wire import CD, HEADER, RD, Query, Rcode, Type, WireError, read_query
-from gateway.request import Client, DnsAnswer, DnsQuery, Flaw
+from gateway.dns.wire import HEADER, RD, Query, Rcode, Type, WireError, read_query
+from gateway.request import Client, DnsQuery, Flaw
 
 if TYPE_CHECKING:
     from gateway.runtime import Runtime
 
 _LOG = logging.getLogger(__name__)
 
-MAX_PER_CLIENT = 512
-"""Queries of one client that wait for an upstream."""
-MAX_WAITING = 8192
-"""Queries of all clients that wait for an upstream: whoever forges senders is as many clients as it likes."""
 _CLIENTS_KEPT = 8192
 _PREFIX = 6
 """Octets that stand for generation and view in keys of the hot table."""
-_BLOCKS_KEPT = 4096
-
-_EDE_OF: dict[Failure, int] = {Failure.NETWORK: EDE_NETWORK, Failure.MALFORMED: EDE_INVALID}
-
-
-class Miss(NamedTuple):
-    """A query that may be answered, once an upstream has been asked."""
-
-    client: Client
-    query: Query
-    stream: bool
-    options: bytes = b""
-    """EDNS options that the answer carries."""
 
 
 class LeakError(ResolutionError):
@@ -79,31 +56,6 @@ class LeakError(ResolutionError):
     def __init__(self, decision: Decision) -> None:
         super().__init__(decision.detail)
         self.reason = decision.reason
-
-
-class _Refused(NamedTuple):
-    """A query that was turned away. The reply is None where blocks are silent."""
-
-    reply: bytes | None
-
-
-class Known:
-    """A client, and what is looked up for it with each packet."""
-
-    __slots__ = ("client", "closed", "credit", "limited", "share", "view")
-
-    def __init__(self, client: Client, view: bytes, limited: str, share: int) -> None:
-        self.client = client
-        self.view = view
-        """Generation and view, as a prefix of keys of the hot table."""
-        self.limited = limited
-        """Whose rate limit counts: an IPv6 client may use all addresses of its network."""
-        self.share = share
-        """Queries taken from the rate limit at a time."""
-        self.credit: float = 0
-        """Datagrams that are paid for; infinitely many without a rate limit."""
-        self.closed = False
-        """Zones are closed to it: its view is its own then, so that the hot table never knows it."""
 
 
 type Reply = bytes | Miss | None
@@ -157,14 +109,12 @@ class Resolver:
         self._now = self._date = 0.0
         self._stamp = stamp(0)
         self._numbers = count(1)
-        self._per_client: Counter[bytes] = Counter()  # by packed address, which is hashed far quicker
         self._clients: dict[Peer, Known] = {}
         self._find_known = self._clients.get
         self._views: dict[object, bytes] = {}
-        self._blocks: dict[Hashable, Block] = {}
         self._hot = HotAnswers()
         self._cookies = Cookies(secret or secrets.token_bytes(32))
-        self._waiting = 0
+        self._awaited: set[asyncio.Future[bytes | None]] = set()
         self._excesses: dict[str, tuple[Decision, str]] = {}
         self._retired: list[Forwarder] = []
         self._settings = judge.settings
@@ -172,17 +122,24 @@ class Resolver:
         self.leakage = Leakage(self._settings.tunnelling, wall, state_dir)
         """What clients told the outside."""
         self._forwarder = Forwarder(self._settings, clock, self.leakage.terms)
+        self._replies = Replies(judge, self._settings)
+        self._misses = Misses(judge, self.leakage, self._replies, self._in_force, self._close)
         self._adopt()
+
+    def _in_force(self) -> Forwarder:
+        if self._judge.generation is not self._generation:
+            self._adopt()
+        return self._forwarder
 
     def _adopt(self) -> None:
         """Take over a new generation. The cache stays, unless what answers depend on has changed."""
         self._generation = self._judge.generation
         self._clients.clear()
         self._views.clear()
-        self._blocks.clear()
         self._excesses.clear()
         before, settings = self._settings, self._judge.settings
         self._settings = settings
+        self._replies.use(settings)
         if settings.rate_limit != before.rate_limit:
             self._limit = _limit_of(settings)
         self.leakage.use(settings.tunnelling)
@@ -254,57 +211,26 @@ class Resolver:
         end = name_end + 5
         return data[:2] + tail[: HEADER - 2] + data[HEADER:end] + tail[end - 2 :]
 
+    def begin(self, miss: Miss, done: Done) -> None:
+        """Answer a query that `answer_now` could not. `done` is called once with the reply, maybe before this
+        returns, unless the resolver is closed before. It must not raise.
+        """
+        self._misses.begin(miss, done)
+
     async def answer_later(self, miss: Miss) -> bytes | None:
         """Answer a query that `answer_now` could not. Never raises, unless cancelled."""
-        client, query = miss.client, miss.query
+        answered: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+
+        def done(reply: bytes | None) -> None:
+            if not answered.done():  # the client may have gone
+                answered.set_result(reply)
+
+        self._awaited.add(answered)
         try:
-            source = client.address.packed[: 4 if client.address.version == 4 else 8]  # as for the rate limit
-            if self._per_client[source] >= MAX_PER_CLIENT:
-                return self._refuse(miss, Flaw(Reason.RATE_LIMIT, "too many queries of this client are waiting"))
-            if self._waiting >= MAX_WAITING:
-                return self._refuse(miss, Flaw(Reason.RATE_LIMIT, "too many queries are waiting"))
-            groups = self._judge.groups(client)
-            leak = self.leakage.query(client.address, groups, query.name, query.qtype)
-            if leak is not None and (found := self._leaked(miss, leak)) is not None:
-                return found.reply
-            if self._stays(query.name):
-                kept = absent(query.name, query.name.rpartition(".")[2])
-                return self._finish(client, query, kept, 0, _limit(query, miss.stream), miss.options)[0]
-            self._waiting += 1
-            self._per_client[source] += 1
-            try:
-                answer, stale = await self._forwarder.fetch(_key_of(query))
-            finally:
-                self._waiting -= 1
-                self._per_client[source] -= 1
-                if not self._per_client[source]:
-                    del self._per_client[source]
-            if self._judge.generation is not self._generation:
-                self._adopt()
-            leak = self.leakage.response(client.address, groups, query.name, query.qtype, answer)
-            if leak is not None and (found := self._leaked(miss, leak)) is not None:
-                return found.reply
-            options = miss.options + (_stale_option(answer) if stale else b"")
-            reply, _ = self._finish(client, query, answer, 0, _limit(query, miss.stream), options)
-            return reply
-        except UpstreamError as error:
-            ede = _EDE_OF.get(error.failure, EDE_UNREACHABLE)
-            return self._refuse(miss, Flaw(Reason.UPSTREAM_FAILURE, str(error)), ede)
-        except Exception as error:
-            _LOG.exception("a query failed inside the resolver")
-            return self._refuse(miss, Flaw(Reason.INTERNAL_ERROR, type(error).__name__))
-
-    def _leaked(self, miss: Miss, decision: Decision) -> "_Refused | None":
-        """Record that a query or its answer would tell too much. Returns the refusal, unless it is only reported."""
-        ident = self._judge.record(_request(miss), decision)
-        if not decision.denied:
-            return None
-        self._close(miss.client)
-        return _Refused(self._blocked(miss, decision, ident))
-
-    def _blocked(self, miss: Miss, decision: Decision, ident: str) -> bytes | None:
-        query = miss.query
-        return self._block(query, decision).render(query.id.to_bytes(2, "big"), query.question, ident, miss.options)
+            self._misses.begin(miss, done)
+            return await answered
+        finally:
+            self._awaited.discard(answered)
 
     async def answer(self, peer: Peer, data: bytes, *, stream: bool = False) -> bytes | None:
         """Answer a packet, however long it takes."""
@@ -322,7 +248,8 @@ class Resolver:
         source = client.address
         limited = str(source) if source.version == 4 else source.packed[:8].hex()
         share = self._limit.share if self._limit is not None and source.version == 4 else 1
-        known = self._clients[peer] = Known(client, self._views[view], limited, share)
+        groups = self._judge.groups(client)
+        known = self._clients[peer] = Known(client, groups, self._views[view], limited, share)
         if self._limit is None:
             known.credit = math.inf
         if self.leakage.closed_to(source):
@@ -361,7 +288,7 @@ class Resolver:
         options = self._cookies.reply(cookie, address, now) if cookie else b""
         if stream and query is not None:
             decision, ident = self._note_excess(known, "tcp " + known.limited, excess)
-            return self._block(query, decision).render(data[:2], query.question, ident, options)
+            return self._replies.block(query, decision, ident, options)
         if excess is Excess.FIRST:
             self._note_excess(known, known.limited, excess)
         if cookie and self._limit is not None and self._cookies.is_valid(cookie, address, now):
@@ -413,16 +340,16 @@ class Resolver:
         if question.find(0) != len(question) - 5 or (query.edns is not None and query.edns.options):
             key = b""
         if decision.denied:
-            reply = self._block(query, decision).render(data[:2], query.question, receipt.id, options)
+            reply = self._replies.block(query, decision, receipt.id, options)
             if key and not decision.reported and receipt.repeats is not None:
                 tail = b"" if reply is None else reply[2:HEADER] + question + reply[HEADER + len(question) :]
                 self._hot.block(key, HotBlock(tail, receipt.repeats))
             return reply
         if known.closed:
             key = b""
-            leak = self.leakage.again(client.address, self._judge.groups(client), query.name)
+            leak = self.leakage.again(client.address, known.groups, query.name)
             if leak is not None:
-                return self._blocked(Miss(client, query, stream, options), leak, self._judge.record(request, leak))
+                return self._replies.block(query, leak, self._judge.record(request, leak), options)
         limit = udp_limit(query.edns)
         if not query.flags & RD:
             # Nobody is told what others have asked for, and nobody is asked: such a query is for servers that have
@@ -431,21 +358,22 @@ class Resolver:
             if local is None:
                 unfit = WireError("recursion is not desired, and there is nothing else here", Rcode.REFUSED, query)
                 return self._flawed(client, data, unfit)
-            reply, _ = self._finish(client, query, local, 0, STREAM_SIZE if stream else limit, options)
+            reply, _ = self._replies.finish(client, query, local, 0, STREAM_SIZE if stream else limit, options)
             return reply
-        found = self._forwarder.at_hand(_key_of(query), now)
+        place = key_of(query)
+        found = self._forwarder.at_hand(place, now)
         if found is None:
-            return Miss(client, query, stream, options)
+            return Miss(known, query, place, stream, options)
         answer, stored, fresh_until, stale = found
         if answer.metered:
             # Only until the hot table knows it: what was counted once is not counted again.
-            miss, groups = Miss(client, query, stream, options), self._judge.groups(client)
-            leak = self.leakage.response(client.address, groups, query.name, query.qtype, answer)
-            if leak is not None and (refused := self._leaked(miss, leak)) is not None:
-                return refused.reply
+            leak = self.leakage.response(client.address, known.groups, query.name, query.qtype, answer)
+            miss = Miss(known, query, place, stream, options)
+            if leak is not None and (settled := self._misses.leaked(miss, leak)) is not None:
+                return settled.reply
         if stale:
-            options += _stale_option(answer)
-        reply, plain = self._finish(
+            options += stale_option(answer)
+        reply, plain = self._replies.finish(
             client, query, answer, int(now - stored), STREAM_SIZE if stream else limit, options
         )
         if key and plain and now < fresh_until and not receipt.id and reply is not None and len(reply) <= limit:
@@ -454,59 +382,6 @@ class Resolver:
             head = head_of(query, answer) + question
             self._hot.keep(key, Aging(answer, stored, fresh_until, head, opt_of(query)), now)
         return reply
-
-    def _finish(
-        self, client: Client, query: Query, answer: Answer, age: int, limit: int, options: bytes = b""
-    ) -> tuple[bytes | None, bool]:
-        """Decide on an answer and render it. Returns it, and whether nothing had to be recorded."""
-        request = DnsAnswer(
-            client=client,
-            name=query.name,
-            qtype=query.qtype,
-            chain=answer.chain,
-            addresses=answer.addresses,
-            trusted=answer.trusted,
-        )
-        decision, ident = self._judge.judge(request)
-        if decision.denied:
-            block = self._block(query, decision)
-            return block.render(query.id.to_bytes(2, "big"), query.question, ident, options), False
-        if self._settings.record_allowed:
-            self._judge.record(request, decision)
-            ident = "recorded"
-        return render(query, answer, age=age, limit=limit, options=options), not ident
-
-    def _block(self, query: Query, decision: Decision, ede: int | None = None) -> Block:
-        # All that a block answer depends on; the name is none of it.
-        edns, matched = query.edns, decision.matched
-        key = (
-            query.flags & (RD | CD),
-            edns and edns.dnssec_ok,
-            query.qtype,
-            decision.reason,
-            decision.rule,
-            matched and matched.list,
-            ede,
-        )
-        block = self._blocks.get(key)
-        if block is None:
-            if len(self._blocks) >= _BLOCKS_KEPT:
-                self._blocks.clear()
-            block = Block(query, decision, self._settings.block_answer, self._settings.block_ttl, ede=ede)
-            self._blocks[key] = block
-        return block
-
-    def _refuse(self, miss: Miss, flaw: Flaw, ede: int | None = None) -> bytes | None:
-        """Answer SERVFAIL for a cause of our own, and record it."""
-        query = miss.query
-        request = DnsQuery(client=miss.client, name=query.name, qtype=query.qtype, flaw=flaw)
-        try:
-            decision, ident = self._judge.judge(request)
-            block = self._block(query, decision, ede)
-            return block.render(query.id.to_bytes(2, "big"), query.question, ident, miss.options)
-        except Exception:
-            _LOG.exception("a failed query could not even be recorded")
-            return servfail(query)
 
     def _flawed(self, client: Client, data: bytes, error: WireError) -> bytes | None:
         options = b""
@@ -532,7 +407,7 @@ class Resolver:
             query = read_query(data)
             flaw = Flaw(Reason.INTERNAL_ERROR, type(error).__name__)
             client = Client(address=_address(peer))
-            return self._refuse(Miss(client, query, True, self._cookie_back(client, data, query)), flaw)
+            return self._replies.refuse(client, query, flaw, self._cookie_back(client, data, query))
         except WireError as flaw_found:
             return flawed(data, flaw_found)
         except Exception:
@@ -569,16 +444,13 @@ class Resolver:
         if leak is not None:
             self._close(client)
             raise LeakError(leak)
-        if self._stays(host):
+        if self._misses.stays(host):
             raise ResolutionError(f"{host} does not exist")
-
-    def _stays(self, name: str) -> bool:
-        """Say whether nobody is asked for a name."""
-        settings = self._settings
-        return self.leakage.keeps(name) and name not in settings.records and zone_of(name, settings.forward) is None
 
     async def close(self) -> None:
         """Give up what is on its way."""
+        for answered in self._awaited:
+            answered.cancel()
         for forwarder in (self._forwarder, *self._retired):
             await forwarder.close()
 
@@ -592,21 +464,5 @@ def _address(peer: Peer) -> IPAddress:
     return unmap(address)
 
 
-def _request(miss: Miss) -> DnsQuery:
-    return DnsQuery(client=miss.client, name=miss.query.name, qtype=miss.query.qtype)
-
-
-def _stale_option(answer: Answer) -> bytes:
-    return ede_option(EDE_STALE_ABSENCE if answer.rcode == Rcode.NXDOMAIN else EDE_STALE, b"")
-
-
 def _limit_of(settings: Settings) -> RateLimit | None:
     return RateLimit(*settings.rate_limit) if settings.rate_limit else None
-
-
-def _key_of(query: Query) -> Key:
-    return Key(query.name, query.qtype, query.edns is not None and query.edns.dnssec_ok, bool(query.flags & CD))
-
-
-def _limit(query: Query, stream: bool) -> int:
-    return STREAM_SIZE if stream else udp_limit(query.edns)

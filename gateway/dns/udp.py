@@ -1,16 +1,19 @@
 """DNS over UDP: a bounded drain loop.
 
 Each wake-up handles the datagrams that wait. What was asked in the same octets before is answered from the table of
-such answers without a call; what else can be answered at once is answered there too; only what an upstream has to be
-asked for becomes a task.
+such answers without a call; what else can be answered at once is answered there too; what an upstream has to be asked
+for is answered by a callback.
 """
 
 import asyncio
+import contextlib
 import socket
+from functools import partial
 
 from gateway.dns.datagrams import ROOM, Batch, Sender
 from gateway.dns.hot import STAMP, Block
-from gateway.dns.resolver import Miss, Reply, Resolver
+from gateway.dns.replies import Miss
+from gateway.dns.resolver import Reply, Resolver
 from gateway.dns.transfer import Transfers
 
 _STAMP = STAMP - 2
@@ -26,7 +29,9 @@ class UdpListener:
         self._resolver = resolver
         self._transfers = transfers
         self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting = 0
+        self._closing = False
+        self._answered = asyncio.Event()
         self._loop.add_reader(sock, self._drain)
 
     def _drain(self) -> None:
@@ -74,28 +79,25 @@ class UdpListener:
             if type(reply) is bytes:
                 batch.reply(batch.sender(slot), reply)
             elif isinstance(reply, Miss):
-                self._answer_later(reply, batch.sender(slot))
+                self._waiting += 1
+                self._resolver.begin(reply, partial(self._reply, batch.sender(slot)))
         batch.send(unsent, len(places))
 
-    def _answer_later(self, miss: Miss, sender: Sender) -> None:
-        # Kept in a set, because the loop holds tasks only weakly; a TaskGroup would end with its first error.
-        task = self._loop.create_task(self._later(miss, sender))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _later(self, miss: Miss, sender: Sender) -> None:
-        reply = await self._resolver.answer_later(miss)
-        if reply is not None:
+    def _reply(self, sender: Sender, reply: bytes | None) -> None:
+        self._waiting -= 1
+        if not self._waiting and self._closing:
+            self._answered.set()
+        if reply is not None and self._sock.fileno() >= 0:
             self._batch.reply(sender, reply)
 
     async def close(self, grace: float) -> None:
         """Stop reading, answer what is on its way if that is soon, and close."""
         self._loop.remove_reader(self._sock)
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=grace)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        self._closing = True
+        if self._waiting:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace):
+                    await self._answered.wait()
         self._sock.close()
 
 

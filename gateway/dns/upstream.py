@@ -55,9 +55,12 @@ class Question(NamedTuple):
     checking_disabled: bool = False
     check: Callable[[Response], object] | None = None
     """Looks at a response closer; one over which it raises `WireError` is a failure of its upstream."""
+    plain: Callable[[bytes], bool] | None = None
+    """Says whether it took a usable answer out of the octets of a reply, so that nobody else has to read them."""
 
 
-type Result = Response | UpstreamError
+type Result = Response | UpstreamError | None
+"""None: the question's `plain` has read it."""
 
 
 @dataclass(slots=True)
@@ -78,6 +81,8 @@ class Upstream:
     refusals: int = 0
     """SERVFAIL, REFUSED and the like in a row."""
     rests_until: float = 0.0
+    rested_at: float = 0.0
+    """When it was sent to rest last: what had been asked before says nothing new by failing as well."""
     lower_case_until: float = 0.0
     edns: bool = True
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -147,10 +152,10 @@ class Upstream:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.channel.close()
 
-    def failed(self, error: UpstreamError, now: float, patience: float) -> None:
-        """Note that it did not."""
-        if error.failure is Failure.NONE_LEFT:
-            return  # not its fault
+    def failed(self, error: UpstreamError, start: float, now: float, patience: float) -> None:
+        """Note that it did not, though it was asked at `start`."""
+        if error.failure is Failure.NONE_LEFT or start < self.rested_at:
+            return  # not its fault; or one of hundreds that were on their way when it fell silent
         if error.failure is Failure.RCODE and self.refusals < _REFUSALS:
             self.refusals += 1
             self.failures, self.rests_until = 0, 0.0
@@ -160,7 +165,7 @@ class Upstream:
         self.rtt = max(self.rtt, patience / 4)  # so that the next one is no less patient, and it is asked later
         if self.failures >= _PATIENCE:
             rest = min(2.0 ** (self.failures - _PATIENCE), _LONGEST_REST)
-            self.rests_until = now + rest
+            self.rests_until, self.rested_at = now + rest, now
             _LOG.warning("upstream %s rests for %.0f s: %s", self.endpoint, rest, error)
 
     def patience(self, timing: Timing) -> float:
@@ -263,6 +268,9 @@ class _Attempt:
         return data
 
     def _read(self, data: bytes) -> Result:
+        plain = self.question.plain
+        if plain is not None and plain(data):
+            return None
         result = self.upstream.read(data)
         if self.question.check is not None and isinstance(result, Response):
             try:
@@ -281,7 +289,7 @@ class _Attempt:
     def _end(self, result: Result) -> None:
         now = asyncio.get_running_loop().time()
         if isinstance(result, UpstreamError):
-            self.upstream.failed(result, now, self.patience)
+            self.upstream.failed(result, self.start, now, self.patience)
         else:
             self.upstream.answered(now - self.start)
         self._done(result)
@@ -312,7 +320,7 @@ class _Flight:
                     break
                 self._next = self._pool.order(now)
             upstream = self._upstream = self._next.pop(0)
-            if not any(upstream is other for other in self._refused):
+            if not self._refused or not any(upstream is other for other in self._refused):
                 patience = min(upstream.patience(self._pool.timing), self._deadline - now)
                 upstream.begin(self._question, patience, self._arrived)
                 return
@@ -380,7 +388,7 @@ class Pool:
         _Flight(self, question, now + self.timing.total, done).go(now)
 
     async def ask(self, question: Question) -> Response:
-        """Return the first usable answer.
+        """Return the first usable response to a question without `plain`.
 
         Raises:
             UpstreamError: there was none; the error is the last upstream's.
@@ -392,7 +400,7 @@ class Pool:
                 return  # nobody waits any more
             if isinstance(result, UpstreamError):
                 answer.set_exception(result)
-            else:
+            elif isinstance(result, Response):
                 answer.set_result(result)
 
         self.begin(question, done)

@@ -59,6 +59,8 @@ MIXES = (
     Mix("blocked", 100, 0, 0),
     Mix("misses", 0, 0, 100),
 )
+LONGEST = 20
+"""Seconds for one load on one server, some of which take minutes over thirty thousand new names."""
 SWAP_RATE = 20_000
 SWAP_SECONDS = 10
 
@@ -76,6 +78,8 @@ class Cost:
     p99: float
     longest: float
     lost: int
+    cut: str
+    """What was left out because the time was over."""
 
 
 def main() -> int:
@@ -87,6 +91,7 @@ def main() -> int:
     parser.add_argument("--mix", choices=[mix.name for mix in MIXES], action="append", help="only these")
     parser.add_argument("--peer", choices=list(PEERS), action="append", help="only these")
     parser.add_argument("--no-swap", action="store_true", help="no swap of lists under load")
+    parser.add_argument("--memory", type=int, default=1_000_000, help="listed names to measure memory with; 0: not")
     options = parser.parse_args()
     for tool, package in {"dnsperf": "dnsperf", "unbound": "unbound"}.items():
         if shutil.which(tool) is None:
@@ -112,6 +117,9 @@ def main() -> int:
                 _compare(folder, targets, mix, options.listed, options.queries, options.rounds)
         if not options.no_swap:
             _swap(folder, ours, options.listed)
+        stack.close()
+    if options.memory:
+        _memory(options.memory)
     return 0
 
 
@@ -123,9 +131,27 @@ def _heading() -> None:
 def _line(mix: str, name: str, cost: Cost, memory: float) -> None:
     print(
         f"{mix:8} {name:9} {cost.cpu:13.1f} {cost.rate:10.0f} {cost.p50:8.2f} {cost.p99:8.2f} {cost.lost:6}"
-        f" {memory:6.0f}",
+        f" {memory:6.0f}{cost.cut}",
         flush=True,
     )
+
+
+def _memory(listed: int) -> None:
+    """Measure what a worker takes with long lists, before and after it was asked for many names."""
+    mix = Mix("memory", 30, 60, 10)
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        folder.chmod(0o755)
+        source = stack.enter_context(upstream(folder))
+        ours = stack.enter_context(gateway(folder, source, listed))
+        print(f"memory of a worker with {listed} listed names, in MB (the lists are files, shared by all workers)")
+        for asked in (0, 100_000):
+            if asked:
+                load(folder, ours, mix, listed, asked, seed=1)
+            own, files = (memory_of(ours.pid, kind) for kind in ("RssAnon", "RssFile"))
+            print(
+                f"after {asked:6} queries: RSS {resident(ours.pid):.0f}, own {own:.0f}, files {files:.0f}", flush=True
+            )
 
 
 def _compare(folder: Path, targets: list[Target], mix: Mix, listed: int, queries: int, rounds: int) -> None:
@@ -184,7 +210,7 @@ def load(folder: Path, target: Target, mix: Mix, listed: int, count: int, *, see
             lines.append(f"u{number}-{time.monotonic_ns()}.bench-names.com A\n")
     path = folder / "queries"
     path.write_text("".join(lines))
-    command = f"dnsperf -s 127.0.0.1 -p {target.port} -d {path} -c 20 -q 200 -n 1 -v"
+    command = f"dnsperf -s 127.0.0.1 -p {target.port} -d {path} -c 20 -q 200 -n 1 -l {LONGEST} -v"
     options = [*(["-e"] if mix.edns else []), *(["-Q", str(rate)] if rate else [])]
     said = folder / "dnsperf.out"
     before = cpu(target.pid)
@@ -196,13 +222,15 @@ def load(folder: Path, target: Target, mix: Mix, listed: int, count: int, *, see
         0
     ]
     figures = dict(re.findall(r"^\s*(Queries [^:]+):\s+([\d.]+)", text, re.MULTILINE))
+    sent = int(float(figures["Queries sent"]))
     return Cost(
-        cpu=spent / 1000 / count,
+        cpu=spent / 1000 / max(sent, 1),
         rate=float(figures["Queries per second"]),
         p50=times[len(times) // 2],
         p99=times[len(times) * 99 // 100],
         longest=times[-1],
         lost=int(float(figures.get("Queries lost", "0"))),
+        cut=f"   only {sent} of {count} queries, in {LONGEST} s" if sent < count else "",
     )
 
 
@@ -216,15 +244,23 @@ def cpu(pid: int) -> int:
 
 def resident(pid: int) -> float:
     """Return the resident memory of a process in MB."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return memory_of(pid, "VmRSS")
+
+
+def memory_of(pid: int, kind: str) -> float:
+    """Return a line of the memory in /proc/PID/status in MB."""
+    found = re.search(rf"{kind}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     return int(found[1]) / 1024 if found else 0.0
 
 
 def free_port() -> int:
-    """Return a port that nobody uses."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """Return a port that nobody uses, over UDP or TCP: connections that ended a moment ago use many."""
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+            udp.bind(("127.0.0.1", 0))
+            with contextlib.suppress(OSError):
+                tcp.bind(udp.getsockname())
+                return int(udp.getsockname()[1])
 
 
 def _answers(port: int) -> bool:

@@ -33,7 +33,7 @@ from tests.builders import (
 from tests.naive_lists import NaiveLists
 from tests.naive_policy import NaivePolicy, outcome_of
 from tests.snapshots import snapshot_of
-from tests.strategies import CONDITIONS, GROUPS, LISTS, defaults, queries, requests, rule_lists, rules
+from tests.strategies import CONDITIONS, GROUPS, LISTS, answers, defaults, queries, requests, rule_lists, rules
 
 SNAPSHOT = snapshot_of(LISTS)
 NAIVE_LISTS = NaiveLists(LISTS)
@@ -93,19 +93,22 @@ def test_total_and_deterministic(
 
 
 @given(
-    rule_lists(), defaults, st.sampled_from((False, False, False, True)), st.lists(queries, min_size=10, max_size=60)
+    rule_lists(),
+    defaults,
+    st.sampled_from((False, False, False, True)),
+    st.lists(queries | answers, min_size=10, max_size=60),
 )
 def test_what_was_decided_before_makes_no_difference(
-    ruleset: tuple[Rule, ...], default: dict[Point, Verdict], report: bool, asked: list[DnsQuery]
+    ruleset: tuple[Rule, ...], default: dict[Point, Verdict], report: bool, asked: list[DnsQuery | DnsAnswer]
 ) -> None:
-    """A DNS query is decided, evidence and all, as by a policy that has never seen another one."""
+    """A DNS query or answer is decided, evidence and all, as by a policy that has never seen another one."""
 
     def fresh() -> Policy:
         return Policy(rules=ruleset, clients=GROUPS, default=default, report=report, lists=SNAPSHOT)
 
     policy = fresh()
-    for query in (*asked, *asked):
-        assert policy.decide(query) == fresh().decide(query)
+    for request in (*asked, *asked):
+        assert policy.decide(request) == fresh().decide(request)
 
 
 wild_text = st.text(max_size=300) | st.binary(max_size=300).map(lambda data: data.decode("utf-8", "surrogateescape"))

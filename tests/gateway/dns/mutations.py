@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from gateway.dns.bailiwick import Limits, Trust, select
 from gateway.dns.message import STREAM_SIZE, encode_name, render
-from gateway.dns.resolver import Miss, Resolver
+from gateway.dns.replies import Miss
+from gateway.dns.resolver import Resolver
 from gateway.dns.wire import HEADER, QR, Query, WireError, name_text, read_response
 from tests.gateway.dns.bombs import CLIENT, UPSTREAM
 from tests.gateway.dns.support import WEB

@@ -10,7 +10,8 @@ from gateway.decision import Decision, Point, Verdict
 from gateway.dns.bailiwick import Limits, Trust, select
 from gateway.dns.message import render
 from gateway.dns.outbound import padded
-from gateway.dns.resolver import Miss, Resolver
+from gateway.dns.replies import Miss
+from gateway.dns.resolver import Resolver
 from gateway.dns.wire import Query, WireError, name_text, read_response
 from gateway.ledger import Ledger
 from gateway.policy import Policy

@@ -9,11 +9,13 @@ from dnslib import QTYPE, RCODE, RR, A, EDNSOption
 
 from gateway.decision import Decision, Reason, Verdict
 from gateway.dns import forwarder as forwarder_module
-from gateway.dns import resolver as resolver_module
+from gateway.dns import misses
 from gateway.dns.bailiwick import Limits
 from gateway.dns.hot import Block, hot_key
+from gateway.dns.misses import MAX_PER_CLIENT
 from gateway.dns.records import parse_data
-from gateway.dns.resolver import MAX_PER_CLIENT, Miss, Resolver
+from gateway.dns.replies import Miss
+from gateway.dns.resolver import Resolver
 from gateway.dns.settings import Endpoint, Timing
 from gateway.request import DnsAnswer, DnsQuery, Request
 from gateway.rule import Rule
@@ -752,18 +754,19 @@ async def test_an_upstream_that_lies_is_passed_over(strategy: str) -> None:
         assert (parse(reply).header.rcode, ede(reply)) == (RCODE.SERVFAIL, (24, "upstream-failure id=r1"))
 
 
+@pytest.mark.parametrize(("broken", "name"), [("plain_answer", "public.example"), ("select", "alias.example")])
 async def test_what_breaks_on_an_answer_is_no_fault_of_the_upstream(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: str, name: str
 ) -> None:
     """An exception of ours over an answer is an internal error, at once, and not a failure of whoever sent it."""
 
     def explode(*_: object, **__: object) -> None:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr(forwarder_module, "select", explode)
+    monkeypatch.setattr(forwarder_module, broken, explode)
     async with upstream(zone(ZONE)) as one, upstream(zone(ZONE)) as other:
         judge = a_judge(one.endpoint, other.endpoint, strategy="ordered")
-        reply = await Resolver(judge).answer(WEB, ask("public.example"))
+        reply = await Resolver(judge).answer(WEB, ask(name))
         assert (parse(reply).header.rcode, judge.reasons) == (RCODE.SERVFAIL, [Reason.INTERNAL_ERROR])
         assert (len(one.queries), len(other.queries)) == (1, 0)
     assert "boom" in caplog.text
@@ -910,8 +913,8 @@ def test_a_cookie_of_another_worker_is_good() -> None:
 
 async def test_all_clients_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many clients there are, only so many queries wait; and addresses of one /64 are one client."""
-    monkeypatch.setattr(resolver_module, "MAX_WAITING", 3)
-    monkeypatch.setattr(resolver_module, "MAX_PER_CLIENT", 2)
+    monkeypatch.setattr(misses, "MAX_WAITING", 3)
+    monkeypatch.setattr(misses, "MAX_PER_CLIENT", 2)
     go = asyncio.Event()
 
     async def handle(query: Message, _: str) -> Reply:

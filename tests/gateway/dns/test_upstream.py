@@ -410,3 +410,13 @@ async def test_three_questions_of_one_stay_in_flight_together() -> None:
     async with upstream(handle) as up:
         pool = Pool([up.endpoint], "ordered", PATIENT)
         assert len(await asyncio.gather(*(pool.ask(QUESTION) for _ in range(3)))) == 3
+
+
+async def test_what_was_on_its_way_counts_once() -> None:
+    """A hundred queries that time out together send an upstream to rest for a second, and not for a minute."""
+    async with upstream(silent) as bad, upstream(honest) as fine:
+        pool = Pool([bad.endpoint, fine.endpoint], "ordered", Timing(0.2, 2.0))
+        begun = asyncio.get_running_loop().time()
+        await asyncio.gather(*(pool.ask(QUESTION) for _ in range(100)))
+        now = asyncio.get_running_loop().time()
+        assert begun < pool.upstreams[0].rests_until <= now + 1.0

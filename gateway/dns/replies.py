@@ -1,0 +1,129 @@
+"""What one client is sent: decisions and answers rendered for it.
+
+The last look at every answer is here: whatever it came from, it is decided for this client before it is rendered.
+"""
+
+import logging
+from collections.abc import Hashable
+from typing import NamedTuple
+
+from gateway.decision import Decision
+from gateway.dns.answers import Block, servfail
+from gateway.dns.cache import Key
+from gateway.dns.judge import Judge
+from gateway.dns.message import STREAM_SIZE, Answer, render, udp_limit
+from gateway.dns.settings import Settings
+from gateway.dns.wire import CD, RD, Query
+from gateway.request import Client, DnsAnswer, DnsQuery, Flaw
+
+_LOG = logging.getLogger(__name__)
+_BLOCKS_KEPT = 4096
+
+
+class Known:
+    """A client, and what is looked up for it with each packet."""
+
+    __slots__ = ("client", "closed", "credit", "groups", "limited", "share", "source", "view")
+
+    def __init__(self, client: Client, groups: tuple[str, ...], view: bytes, limited: str, share: int) -> None:
+        self.client = client
+        self.groups = groups
+        """Its client groups."""
+        self.view = view
+        """Generation and view, as a prefix of keys of the hot table."""
+        self.limited = limited
+        """Whose rate limit counts: an IPv6 client may use all addresses of its network."""
+        self.source = client.address.packed[: 4 if client.address.version == 4 else 8]
+        """The same, in octets, which are hashed far quicker."""
+        self.share = share
+        """Queries taken from the rate limit at a time."""
+        self.credit: float = 0
+        """Datagrams that are paid for; infinitely many without a rate limit."""
+        self.closed = False
+        """Zones are closed to it: its view is its own then, so that the hot table never knows it."""
+
+
+class Miss(NamedTuple):
+    """A query that may be answered, once an upstream has been asked."""
+
+    known: Known
+    query: Query
+    key: Key
+    """What its answer is kept under."""
+    stream: bool
+    options: bytes = b""
+    """EDNS options that the answer carries."""
+
+    @property
+    def limit(self) -> int:
+        """How long the reply may be."""
+        return STREAM_SIZE if self.stream else udp_limit(self.query.edns)
+
+
+class Replies:
+    """Renders decisions and answers, under one configuration after another."""
+
+    def __init__(self, judge: Judge, settings: Settings) -> None:
+        self._judge = judge
+        self._settings = settings
+        self._blocks: dict[Hashable, Block] = {}
+
+    def use(self, settings: Settings) -> None:
+        """Go on with another configuration."""
+        self._settings = settings
+        self._blocks.clear()
+
+    def finish(
+        self, client: Client, query: Query, answer: Answer, age: int, limit: int, options: bytes = b""
+    ) -> tuple[bytes | None, bool]:
+        """Decide on an answer and render it. Returns it, and whether nothing had to be recorded."""
+        request = DnsAnswer(
+            client=client,
+            name=query.name,
+            qtype=query.qtype,
+            chain=answer.chain,
+            addresses=answer.addresses,
+            trusted=answer.trusted,
+        )
+        decision, ident = self._judge.judge(request)
+        if decision.denied:
+            return self.block(query, decision, ident, options), False
+        if self._settings.record_allowed:
+            self._judge.record(request, decision)
+            ident = "recorded"
+        return render(query, answer, age=age, limit=limit, options=options), not ident
+
+    def block(
+        self, query: Query, decision: Decision, ident: str, options: bytes = b"", *, ede: int | None = None
+    ) -> bytes | None:
+        """Return what a denial is answered with; None for silence. `ident` is that of its record."""
+        # All that a block answer depends on; the name is none of it.
+        edns, matched = query.edns, decision.matched
+        key = (
+            query.flags & (RD | CD),
+            edns and edns.dnssec_ok,
+            query.qtype,
+            decision.reason,
+            decision.rule,
+            matched and matched.list,
+            ede,
+        )
+        block = self._blocks.get(key)
+        if block is None:
+            if len(self._blocks) >= _BLOCKS_KEPT:
+                self._blocks.clear()
+            block = Block(query, decision, self._settings.block_answer, self._settings.block_ttl, ede=ede)
+            self._blocks[key] = block
+        return block.render(query.id.to_bytes(2, "big"), query.question, ident, options)
+
+    def refuse(
+        self, client: Client, query: Query, flaw: Flaw, options: bytes = b"", *, ede: int | None = None
+    ) -> bytes | None:
+        """Answer SERVFAIL for a cause of our own, and record it. Never raises."""
+        request = DnsQuery(client=client, name=query.name, qtype=query.qtype, flaw=flaw)
+        try:
+            decision, ident = self._judge.judge(request)
+            return self.block(query, decision, ident, options, ede=ede)
+        except Exception:
+            _LOG.exception("a failed query could not even be recorded")
+            return servfail(query)
