@@ -544,13 +544,19 @@ class Resolver:
             self._adopt()
         families = tuple(families)
         if client is not None:
-            self._account_for(host, client, families)
+            kept = self._account_for(host, client, families)
+        else:
+            kept = self._forwarder.all_at_hand(host, families)
+        if kept is not None:  # no tasks where there is nobody to wait for
+            return self._forwarder.resolution(host, kept)
         return await self._forwarder.lookup(host, families=families)
 
-    def _account_for(self, host: str, client: Client, families: tuple[int, ...]) -> None:
+    def _account_for(self, host: str, client: Client, families: tuple[int, ...]) -> list[Answer] | None:
+        """Return the answers if they are at hand, else make sure that the queries may leave."""
         groups, now = self._judge.groups(client), self._clock()
         leak = self.leakage.again(client.address, groups, host)
-        for qtype in (Type.A if family == 4 else Type.AAAA for family in families):
+        kept = self._forwarder.all_at_hand(host, families) if leak is None else None
+        for qtype in () if kept else (Type.A if family == 4 else Type.AAAA for family in families):
             if leak is None and self._forwarder.at_hand(Key(host, qtype, False, False), now) is None:
                 leak = self.leakage.query(client.address, groups, host, qtype)
                 if leak is not None and not leak.denied:
@@ -561,6 +567,7 @@ class Resolver:
             raise LeakError(leak)
         if self._stays(host):
             raise ResolutionError(f"{host} does not exist")
+        return kept
 
     def _stays(self, name: str) -> bool:
         """Say whether nobody is asked for a name."""
