@@ -32,7 +32,7 @@ from gateway.proxy.clienttls import ClientTls, Leaves
 from gateway.proxy.dial import Dialer
 from gateway.proxy.head import INSIDE, PLAIN
 from gateway.proxy.layers import GatedHttpLayer
-from gateway.proxy.lean import LeanHandler, settled, spare_checks
+from gateway.proxy.lean import LeanHandler, make_lean, settled
 from gateway.proxy.pipes import Pipe
 from gateway.proxy.roles import Judge, Settings
 from gateway.proxy.sweeper import Sweeper
@@ -70,7 +70,7 @@ class Inspector:
         tls.certstore.STORE_CAP = _LEAVES
         self.options = settled(self.master.options)
         self.hooks = _hooks(tls, Leaves(tls, self.options), self.gate)
-        spare_checks()
+        make_lean()
         self.mode = mode_specs.ProxyMode.parse("regular")
         self.handlers: dict[asyncio.Task[None], Handler] = {}
         self._loop = asyncio.get_running_loop()

@@ -4,6 +4,8 @@ The handler at work is in tests/integration/test_proxy_inspect.py, with a hook o
 """
 
 import asyncio
+import importlib.util
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from mitmproxy.master import Master
 from mitmproxy.proxy import commands, events, layer, mode_specs
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHook
 
-from gateway.proxy.lean import LeanContext, LeanHandler, settled, spare_checks
+from gateway.proxy.lean import LeanContext, LeanHandler, make_lean, settled
 from gateway.proxy.pipes import Pipe
 from tests.gateway.proxy.fakes import FakeTransport
 
@@ -139,12 +141,45 @@ def test_settled_options(tmp_path: Path) -> None:
     }
 
 
-def test_messages_without_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A message is what it was before: only the second look at its types is left out."""
-    before = http.Request.make("GET", "http://good.test/x", b"body", [(b"a", b"b")])
-    monkeypatch.setattr(http.MessageData, "__post_init__", http.MessageData.__post_init__)  # to be put back
-    spare_checks()
-    after = http.Request.make("GET", "http://good.test/x", b"body", [(b"a", b"b")])
-    assert (after.method, after.url, after.headers, after.content) == (
-        before.method, before.url, before.headers, before.content,
+NAMES = ["host", "Host", b"HOST", "x", "\udcff", b"\xff", "ü", ""]
+
+
+def as_delivered() -> Any:
+    """Return mitmproxy's module of messages as it is delivered, whatever was made of the one in use."""
+    assert http.__file__ is not None
+    spec = importlib.util.spec_from_file_location("delivered", http.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    sys.modules["delivered"] = found  # its dataclasses look themselves up there
+    try:
+        spec.loader.exec_module(found)
+    finally:
+        del sys.modules["delivered"]
+    return found
+
+
+def told(headers: Any) -> list[object]:
+    """Return all that is asked of headers."""
+    asked = [(headers.get_all(name), headers.get(name), headers.get(name, "-"), name in headers) for name in NAMES]
+    return [asked, headers.fields, [headers[name] for name in NAMES if name in headers], len(headers), list(headers)]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param([], id="no fields"),
+        pytest.param([(b"Host", b"a"), (b"hOST", b"b"), (b"X", b"")], id="twice, and empty"),
+        pytest.param([(b"\xff", b"\xfe"), (b"\xc3\xbc", b"\xc3\xbc")], id="not ASCII"),
+    ],
+)
+def test_lean_messages(fields: list[tuple[bytes, bytes]]) -> None:
+    """A message is what it is in mitmproxy, and so is every answer about its headers."""
+    make_lean()
+    delivered = as_delivered()
+    assert told(http.Headers(fields)) == told(delivered.Headers(fields))
+    lean = http.Request.make("GET", "http://good.test/x", b"body", fields)
+    usual = delivered.Request.make("GET", "http://good.test/x", b"body", fields)
+    assert (lean.method, lean.url, lean.headers.fields, lean.content) == (
+        usual.method, usual.url, usual.headers.fields, usual.content,
     )  # fmt: skip
