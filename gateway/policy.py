@@ -62,6 +62,8 @@ class Policy:
             self._inspected.add(pattern, 1)
             self._any_inspected = True
         self._allowed: dict[tuple[int, bool, int, int], Decision] = {}
+        self._known: dict[Hashable, Decision] = {}
+        """What was allowed on the way to a spliced tunnel: whoever connects again asks the same three times."""
         self._queries: dict[Hashable, Decision | Rule] = {}
         """What was decided on DNS queries, or the rule that denies with evidence of its own each time."""
         self._answers: dict[Hashable, Decision] = {}
@@ -74,7 +76,17 @@ class Policy:
         Total and deterministic: any exception on the way is a denial with reason `internal-error`.
         """
         try:
-            return self._decide(request)
+            key = _key(request)
+            if key is None:
+                return self._decide(request)
+            known = self._known.get(key)
+            if known is None:
+                known = self._decide(request)
+                if known.verdict is Verdict.ALLOW and not known.reported:
+                    if len(self._known) >= _FLOWS_KEPT:
+                        self._known.clear()
+                    self._known[key] = known
+            return known
         except Exception as error:
             # Fails closed: whatever went wrong, the answer is no, and the record says what it was.
             return Decision(Verdict.DENY, Reason.INTERNAL_ERROR, detail=f"{type(error).__name__}: {error}")
@@ -441,7 +453,28 @@ _OF_RULES = frozenset((Reason.UPLOAD_BUDGET, Reason.CERTIFICATE_PIN, Reason.BODY
 """What shells find by the terms of a rule: its budget, its pins, the size of answers."""
 _NAMES_KEPT = 1024
 """Names that were asked for last: more than wait for an upstream on a busy day."""
+_FLOWS_KEPT = 2048  # at most 2 KB each, since nothing long is kept
+_LONG = 256
 _NO_RULE = Decision(Verdict.DENY, Reason.DEFAULT_DENY, detail="no rule allows it")
+
+
+def _key(request: Request) -> Hashable:
+    """Return what to remember a decision by, for the requests that are asked again and again; None for others.
+
+    Names, not addresses, are what clients connect to; and whoever chooses addresses could give all the same hash.
+    """
+    if isinstance(request, Dial):
+        origin = request.origin
+        if isinstance(origin, TlsHello) and len(request.chain) <= 8 and _key(origin) is not None:
+            return origin, request.address.packed, request.chain
+        return None
+    if isinstance(request, TlsHello):
+        if len(request.alpn) > 4 or len(request.server_names) != 1 or len(request.tunnel.user_agent) > _LONG:
+            return None
+        return request if isinstance(request.tunnel.host, str) else None
+    if isinstance(request, Tunnel):
+        return request if isinstance(request.host, str) and len(request.user_agent) <= _LONG else None
+    return None
 
 
 def _missed(rule: Rule, reason: Reason) -> Decision:

@@ -91,7 +91,7 @@ class RuleIndex:
         return tuple(self._groups[position].name for position in self._belonging(client, point))
 
     def _belonging(self, client: Client, point: Point) -> Iterator[int]:
-        by_address = self._group_networks.lookup(client.address)
+        by_address = self._group_networks.lookup(client.address) if self._groups else 0
         for position, group in enumerate(self._groups):
             if group.addresses and not by_address >> position & 1:
                 continue

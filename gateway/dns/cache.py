@@ -93,16 +93,18 @@ class Cache:
 
     def get(self, key: Key, now: float) -> Entry | None:
         """Return the entry, unless it has expired. What does not exist has no type (RFC 2308 section 5)."""
-        for place in (key, _nameless(key)):
-            entry = self._entries.get(place)
-            if entry is None:
-                continue
-            if now < entry.expires:
-                self._entries.move_to_end(place)
-                entry.hits += 1
-                return entry
-            if entry.expires + self._stale <= now:
-                self._remove(place)
+        return self._get(key, now) or self._get(_nameless(key), now)
+
+    def _get(self, key: Key, now: float) -> Entry | None:
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        if now < entry.expires:
+            self._entries.move_to_end(key)
+            entry.hits += 1
+            return entry
+        if entry.expires + self._stale <= now:
+            self._remove(key)
         return None
 
     def get_stale(self, key: Key, now: float) -> Entry | None:

@@ -143,6 +143,24 @@ class Forwarder:
         """
         types = [Type.A if family == 4 else Type.AAAA for family in families]
         found = await asyncio.gather(*(self._find(host, qtype) for qtype in types), return_exceptions=True)
+        return self.resolution(host, found)
+
+    def all_at_hand(self, host: str, families: Iterable[int]) -> list[Answer] | None:
+        """Return the answers for all kinds of addresses; None if one of them is not in local data or the cache."""
+        now, kept = self._clock(), []
+        for family in families:
+            found = self.at_hand(Key(host, Type.A if family == 4 else Type.AAAA, False, False), now)
+            if found is None:
+                return None
+            kept.append(found.answer)
+        return kept
+
+    def resolution(self, host: str, found: Iterable[Answer | BaseException]) -> Resolution:
+        """Return the addresses in answers.
+
+        Raises:
+            ResolutionError: there is none, or it could not be found out.
+        """
         answers: list[Answer] = []
         failure: BaseException | None = None
         for result in found:

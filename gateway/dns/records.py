@@ -60,8 +60,8 @@ _KINDS: dict[str, tuple[int, int]] = {
 def aliases(name: str, qtype: int, records: LocalRecords) -> tuple[list[Record], str]:
     """Follow local CNAMEs. Returns them, and the name at their end."""
     found: list[Record] = []
-    while qtype != Type.CNAME and len(found) < MAX_ALIASES:
-        target = next((_target(entry) for entry in records.get(name, ()) if _target(entry)), None)
+    while qtype != Type.CNAME and name in records and len(found) < MAX_ALIASES:
+        target = next((_target(entry) for entry in records[name] if _target(entry)), None)
         if target is None:
             break
         found.append(Record(encode_name(name), Type.CNAME, IN, TTL, target))

@@ -32,7 +32,7 @@ from gateway.dns.hot import Block as HotBlock
 from gateway.dns.judge import Judge, RuntimeJudge
 from gateway.dns.leakage import Leakage, client_key
 from gateway.dns.local import is_meta, local_answer
-from gateway.dns.message import STREAM_SIZE, head_of, opt_of, udp_limit
+from gateway.dns.message import STREAM_SIZE, Answer, head_of, opt_of, udp_limit
 from gateway.dns.misses import Done, Misses, key_of, stale_option
 from gateway.dns.ratelimit import Excess, RateLimit
 from gateway.dns.replies import Known, Miss, Replies
@@ -429,13 +429,19 @@ class Resolver:
             self._adopt()
         families = tuple(families)
         if client is not None:
-            self._account_for(host, client, families)
+            kept = self._account_for(host, client, families)
+        else:
+            kept = self._forwarder.all_at_hand(host, families)
+        if kept is not None:  # no tasks where there is nobody to wait for
+            return self._forwarder.resolution(host, kept)
         return await self._forwarder.lookup(host, families=families)
 
-    def _account_for(self, host: str, client: Client, families: tuple[int, ...]) -> None:
+    def _account_for(self, host: str, client: Client, families: tuple[int, ...]) -> list[Answer] | None:
+        """Return the answers if they are at hand, else make sure that the queries may leave."""
         groups, now = self._judge.groups(client), self._clock()
         leak = self.leakage.again(client.address, groups, host)
-        for qtype in (Type.A if family == 4 else Type.AAAA for family in families):
+        kept = self._forwarder.all_at_hand(host, families) if leak is None else None
+        for qtype in () if kept else (Type.A if family == 4 else Type.AAAA for family in families):
             if leak is None and self._forwarder.at_hand(Key(host, qtype, False, False), now) is None:
                 leak = self.leakage.query(client.address, groups, host, qtype)
                 if leak is not None and not leak.denied:
@@ -446,6 +452,7 @@ class Resolver:
             raise LeakError(leak)
         if self._misses.stays(host):
             raise ResolutionError(f"{host} does not exist")
+        return kept
 
     async def close(self) -> None:
         """Give up what is on its way."""

@@ -1,4 +1,4 @@
-"""Lines of DNS blocks, made from patterns: what is the same in all lines of a kind is encoded once.
+"""Lines of DNS blocks and of tunnels, made from patterns: what is the same in all lines of a kind is encoded once.
 
 Pure: no I/O, no clock. `gateway.ledger.event` alone says what a line holds. A pattern is its encoded event with marks
 where lines of the kind differ; filling them in costs 3 us where building and encoding the whole event costs 20.
@@ -7,10 +7,10 @@ where lines of the kind differ; filling them in costs 3 us where building and en
 from collections.abc import Hashable
 from json.encoder import encode_basestring_ascii as quoted
 
-from gateway.decision import Decision
-from gateway.ledger.event import Event, encode, event
+from gateway.decision import Decision, Verdict
+from gateway.ledger.event import Event, Outcome, encode, event
 from gateway.ledger.text import timestamp, visible, without_userinfo
-from gateway.request import DnsQuery
+from gateway.request import DnsQuery, TlsHello
 
 _LIMIT = 4096
 """Patterns kept: clients times rules and lists, as far as they meet. Some 2 KB each."""
@@ -24,6 +24,18 @@ _MARKS: Event = {
 }
 """What differs, in the order in which it stands in a line."""
 
+_COUNTS: Event = {
+    "@timestamp": "<1 time>",
+    "event.id": "<2 id>",
+    "event.duration": 3_141_592_653_589_793_238,
+    "source.bytes": 3_141_592_653_589_793_239,
+    "destination.bytes": 3_141_592_653_589_793_240,
+}
+"""What differs in lines about the end of a tunnel."""
+_LONGEST_TEXT = 256
+_FEW = 1024
+_LONGEST = 1e6  # seconds of a tunnel
+
 type _Pattern = tuple[str, ...]
 
 
@@ -33,6 +45,7 @@ class Patterns:
     def __init__(self, role: str) -> None:
         self._role = role
         self._kept: dict[Hashable, _Pattern] = {}
+        self._ends: dict[Hashable, tuple[Decision, _Pattern]] = {}
 
     def line(
         self, kind: Hashable, request: DnsQuery, decision: Decision, *, id: str, now: float, generation: int
@@ -76,14 +89,54 @@ class Patterns:
         pieces[1::2] = values
         return "".join(pieces).encode("ascii")
 
+    def end(
+        self, request: TlsHello, decision: Decision, outcome: Outcome, *, id: str, now: float, generation: int
+    ) -> bytes | None:
+        """Return the line of a tunnel that was allowed and ended well, as `encode(event(...))` makes it.
 
-def _pattern(made: Event) -> _Pattern:
+        None for others, which are not alike.
+        """
+        address = outcome.address
+        if (
+            decision.verdict is not Verdict.ALLOW
+            or decision.reported
+            or outcome.error
+            or address is None
+            or not 0 <= outcome.seconds < _LONGEST
+            or len(request.tunnel.user_agent) > _LONGEST_TEXT
+            or len(request.alpn) > 4
+            or len(request.server_names) != 1
+        ):
+            return None
+        key = (request, address.packed, outcome.status, generation)
+        kept = self._ends.get(key)
+        if kept is None or kept[0] is not decision:
+            made = event(request, decision, id=id, now=now, role=self._role, outcome=outcome, generation=generation)
+            kept = decision, _pattern(made, _COUNTS)
+            if not kept[1]:
+                return encode(made)
+            if len(self._ends) >= _FEW:
+                self._ends.clear()
+            self._ends[key] = kept
+        pieces = [*kept[1]]
+        duration = round(outcome.seconds * 1e9)
+        pieces[1::2] = (
+            f'"{timestamp(now)}"',
+            f'"{id}"',
+            str(duration),
+            str(outcome.octets_out),
+            str(outcome.octets_in),
+        )
+        return "".join(pieces).encode("ascii")
+
+
+def _pattern(made: Event, known: Event = _MARKS) -> _Pattern:
     """Return an event's encoding, cut where lines differ: every second piece is a mark. Empty: it has their text."""
-    marks = {key: mark for key, mark in _MARKS.items() if key in made}
+    marks = {key: mark for key, mark in known.items() if key in made}
     rest = encode({**made, **marks}).decode("ascii")
     pieces: list[str] = []
     for mark in marks.values():
-        text = quoted(str(mark))
+        text = str(mark) if isinstance(mark, int) else quoted(str(mark))
         if rest.count(text) != 1:
             return ()
         before, _, rest = rest.partition(text)

@@ -25,7 +25,7 @@ from gateway.ledger.notice import CHANGE, change_event, gap_event, rolled_up
 from gateway.ledger.pattern import Patterns
 from gateway.ledger.rollup import Repeats, Rollup
 from gateway.ledger.writer import Writer
-from gateway.request import Client, DnsAnswer, DnsQuery, Request
+from gateway.request import Client, DnsAnswer, DnsQuery, Request, TlsHello
 
 _LOG = logging.getLogger(__name__)
 
@@ -177,10 +177,15 @@ class Ledger:
             return Receipt(self._next_id())
         now = self._clock()
         id = self._next_id()
+        made: Event | bytes | None
         if not self._backlog.full:
-            made = event(
-                request, decision, id=id, now=now, role=self.role, outcome=outcome, generation=self.generation
-            )
+            generation, made = self.generation, None
+            if outcome is not None and isinstance(request, TlsHello):
+                made = self._patterns.end(request, decision, outcome, id=id, now=now, generation=generation)
+            if made is None:
+                made = event(
+                    request, decision, id=id, now=now, role=self.role, outcome=outcome, generation=generation
+                )
             if self._backlog.put(made):
                 return Receipt(id)
         self._backlog.fold(_loss(request, decision, Span.one(now)))

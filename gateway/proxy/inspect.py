@@ -20,8 +20,7 @@ from mitmproxy.addons.tlsconfig import TlsConfig
 from mitmproxy.connection import ConnectionState
 from mitmproxy.master import Master
 from mitmproxy.proxy import commands, events, mode_specs
-from mitmproxy.proxy.layers import ClientTLSLayer, ServerTLSLayer
-from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
+from mitmproxy.proxy.layers import ServerTLSLayer
 from mitmproxy.proxy.server import ConnectionIO
 
 from addons.gate import Gate
@@ -30,9 +29,11 @@ from gateway.addresses import parse_address
 from gateway.names import parse_host
 from gateway.proxy.authentication import Authenticator
 from gateway.proxy.ca import ensure_ca
+from gateway.proxy.clienttls import ClientTls, Leaves
 from gateway.proxy.dial import Dialer
 from gateway.proxy.head import INSIDE, PLAIN
 from gateway.proxy.layers import GatedHttpLayer
+from gateway.proxy.lean import LeanHandler, make_lean, settled
 from gateway.proxy.pipes import Pipe
 from gateway.proxy.roles import Judge, Settings
 from gateway.proxy.sweeper import Sweeper
@@ -70,7 +71,9 @@ class Inspector:
         tls = TlsConfig()
         self.master = _master(folder, trust, Core(), Proxyserver(), tls)  # type: ignore[no-untyped-call]  # mitmproxy's
         tls.certstore.STORE_CAP = _LEAVES
-        self.hooks = _hooks(tls, self.gate)
+        self.options = settled(self.master.options)
+        self.hooks = _hooks(tls, Leaves(tls, self.options), self.gate)
+        make_lean()
         self.mode = mode_specs.ProxyMode.parse("regular")
         self.handlers: dict[asyncio.Task[None], Handler] = {}
         self._loop = asyncio.get_running_loop()
@@ -111,12 +114,12 @@ class Inspector:
             handler.hang_up("the gateway stops")
 
 
-class Handler(ProxyConnectionHandler):
+class Handler(LeanHandler):
     """One client connection in mitmproxy's core."""
 
     def __init__(self, inspector: Inspector, pipe: Pipe, visit: Visit) -> None:
         # mitmproxy asks for asyncio's streams, and uses of them what a pipe has.
-        super().__init__(inspector.master, pipe, pipe, inspector.master.options, inspector.mode)  # type: ignore[no-untyped-call]
+        super().__init__(inspector.master, pipe, pipe, inspector.options, inspector.mode)
         self.visit = visit
         self._inspector = inspector
         self._gate = inspector.gate
@@ -135,7 +138,7 @@ class Handler(ProxyConnectionHandler):
         # Not left to the ClientHello: what it names has been compared, and this is what it was compared with.
         context.server.sni = str(host)
         outer = ServerTLSLayer(context)
-        inner = ClientTLSLayer(context)
+        inner = ClientTls(context, visit.hello)
         outer.child_layer = inner
         inner.child_layer = self._http = GatedHttpLayer(context, INSIDE, self._gate)
         self.layer = outer
@@ -191,6 +194,7 @@ class Handler(ProxyConnectionHandler):
                         await result
             except Exception:
                 _LOG.exception("the hook %s failed: its connection is closed", hook.name)
+                self.stopped = True
                 self.hang_up("a hook failed")
 
     async def open_connection(self, command: commands.OpenConnection) -> None:
@@ -266,6 +270,7 @@ class Handler(ProxyConnectionHandler):
         """Log what went wrong; what goes right is in the ledger. A crash in the layers ends the connection."""
         if level >= logging.ERROR:
             _LOG.log(level, "%s", message, exc_info=exc_info)
+            self.stopped = True
             self.hang_up("a layer failed")
         else:
             _LOG.debug("%s", message)
@@ -290,11 +295,10 @@ def _master(folder: Path, trust: Path | None, *addons: object) -> Master:
     return master
 
 
-def _hooks(tls: TlsConfig, gate: Gate) -> dict[str, list[Callable[..., Any]]]:
+def _hooks(tls: TlsConfig, leaves: Leaves, gate: Gate) -> dict[str, list[Callable[..., Any]]]:
     """Return who is called at which hook. What is not here calls nobody."""
     return {
-        "tls_clienthello": [tls.tls_clienthello],
-        "tls_start_client": [tls.tls_start_client],
+        "tls_start_client": [leaves.tls_start_client],
         "tls_start_server": [tls.tls_start_server],
         "tls_established_server": [gate.tls_established_server],
         "requestheaders": [gate.requestheaders],

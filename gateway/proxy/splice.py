@@ -118,6 +118,9 @@ class Splice:
 
     def half_closed(self, half: Half) -> None:
         """Pass the end of one direction on; when both have ended, the tunnel has."""
+        if self.client.ended and self.origin.ended:
+            self.close()  # which sends what there is to send, and then the end
+            return
         other = half.other
         if other is not None and not other.is_closing():
             try:
@@ -127,8 +130,6 @@ class Splice:
                     other.close()
             except OSError:  # that side is gone, and its transport does not know yet
                 self.abort()
-        if self.client.ended and self.origin.ended:
-            self.close()
 
     def lost(self, error: str) -> None:
         """Close what is left when one side is gone; what waits to be sent still is."""

@@ -1,285 +1,387 @@
-"""What a proxied connection costs: CPU of the proxy process, the gateway's against Squid's, in one run.
+"""What a proxied connection costs: the gateway beside Squid, tinyproxy and stock mitmdump, in one run.
 
 Run `python tests/bench/proxy.py`. The proxy under test is pinned to one core, load and origin to the other. CPU time
-is read from the scheduler (/proc/PID/task/*/schedstat), which is far steadier than wall time; still, only ratios
-within one run mean anything. Needs squid (with OpenSSL, for peek and splice) and nginx.
+is read from the process's own clock, which is far steadier than wall time; still, only ratios within one run mean
+anything. Needs nginx; other proxies that are not installed are left out.
 """
 
 import argparse
 import asyncio
 import contextlib
 import os
+import resource
 import shutil
-import signal
 import socket
 import ssl
-import subprocess
+import statistics
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from dnslib import QTYPE, RR, SOA, A, DNSRecord
+import uvloop
 
-NAME = "bench.test"
-PROXY_CORE, LOAD_CORE = 0, 1
+sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, tests are no package
+
+from tests.peers.proxies import BULK, LOAD_CORE, LOOK, NAME, PRODUCTS, Origin, Target, certificate, nginx
+
+WIDTH = 8
+"""Lanes of load at the same time."""
+REQUEST = b"GET / HTTP/1.1\r\nHost: %s:%d\r\n\r\n"
+_WARM_UP = 0.1
+"""The part of a load that goes before it uncounted, so that caches are filled."""
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """A proxy under test."""
+class Load:
+    """Something that is measured."""
 
     name: str
-    port: int
-    pid: int
+    title: str
+    run: Callable[[Target, Origin, int], Coroutine[Any, Any, None]]
+    count: int
+    inspected: bool = False
+
+
+LOADS = (
+    Load("connection", "CONNECT + TLS, new, spliced", lambda *a: connections(*a), 1200),
+    Load("request", "request on a spliced tunnel", lambda *a: requests(*a), 6000),
+    Load("plain", "plain HTTP request", lambda *a: plain(*a), 1200),
+    Load("inspected", "CONNECT + TLS, new, inspected", lambda *a: connections(*a), 240, inspected=True),
+    Load("inside", "request on an inspected tunnel", lambda *a: requests(*a), 1200, inspected=True),
+    Load("bulk", "100 MB through a tunnel", lambda *a: bulk(*a), 1),
+)
+GOALS = (
+    ("connection", "squid", 0.9),
+    ("request", "squid", 0.9),
+    ("bulk", "squid", 1.0),
+    ("inspected", "squid", 1.0),
+    ("inside", "mitmdump", 0.5),
+    ("plain", "mitmdump", 0.5),
+)
+"""Load, whom to compare with, and the most that the ratio of CPU may be."""
+IDLE_GOAL = 10.0  # KiB
+
+type Pair = tuple[Target, Target | None]
+"""A product's proxy that splices, and the one that inspects."""
+type Figures = dict[str, dict[str, float]]
+"""By load, by product."""
 
 
 def main() -> int:
-    """Run the benchmark and print its table."""
+    """Run the benchmark and print its tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--connections", type=int, default=2000)
-    parser.add_argument("--requests", type=int, default=10000)
+    parser.add_argument("--scale", type=float, default=1.0, help="How much load, times the usual.")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tunnels", type=int, default=5000, help="Idle tunnels; 0 leaves them out.")
+    parser.add_argument("--latency", type=int, default=300, help="Connections timed one by one; 0 leaves them out.")
+    parser.add_argument("--only", nargs="*", choices=[load.name for load in LOADS], help="Loads; all without it.")
+    parser.add_argument("--products", nargs="*", choices=[each.name for each in PRODUCTS])
     options = parser.parse_args()
-    for tool in ("squid", "nginx", "openssl"):
-        if shutil.which(tool) is None:
-            print(f"{tool} is not installed")
-            return 2
+    for tool in ("nginx", "openssl", "taskset"):
+        if shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None:
+            print(f"left out: {tool} is missing (apt-get install nginx openssl util-linux)")
+            return 0
     os.sched_setaffinity(0, {LOAD_CORE})
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        _compare(Path(folder), options.connections, options.requests, options.rounds)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    loads = [load for load in LOADS if options.only is None or load.name in options.only]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        certificate(folder)
+        with contextlib.ExitStack() as stack:
+            origin = stack.enter_context(nginx(folder))
+            pairs = _start(stack, folder, origin, options.products)
+            figures = _loads(pairs, origin, loads, options.rounds, options.scale)
+            _print_loads(figures, loads, list(pairs), options.rounds)
+            idle = _idle_tunnels(pairs, origin, options.tunnels) if options.tunnels else {}
+            if options.latency:
+                _latency(pairs, origin, options.latency)
+            _print_goals(figures, idle)
     return 0
 
 
-def _compare(folder: Path, connections: int, requests: int, rounds: int) -> None:
-    certificate(folder)
-    with nginx(folder) as origin, gateway(folder, origin) as ours, squid(folder, origin) as theirs:
-        rows: dict[str, dict[str, list[float]]] = {}
-        for _ in range(rounds):
-            for target in (ours, theirs):
-                row = rows.setdefault(target.name, {})
-                row.setdefault("CONNECT + TLS, new connection", []).append(
-                    cost(target, lambda t=target: asyncio.run(handshakes(t.port, origin, connections))) / connections
-                )
-                row.setdefault("request on an open tunnel", []).append(
-                    cost(target, lambda t=target: asyncio.run(exchanges(t.port, origin, requests))) / requests
-                )
-        print(f"{'CPU us, best of ' + str(rounds):34} {'gateway':>9} {'squid':>9} {'ratio':>7}")
-        for what in rows["gateway"]:
-            mine, other = min(rows["gateway"][what]), min(rows["squid"][what])
-            print(f"{what:34} {mine * 1e6:9.1f} {other * 1e6:9.1f} {mine / other:7.2f}")
+def _start(stack: contextlib.ExitStack, folder: Path, origin: Origin, wanted: list[str] | None) -> dict[str, Pair]:
+    pairs: dict[str, Pair] = {}
+    for product in PRODUCTS:
+        if wanted is not None and product.name not in wanted:
+            continue
+        if missing := product.missing():
+            remedy = f": apt-get install {product.packages}" if product.packages else ""
+            print(f"left out: {product.name}, {' and '.join(missing)} missing{remedy}")
+            continue
+        splices = stack.enter_context(product.splices(folder, origin))
+        inspects = stack.enter_context(product.inspects(folder, origin)) if product.inspects else None
+        if product.name == "gateway":
+            inspects = replace(splices, host=LOOK, sni=LOOK)
+        pairs[product.name] = splices, inspects
+    return pairs
 
 
-def cost(target: Target, work) -> float:  # type: ignore[no-untyped-def]  # any callable
-    """Return the CPU seconds that the target spends while work is done."""
-    work_before = cpu(target.pid)
-    work()
-    time.sleep(0.2)  # what it does after the last octet counts too
-    return cpu(target.pid) - work_before
+# -- measuring -------------------------------------------------------------------------------------------------------
 
 
-def cpu(pid: int) -> float:
-    """Return the CPU seconds that a process has used."""
-    total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        total += int((task / "schedstat").read_text().split()[0])
-    return total / 1e9
+def _loads(pairs: dict[str, Pair], origin: Origin, loads: list[Load], rounds: int, scale: float) -> Figures:
+    """Return microseconds of CPU, the best of all rounds."""
+    figures: Figures = {load.name: {} for load in loads}
+    for turn in range(rounds):
+        for load in loads:
+            count = max(1, int(load.count * scale))
+            for name, (splices, inspects) in pairs.items():
+                # mitmdump that ignores a host would ignore its plain requests too
+                target = inspects if load.inspected or (load.name == "plain" and name == "mitmdump") else splices
+                if target is None:
+                    continue
+                if not turn:
+                    _drive(load.run(target, origin, max(1, int(count * _WARM_UP))))
+                before = target.cpu()
+                _drive(load.run(target, origin, count))
+                time.sleep(0.2)  # what it does after the last octet counts too
+                spent = (target.cpu() - before) / count * 1e6
+                figures[load.name][name] = min(figures[load.name].get(name, spent), spent)
+    return figures
+
+
+def _idle_tunnels(pairs: dict[str, Pair], origin: Origin, count: int) -> dict[str, float]:
+    """Return KiB of memory for each idle tunnel."""
+    found: dict[str, float] = {}
+    for name, (target, _) in pairs.items():
+        _drive(idle(target, origin, min(200, count), lambda: None))
+        time.sleep(1)
+        before, after = target.memory(), 0
+
+        def look(target: Target = target) -> None:
+            nonlocal after
+            time.sleep(1)
+            after = target.memory()
+
+        _drive(idle(target, origin, count, look))
+        found[name] = (after - before) / count / 1024
+    print(f"\nmemory for each of {count} idle tunnels, KiB: ", end="")
+    print(", ".join(f"{name} {size:.1f}" for name, size in found.items()))
+    return found
+
+
+def _latency(pairs: dict[str, Pair], origin: Origin, count: int) -> None:
+    """Print how much later a first answer and a further one come than without a proxy, one connection at a time."""
+    print("\nadded latency, ms (p50 / p99)       " + "".join(f"{name:>18}" for name in pairs))
+    samples: dict[str, tuple[list[float], list[float]]] = {}
+    for name, target in (("", None), *((name, pair[0]) for name, pair in pairs.items())):
+        first: list[float] = []
+        further: list[float] = []
+        _drive(timed(target, origin, count, first, further))
+        samples[name] = first, further
+    direct = samples.pop("")
+    for row, what in enumerate(("new connection", "request on a tunnel")):
+        cells = ""
+        for each in samples.values():
+            added = [(_quantile(each[row], at) - _quantile(direct[row], at)) * 1e3 for at in (50, 99)]
+            cells += f"{added[0]:9.2f} /{added[1]:7.2f}"
+        print(f"{what:36}{cells}")
+
+
+def _quantile(values: list[float], percent: int) -> float:
+    return statistics.quantiles(values, n=100)[percent - 1]
+
+
+def _print_loads(figures: Figures, loads: list[Load], names: list[str], rounds: int) -> None:
+    print(f"{f'CPU us, best of {rounds}':34}" + "".join(f"{name:>11}" for name in names), end="")
+    print("   gateway to " + ", ".join(name for name in names if name != "gateway"))
+    for load in loads:
+        row = figures[load.name]
+        cells = "".join(f"{row[name]:11.1f}" if name in row else f"{'-':>11}" for name in names)
+        ratios = "  ".join(
+            f"{row['gateway'] / row[name]:.2f}" if name in row and "gateway" in row else "-"
+            for name in names
+            if name != "gateway"
+        )
+        print(f"{load.title:34}{cells}   {ratios}")
+
+
+def _print_goals(figures: Figures, idle: dict[str, float]) -> None:
+    print("\ngoal")
+    for load, other, most in GOALS:
+        row = figures.get(load, {})
+        title = next(each.title for each in LOADS if each.name == load)
+        if "gateway" in row and other in row:
+            ratio = row["gateway"] / row[other]
+            print(f"{'met   ' if ratio <= most else 'missed'}  {title}: {ratio:.2f} of {other}'s, at most {most}")
+        else:
+            print(f"not measured  {title}")
+    if "gateway" in idle:
+        met = "met   " if idle["gateway"] <= IDLE_GOAL else "missed"
+        print(f"{met}  idle tunnel: {idle['gateway']:.1f} KiB, at most {IDLE_GOAL:.0f}")
+    else:
+        print("not measured  idle tunnel")
 
 
 # -- load ------------------------------------------------------------------------------------------------------------
 
 
-async def handshakes(proxy: int, origin: int, count: int, width: int = 8) -> None:
-    """Open tunnels one after the other, each with a TLS handshake and one request; several lanes at once."""
+def _drive(work: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work)
+
+
+def _context() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+async def _lanes(count: int, lane: Callable[[int], Coroutine[Any, Any, None]]) -> None:
+    width = min(WIDTH, count)
+    shares = [count // width + (number < count % width) for number in range(width)]
+    await asyncio.gather(*(lane(share) for share in shares))
+
+
+async def connections(target: Target, origin: Origin, count: int) -> None:
+    """Open tunnels one after the other, each with a TLS handshake and one request; several lanes at once."""
+    context = _context()
 
     async def lane(share: int) -> None:
         for _ in range(share):
-            reader, writer = await tunnel(proxy, origin, context)
-            writer.write(b"GET / HTTP/1.1\r\nHost: bench.test\r\nConnection: close\r\n\r\n")
-            await reader.read()
+            reader, writer = await tunnel(target, origin, context)
+            await exchange(reader, writer, origin.tls, target.sni)
             writer.close()
 
-    await asyncio.gather(*(lane(count // width) for _ in range(width)))
+    await _lanes(count, lane)
 
 
-async def exchanges(proxy: int, origin: int, count: int, width: int = 8) -> None:
+async def requests(target: Target, origin: Origin, count: int) -> None:
     """Send small requests over a few open tunnels."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context = _context()
 
     async def lane(share: int) -> None:
-        reader, writer = await tunnel(proxy, origin, context)
+        reader, writer = await tunnel(target, origin, context)
         for _ in range(share):
-            writer.write(b"GET / HTTP/1.1\r\nHost: bench.test\r\n\r\n")
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = int(head.lower().split(b"content-length: ")[1].split(b"\r")[0])
-            await reader.readexactly(length)
+            await exchange(reader, writer, origin.tls, target.sni)
         writer.close()
 
-    await asyncio.gather(*(lane(count // width) for _ in range(width)))
+    await _lanes(count, lane)
+
+
+async def plain(target: Target, origin: Origin, count: int) -> None:
+    """Send small requests in the clear, over a few connections if the proxy keeps them open."""
+    place = f"{target.host}:{origin.plain}".encode("ascii")
+    request = b"GET http://%s/ HTTP/1.1\r\nHost: %s\r\n\r\n" % (place, place)
+
+    async def lane(share: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
+        for _ in range(share):
+            writer.write(request)
+            await answered(reader)
+            if not target.keeps_alive:
+                writer.close()
+                reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
+        writer.close()
+
+    await _lanes(count, lane)
+
+
+async def bulk(target: Target, origin: Origin, count: int) -> None:
+    """Fetch a large file."""
+    context = _context()
+    for _ in range(count):
+        reader, writer = await tunnel(target, origin, context)
+        writer.write(b"GET /bulk HTTP/1.1\r\nHost: bench.test\r\nConnection: close\r\n\r\n")
+        octets = 0
+        while data := await reader.read(1 << 20):
+            octets += len(data)
+        if octets < BULK:
+            raise RuntimeError(f"{target.name}: {octets} octets of {BULK}")
+        writer.close()
+
+
+async def idle(target: Target, origin: Origin, count: int, meanwhile: Callable[[], None]) -> None:
+    """Open tunnels as far as the answer to the ClientHello, and keep them all."""
+    hello = _hello(target.sni)
+    loop = asyncio.get_running_loop()
+    open_ones: list[socket.socket] = []
+
+    async def lane(share: int) -> None:
+        for _ in range(share):
+            sock = socket.socket()
+            sock.setblocking(False)
+            open_ones.append(sock)
+            await loop.sock_connect(sock, ("127.0.0.1", target.port))
+            await loop.sock_sendall(sock, _connect(target, origin))
+            answer = await loop.sock_recv(sock, 4096)
+            if b" 200 " not in answer:
+                raise RuntimeError(answer.decode("latin-1"))
+            await loop.sock_sendall(sock, hello)
+            if not await loop.sock_recv(sock, 16384):
+                raise RuntimeError(f"{target.name} closed a tunnel")
+
+    try:
+        await _lanes(count, lane)
+        meanwhile()
+    finally:
+        for sock in open_ones:
+            sock.close()
+
+
+async def timed(target: Target | None, origin: Origin, count: int, first: list[float], further: list[float]) -> None:
+    """Time new connections up to their first answer, and a second request on each."""
+    context = _context()
+    for turn in range(-20, count):
+        began = time.perf_counter()
+        if target is None:
+            reader, writer = await asyncio.open_connection("127.0.0.1", origin.tls)
+            await writer.start_tls(context, server_hostname=NAME)
+        else:
+            reader, writer = await tunnel(target, origin, context)
+        await exchange(reader, writer, origin.tls)
+        there = time.perf_counter()
+        await exchange(reader, writer, origin.tls)
+        if turn >= 0:
+            first.append(there - began)
+            further.append(time.perf_counter() - there)
+        writer.close()
+
+
+def _connect(target: Target, origin: Origin) -> bytes:
+    place = f"{target.host}:{origin.tls}"
+    return f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\nUser-Agent: bench/1\r\n\r\n".encode("ascii")
 
 
 async def tunnel(
-    proxy: int, origin: int, context: ssl.SSLContext
+    target: Target, origin: Origin, context: ssl.SSLContext
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Open a tunnel and do the TLS handshake."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", proxy)
-    writer.write(b"CONNECT %s:%d HTTP/1.1\r\nHost: %s:%d\r\n\r\n" % (NAME.encode(), origin, NAME.encode(), origin))
+    reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
+    writer.write(_connect(target, origin))
     answer = await reader.readuntil(b"\r\n\r\n")
     if b" 200 " not in answer:
-        raise RuntimeError(answer.decode("latin-1"))
-    await writer.start_tls(context, server_hostname=NAME)
+        raise RuntimeError(f"{target.name}: {answer.decode('latin-1')}")
+    await writer.start_tls(context, server_hostname=target.sni)
     return reader, writer
 
 
-# -- servers ---------------------------------------------------------------------------------------------------------
+async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int, host: str = NAME) -> None:
+    """Send a request, and read the answer."""
+    writer.write(REQUEST % (host.encode("ascii"), port))
+    await answered(reader)
 
 
-def certificate(folder: Path) -> None:
-    """Make the certificate of the origin."""
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
-         "-keyout", folder / "key.pem", "-out", folder / "cert.pem", "-subj", f"/CN={NAME}"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+async def answered(reader: asyncio.StreamReader) -> None:
+    """Read an answer."""
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    if b" 200 " not in head:
+        raise RuntimeError(head.decode("latin-1"))
+    await reader.readexactly(int(head.split(b"content-length: ")[1].split(b"\r")[0]))
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextlib.contextmanager
-def running(command: list[str], core: int, port: int, **more: object) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server on a core until the end."""
-    process = subprocess.Popen(["taskset", "-c", str(core), *command], **more)  # type: ignore[call-overload]
-    try:
-        _await_port(port, process)
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def _await_port(port: int, process: subprocess.Popen[bytes]) -> None:
-    ends = time.monotonic() + 30
-    while time.monotonic() < ends:
-        if process.poll() is not None:
-            raise RuntimeError(f"server ended with code {process.returncode}")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
-            return
-        time.sleep(0.05)
-    raise RuntimeError(f"nobody listens on port {port}")
-
-
-@contextlib.contextmanager
-def nginx(folder: Path) -> Iterator[int]:
-    """Run the origin. Yields its port."""
-    port = free_port()
-    (folder / "www").mkdir()
-    (folder / "www/index.html").write_text("x" * 1024)
-    (folder / "nginx.conf").write_text(f"""
-        worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log stderr crit;
-        events {{ worker_connections 4096; }}
-        http {{ access_log off; keepalive_requests 1000000;
-          server {{ listen 127.0.0.1:{port} ssl; root {folder}/www;
-            ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem; }} }}
-    """)
-    with running(["nginx", "-c", str(folder / "nginx.conf")], LOAD_CORE, port):
-        yield port
-
-
-def name_server() -> int:
-    """Answer every question for an IPv4 address with loopback, until the process ends. Returns the port."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.bind(("127.0.0.1", 0))
-
-    def serve() -> None:
-        while True:
-            data, peer = sock.recvfrom(2048)
-            query = DNSRecord.parse(data)
-            reply = query.reply()
-            if query.q.qtype == QTYPE.A:
-                reply.add_answer(RR(query.q.qname, QTYPE.A, ttl=3600, rdata=A("127.0.0.1")))
-            else:  # with an SOA, so that "nothing" can be cached (RFC 2308)
-                times = (1, 3600, 3600, 3600, 3600)
-                reply.add_auth(RR("test", QTYPE.SOA, ttl=3600, rdata=SOA("ns.test", "who.test", times)))
-            sock.sendto(reply.pack(), peer)
-
-    threading.Thread(target=serve, daemon=True).start()
-    return int(sock.getsockname()[1])
-
-
-@contextlib.contextmanager
-def gateway(folder: Path, origin: int) -> Iterator[Target]:
-    """Run one worker of the gateway, with its real resolver and ledger."""
-    port = free_port()
-    names = name_server()
-    config = folder / "policy.yaml"
-    config.write_text(f"""
-version: 1
-state_dir: ./state
-proxy: {{listen: ["127.0.0.1:{port}"]}}
-dns: {{upstreams: ["udp://127.0.0.1:{names}"]}}
-policy:
-  rules:
-    - {{name: bench, action: allow, to: {{domains: [{NAME}], addresses: [127.0.0.0/8], ports: [{origin}]}}}}
-""")
-    read_end, write_end = os.pipe()
-    command = [sys.executable, "-m", "gateway.worker", "--config", str(config), "--role", "proxy", "--index", "0"]
-    with running(
-        [*command, "--ready-fd", str(write_end)], PROXY_CORE, port, pass_fds=(write_end,), stdin=subprocess.PIPE
-    ) as process:
-        os.read(read_end, 1)
-        yield Target("gateway", port, process.pid)
-
-
-@contextlib.contextmanager
-def squid(folder: Path, origin: int) -> Iterator[Target]:
-    """Run Squid: peeks at the ClientHello and splices, as the gateway does; without OpenSSL in it, a plain tunnel."""
-    port = free_port()
-    (folder / "hosts").write_text(f"127.0.0.1 {NAME}\n")
-    (folder / "spool").mkdir()
-    (folder / "spool").chmod(0o777)  # Squid gives root up
-    splices = "--with-openssl" in subprocess.run(["squid", "-v"], capture_output=True, text=True, check=True).stdout
-    listen = f"http_port 127.0.0.1:{port}"
-    if splices:
-        both = folder / "squid.pem"
-        both.write_bytes((folder / "key.pem").read_bytes() + (folder / "cert.pem").read_bytes())
-        both.chmod(0o644)
-        listen += f" ssl-bump cert={both} generate-host-certificates=off"
-        listen += "\nacl hello at_step SslBump1\nssl_bump peek hello\nssl_bump splice all"
-    (folder / "squid.conf").write_text(f"""
-{listen}
-hosts_file {folder}/hosts
-acl bench dstdomain {NAME}
-acl port port {origin}
-http_access allow bench port
-http_access allow CONNECT
-http_access deny all
-cache deny all
-access_log stdio:{folder}/spool/access.log
-cache_log {folder}/spool/cache.log
-pid_filename {folder}/spool/squid.pid
-coredump_dir {folder}/spool
-shutdown_lifetime 0 seconds
-workers 1
-client_dst_passthru off
-host_verify_strict off
-""")
-    with running(["squid", "-N", "-f", str(folder / "squid.conf")], PROXY_CORE, port) as process:
-        yield Target("squid" if splices else "squid (plain tunnel)", port, process.pid)
+def _hello(name: str) -> bytes:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    half = _context().wrap_bio(incoming, outgoing, server_hostname=name)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        half.do_handshake()
+    return outgoing.read()
 
 
 if __name__ == "__main__":

@@ -481,3 +481,29 @@ def test_pins_are_of_rules() -> None:
     flaw = Flaw(Reason.CERTIFICATE_PIN, "not proven")
     assert a_policy(rule).decide(a_request(flaw=flaw)).denied
     assert not a_policy(rule, report=True).decide(a_request(flaw=flaw)).denied
+
+
+ASKED_AGAIN = st.lists(
+    st.tuples(
+        st.sampled_from(["www.example.com", "example.com", "evil.example", "other.test"]),
+        st.sampled_from(["", "curl/8.5.0", "Wget/1.21", "x" * 300]),
+        st.sampled_from([None, "ann"]),
+        st.sampled_from([443, 8443]),
+        st.sampled_from([(), ("h2",), ("a", "b", "c", "d", "e")]),
+        st.sampled_from(["93.184.215.14", "10.0.0.1", "2606:2800::1"]),
+        st.sampled_from([(), ("evil.example",)]),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(asked=ASKED_AGAIN, found=rule_lists())
+def test_what_is_asked_again_is_decided_the_same(asked: list[tuple[Any, ...]], found: list[Rule]) -> None:
+    """Of a policy that has decided much before, every answer is that of one that never decided anything."""
+    old = a_policy(*found, lists=SNAPSHOT)
+    for host, agent, user, port, alpn, address, chain in asked * 2:
+        tunnel = a_tunnel(host, port, client=a_client(user=user), user_agent=agent)
+        hello = a_hello(host, tunnel=tunnel, alpn=alpn)
+        for request in (tunnel, hello, a_dial(address, hello, chain=chain)):
+            assert old.decide(request) == a_policy(*found, lists=SNAPSHOT).decide(request)

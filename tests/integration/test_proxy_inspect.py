@@ -408,7 +408,7 @@ async def test_broken_policy(tmp_path: Path, kind: type[object]) -> None:
         assert origin.untouched
 
 
-HOOKS = ["tls_clienthello", "tls_start_client", "tls_start_server", "requestheaders", "request", "responseheaders"]
+HOOKS = ["tls_start_client", "tls_start_server", "requestheaders", "request", "responseheaders"]
 
 
 @pytest.mark.parametrize("hook", HOOKS)

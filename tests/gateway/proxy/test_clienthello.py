@@ -1,10 +1,23 @@
 """Tests of `gateway.proxy.clienthello`."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.clienthello import MAX_ENTRIES, MAX_HELLO, MAX_RECORDS, Hello, HelloReader, Malformed, NotTls
+from gateway.proxy.clienthello import (
+    MAX_ENTRIES,
+    MAX_HELLO,
+    MAX_RECORDS,
+    Hello,
+    HelloReader,
+    Malformed,
+    NotTls,
+    _Broken,
+    _parse,
+    _remembering,
+)
 from tests.gateway.proxy.samples import (
     CAPTURED,
     Extension,
@@ -190,3 +203,46 @@ def test_signature_algorithms() -> None:
     hello = read(a_hello(b"a.test", numbers(13, 0x0804, 0x0403)))
     assert isinstance(hello, Hello)
     assert hello.signature_algorithms == (0x0804, 0x0403)
+
+
+_SHARE = b"\x00\x24\x00\x1d\x00\x20" + bytes(32)
+_MESSAGES = [
+    *(data[5:] for data in CAPTURED.values()),
+    a_message(server_name(b"good.test"), (0x33, _SHARE), alpn(b"h2")),
+    # A name that looks like the beginning of a key: what follows it must not be taken for random octets.
+    a_message(server_name(b"\x00\x33\x00\x26" + _SHARE[:6] + b"good.test." + b"x" * 40), (0x33, _SHARE)),
+]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(_MESSAGES), st.integers(0, 700), st.integers(0, 255), st.integers(1, 40)),
+        max_size=6,
+    )
+)
+def test_what_is_remembered_is_what_is_read(asked: list[tuple[bytes, int, int, int]]) -> None:
+    """Whatever hellos came before, each one says what it says itself, whichever of its octets are different."""
+    read_again = _remembering(_parse)
+    for message in _MESSAGES:
+        assert outcome(read_again, message) == outcome(_parse, message)
+    for message, at, octet, run in asked * 2:
+        at %= len(message)
+        changed = message[:at] + bytes([octet]) * len(message[at : at + run]) + message[at + run :]
+        assert outcome(read_again, changed) == outcome(_parse, changed)
+
+
+def outcome(read_message: Callable[[bytes], Hello], message: bytes) -> Hello | str:
+    """Return what was read, or why not."""
+    try:
+        return read_message(message)
+    except _Broken as error:
+        return str(error)
+
+
+def test_a_hello_again_is_the_same_object() -> None:
+    """What differs in random octets alone is not read a second time."""
+    read_again = _remembering(_parse)
+    first = a_message(server_name(b"good.test"), (0x33, _SHARE))
+    other = first[:6] + bytes(range(32)) + first[38:-32] + bytes(range(32))
+    assert other != first
+    assert read_again(other) is read_again(first)

@@ -1,0 +1,91 @@
+"""The client's side of inspected TLS: what was read of its hello is not read again, and keys are loaded once.
+
+mitmproxy reads every ClientHello with a parser made from a grammar, and for each connection turns certificate and key
+into OpenSSL's form anew; together a tenth of what a connection cost.
+"""
+
+from collections import OrderedDict
+from collections.abc import Generator
+from typing import Any
+
+from mitmproxy import certs
+from mitmproxy.addons.tlsconfig import AppData, TlsConfig, _default_ciphers, alpn_select_callback
+from mitmproxy.net import tls as net_tls
+from mitmproxy.options import Options
+from mitmproxy.proxy import commands
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers import ClientTLSLayer
+from mitmproxy.proxy.layers.tls import TLSLayer
+from mitmproxy.tls import TlsData
+from OpenSSL import SSL
+
+from gateway.request import TlsHello
+
+CONTEXTS = 500
+"""OpenSSL contexts kept, each for one leaf certificate: some 20 KB each."""
+
+
+class ClientTls(ClientTLSLayer):
+    """TLS with a client whose hello was read, and judged, before."""
+
+    def __init__(self, context: Context, hello: TlsHello) -> None:
+        super().__init__(context)
+        self._hello = hello
+
+    def receive_handshake_data(self, data: bytes) -> Generator[commands.Command, Any, tuple[bool, str | None]]:
+        """Begin the handshake with the first octets, whatever they are: OpenSSL waits for the others."""
+        if not self.client_hello_parsed:
+            self.client_hello_parsed = True
+            hello, client = self._hello, self.context.client
+            client.sni = hello.server_names[0] if len(hello.server_names) == 1 else None
+            # Offered to the server in turn. Names that are not ASCII are written out, and no name of ours has a "\".
+            client.alpn_offers = [name.encode("ascii") for name in hello.alpn if "\\" not in name]
+            yield from self.start_tls()
+            if not self.conn.connected:
+                return False, "connection closed early"
+        return (yield from TLSLayer.receive_handshake_data(self, data))
+
+
+class Leaves:
+    """OpenSSL contexts with a leaf certificate in them."""
+
+    def __init__(self, tls: TlsConfig, options: Options, most: int = CONTEXTS) -> None:
+        self._tls = tls
+        self._options = options
+        self._most = most
+        self._kept: OrderedDict[int, tuple[certs.CertStoreEntry, SSL.Context]] = OrderedDict()
+
+    def tls_start_client(self, start: TlsData) -> None:
+        """Set the connection to do the handshake with, as mitmproxy's TlsConfig does."""
+        client, server = start.context.client, start.context.server
+        made = SSL.Connection(self._context(self._tls.get_cert(start.context)))
+        http2 = self._options.http2
+        made.set_app_data(AppData(client_alpn=client.alpn, server_alpn=server.alpn, http2=http2))
+        made.set_accept_state()
+        start.ssl_conn = made
+
+    def _context(self, entry: certs.CertStoreEntry) -> SSL.Context:
+        kept = self._kept.get(id(entry))
+        if kept is not None and kept[0] is entry:  # an id is used again once its object is gone
+            self._kept.move_to_end(id(entry))
+            return kept[1]
+        options = self._options
+        lowest = net_tls.Version[options.tls_version_client_min]
+        context: SSL.Context = net_tls.create_client_proxy_context.__wrapped__(  # the wrapper shares contexts
+            method=net_tls.Method.TLS_SERVER_METHOD,
+            min_version=lowest,
+            max_version=net_tls.Version[options.tls_version_client_max],
+            cipher_list=_default_ciphers(lowest),
+            ecdh_curve=net_tls.get_curve(options.tls_ecdh_curve_client),
+            chain_file=entry.chain_file,
+            request_client_cert=False,
+            alpn_select_callback=alpn_select_callback,
+            extra_chain_certs=(),
+            dhparams=self._tls.certstore.dhparams,
+        )
+        context.use_certificate(entry.cert.to_cryptography())
+        context.use_privatekey(entry.privatekey)
+        self._kept[id(entry)] = entry, context
+        if len(self._kept) > self._most:
+            self._kept.popitem(last=False)
+        return context
