@@ -410,3 +410,13 @@ async def test_three_questions_of_one_stay_in_flight_together() -> None:
     async with upstream(handle) as up:
         pool = Pool([up.endpoint], "ordered", PATIENT)
         assert len(await asyncio.gather(*(pool.ask(QUESTION) for _ in range(3)))) == 3
+
+
+async def test_one_that_has_failed_for_ever_rests_no_longer_than_others() -> None:
+    """After thousands of failures in a row too: each is an error, none breaks anything."""
+    pool = Pool([parse_endpoint("udp://127.0.0.1:9")], "ordered", PATIENT)
+    (dead,) = pool.upstreams
+    for _ in range(3000):
+        dead.failed(UpstreamError(Failure.NETWORK, "refused"), 100.0, 1.0)
+    assert 100.0 < dead.rests_until <= 200.0
+    await dead.close()
