@@ -21,6 +21,7 @@ from mitmproxy.connection import ConnectionState
 from mitmproxy.master import Master
 from mitmproxy.proxy import commands, events, mode_specs
 from mitmproxy.proxy.layers import ClientTLSLayer, ServerTLSLayer
+from mitmproxy.proxy.layers.tls import TLSLayer
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 from mitmproxy.proxy.server import ConnectionIO
 
@@ -29,10 +30,11 @@ from addons.visit import Visit
 from gateway.addresses import parse_address
 from gateway.names import parse_host
 from gateway.proxy.authentication import Authenticator
-from gateway.proxy.ca import ensure_ca
+from gateway.proxy.ca import BASENAME, ensure_ca
 from gateway.proxy.dial import Dialer
 from gateway.proxy.head import INSIDE, PLAIN
 from gateway.proxy.layers import GatedHttpLayer
+from gateway.proxy.leaves import Leaves
 from gateway.proxy.pipes import Pipe
 from gateway.proxy.roles import Judge, Settings
 from gateway.proxy.sweeper import Sweeper
@@ -41,8 +43,7 @@ from gateway.proxy.uploads import Uploads
 from gateway.request import Client, TlsHello
 
 _LOG = logging.getLogger(__name__)
-_LEAVES = 10_000
-"""Leaf certificates kept: a client that asks for ever new names must not fill the memory, at about 3 KB each."""
+_UNUSED = 2048  # bits of an RSA key that would be made if there were none
 
 
 class Inspector:
@@ -68,7 +69,7 @@ class Inspector:
         self.gate = Gate(judge, settings, dialer, uploads, authenticator)
         tls = TlsConfig()
         self.master = _master(folder, trust, Core(), Proxyserver(), tls)  # type: ignore[no-untyped-call]  # mitmproxy's
-        tls.certstore.STORE_CAP = _LEAVES
+        tls.certstore = Leaves.from_store(folder, BASENAME, _UNUSED)
         self.hooks = _hooks(tls, self.gate)
         self.mode = mode_specs.ProxyMode.parse("regular")
         self.handlers: dict[asyncio.Task[None], Handler] = {}
@@ -126,6 +127,7 @@ class Handler(ProxyConnectionHandler):
         self.timeout_watchdog.timeout = max(1, int(timeouts.idle))
         context = self.layer.context
         self._moved = asyncio.Event()
+        self._over = False
         if visit.hello is None:
             self.layer = self._http = GatedHttpLayer(context, PLAIN, self._gate)
             return
@@ -151,6 +153,18 @@ class Handler(ProxyConnectionHandler):
             self._gate.leave(self.client.id)
             for pipe in self._pipes:
                 pipe.close()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Free what is large now: mitmproxy's layers refer to each other, and wait for the garbage collector.
+
+        OpenSSL's part of a connection is some 70 KB, which the collector does not see.
+        """
+        self._over = True
+        for end in (self.layer, *self._http.connections.values()):
+            for each in end.context.layers:
+                if isinstance(each, TLSLayer):
+                    each.__dict__.pop("tls", None)
 
     def check(self, now: float) -> None:
         """Enforce the lifetime, and the policy when another one is in force than before."""
@@ -239,6 +253,8 @@ class Handler(ProxyConnectionHandler):
 
     async def server_event(self, event: events.Event) -> None:
         """Have the layers work on something, and take note how long that takes."""
+        if self._over:  # a hook that came to its end late
+            return
         began = time.perf_counter()
         await super().server_event(event)
         took = time.perf_counter() - began
