@@ -199,7 +199,7 @@ class Handler(ProxyConnectionHandler):
                 for function in called:
                     began = time.perf_counter()
                     result = function(*hook.args())
-                    self._inspector.turns.charge(time.perf_counter() - began)
+                    self._inspector.turns.charge(self.visit.client.address, time.perf_counter() - began)
                     if result is not None:
                         await result
             except Exception:
@@ -258,7 +258,7 @@ class Handler(ProxyConnectionHandler):
         began = time.perf_counter()
         await super().server_event(event)
         took = time.perf_counter() - began
-        self._inspector.turns.charge(took)
+        self._inspector.turns.charge(self.visit.client.address, took)
         self._moved.set()
         if isinstance(event, events.DataReceived) and (io := self.transports.get(event.connection)) is not None:
             cast(Pipe, io.reader).took(took)
