@@ -192,7 +192,7 @@ class Handler(ProxyConnectionHandler):
         What a hook raises ends the connection: mitmproxy would log it and let the flow go on.
         """
         called = self._inspector.hooks.get(hook.name)
-        if called is None:
+        if called is None or self._over:  # begun before the client left, and nothing of it goes anywhere
             return
         with self.timeout_watchdog.disarm():
             try:
