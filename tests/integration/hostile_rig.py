@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,15 +104,19 @@ class Gateway:
         figures = (Path(f"/proc/{pid}/schedstat").read_text().split() for pid in self.workers)
         return [(int(ran) / 1e9, int(waited) / 1e9) for ran, waited, _ in figures]
 
-    def clients_of(self, worker: int) -> set[int]:
-        """Return the ports of the clients whose connections a worker holds."""
-        held = {str(each.readlink()) for each in Path(f"/proc/{worker}/fd").iterdir()}
-        rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
-        return {
-            int(row[2].rpartition(":")[2], 16)
-            for row in rows
-            if int(row[1].rpartition(":")[2], 16) == self.port and f"socket:[{row[9]}]" in held
-        }
+    def clients_of(self, worker: int) -> set[tuple[str, int]]:
+        """Return addresses and ports of the clients whose connections a worker holds."""
+        held = set()
+        for each in Path(f"/proc/{worker}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile
+                held.add(str(each.readlink()))
+        found = set()
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            _, ours, theirs, *_, inode = line.split()[:10]
+            if int(ours.rpartition(":")[2], 16) == self.port and f"socket:[{inode}]" in held:
+                address, _, port = theirs.partition(":")
+                found.add((socket.inet_ntoa(bytes.fromhex(address)[::-1]), int(port, 16)))
+        return found
 
     @property
     def ledger(self) -> list[dict[str, Any]]:

@@ -48,7 +48,7 @@ class Load:
                 with tunnel(self.gateway, f"echo.test:{self.gateway.echo}", "127.8.0.1") as sock:
                     if not used(sock):
                         self.failed.append("not used")
-            except (OSError, AssertionError) as error:
+            except OSError as error:
                 self.failed.append(repr(error))
             self.opened += 1
             for sock in self.open[at : at + 20]:
@@ -98,7 +98,7 @@ def test_reloads_under_load(tmp_path: Path) -> None:
                 assert sock.recv(1) == b""
             sock.close()
         gateway.await_reasons({"port": DENIED})  # no rule names the port any more
-    assert load.opened > 50
+    assert load.opened >= 10 * RELOADS
     assert not load.failed
     assert not load.dropped
 
@@ -108,8 +108,8 @@ def test_a_worker_killed_under_load(tmp_path: Path) -> None:
     """The tunnels of the other live on; new ones fail only while they were the dead one's to accept."""
     with a_gateway(tmp_path, workers=2) as gateway, loaded(gateway, KEPT) as load:
         first, second = gateway.workers
-        ports, lost = {sock: sock.getsockname()[1] for sock in load.open}, gateway.clients_of(first)
-        theirs = {sock for sock, port in ports.items() if port in lost}
+        held = gateway.clients_of(first)
+        theirs = {sock for sock in load.open if sock.getsockname() in held}
         assert 0 < len(theirs) < KEPT
         wait_until(lambda: load.opened > 20, "new tunnels")
         assert not load.failed

@@ -26,13 +26,20 @@ def unverified(*alpn: str) -> ssl.SSLContext:
 def tunnel(gateway: Gateway, target: str, source: str = "127.0.0.1") -> socket.socket:
     """Return a tunnel, as soon as the gateway has answered."""
     sock = gateway.connect(source)
-    sock.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
     answer = b""
-    while not answer.endswith(b"\r\n\r\n"):
-        piece = sock.recv(1)
-        assert piece, answer
-        answer += piece
-    assert answer.startswith(b"HTTP/1.1 200 "), answer
+    try:
+        sock.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+        while not answer.endswith(b"\r\n\r\n"):
+            piece = sock.recv(1)
+            if not piece:
+                break
+            answer += piece
+    except OSError:
+        sock.close()
+        raise
+    if not answer.startswith(b"HTTP/1.1 200 "):
+        sock.close()
+        raise ConnectionError(f"no tunnel: {answer!r}")
     return sock
 
 
