@@ -6,6 +6,7 @@ standard input closes, and the worker stops too.
 
 import argparse
 import asyncio
+import ctypes
 import gc
 import logging
 import os
@@ -26,12 +27,16 @@ from gateway.service import EXIT_CONFIG, SECRET
 
 _LOG = logging.getLogger(__name__)
 _SNAPSHOT_CHECK_SECONDS = 2.0
+_TRIM_SECONDS = 5.0
 DESCRIPTORS = 65536
 """File descriptors that a worker wants. The usual limit of 1,024 is spent by a thousand idle clients, and a query to
 an upstream needs one too."""
-_YOUNG, _OLDER, _OLDEST = 20_000, 20, 20
+_PROXY_GARBAGE = 20_000, 20, 20
 """When a proxy looks for cycles among its objects: after so many new ones; every so many looks, among more of them.
 mitmproxy makes hundreds of objects a request, of which hardly any are left. Measured: a tenth to a fifth less CPU."""
+_DNS_GARBAGE = 10_000, 10, 10
+"""The same for a resolver. Kept answers are many objects, and hardly anything makes cycles: with the defaults of Python
+(700 or 2000 new objects) a seventh of what a query to an upstream costs went into looking."""
 _FEW_DESCRIPTORS = 10_000
 """Below this, a resolver's clients and its upstream queries cannot all be as many as each may be."""
 
@@ -58,26 +63,24 @@ class Worker:
         loop.add_signal_handler(signal.SIGHUP, self._begin_reload)
         loop.add_reader(sys.stdin.fileno(), self._parent_gone)
         async with asyncio.TaskGroup() as group:
-            watch = group.create_task(self._watch_snapshot())
+            tasks = [group.create_task(self._watch_snapshot()), group.create_task(self._give_back())]
             await (self._serve_dns() if self.role == "dns" else self._serve_proxy())
-            watch.cancel()
+            for task in tasks:
+                task.cancel()
 
     # Imported where they are used: a resolver process has no need of mitmproxy, which costs it tens of megabytes.
 
     async def _serve_dns(self) -> None:
         from gateway.dns.server import serve
 
-        def ready() -> None:
-            settle_memory()
-            self.ready()
-
-        await serve(self.runtime, stop=self.stop, ready=ready, secret=self.secret)
+        gc.set_threshold(*_DNS_GARBAGE)
+        await serve(self.runtime, stop=self.stop, ready=self.ready, secret=self.secret)
 
     async def _serve_proxy(self) -> None:
         from gateway.dns.resolver import Resolver
         from gateway.proxy.server import serve
 
-        gc.set_threshold(_YOUNG, _OLDER, _OLDEST)
+        gc.set_threshold(*_PROXY_GARBAGE)
         resolver = Resolver.from_runtime(self.runtime)
         try:
             await serve(self.runtime, resolver, stop=self.stop, ready=self.ready)
@@ -105,23 +108,19 @@ class Worker:
                 return
             self.runtime.swap(fresh)
 
+    async def _give_back(self) -> None:
+        """Give memory that is free back to the system, now and then."""
+        trim = _trimmer()
+        while trim is not None:
+            await asyncio.sleep(_TRIM_SECONDS)
+            trim(0)
+
     async def _watch_snapshot(self) -> None:
         while True:
             await asyncio.sleep(_SNAPSHOT_CHECK_SECONDS)
             state = self.runtime.state
             if snapshot_stamp(state.config) != state.stamp:
                 await self._reload()
-
-
-def settle_memory() -> None:
-    """Look for cycles more seldom, and no more among what was loaded at the start.
-
-    Kept answers are many objects, and hardly anything here makes cycles: with the defaults of Python (700 or 2000 new
-    objects) a seventh of what a query to an upstream costs went into looking.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 10, 10)
 
 
 def raise_descriptor_limit() -> None:
@@ -132,6 +131,15 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     if limit < _FEW_DESCRIPTORS:
         _LOG.warning("only %s file descriptors are allowed (ulimit -H -n): busy workers may run out of them", limit)
+
+
+def _trimmer() -> Callable[[int], int] | None:
+    """Return glibc's malloc_trim; None where the C library is another.
+
+    malloc keeps what is freed in between of what is not. Measured, after 10,000 tunnels: 38 MB without, 23 MB with
+    it; a call takes 0.1 to 1.6 ms.
+    """
+    return getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 def settle() -> None:

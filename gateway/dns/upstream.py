@@ -164,7 +164,7 @@ class Upstream:
         self.failures += 1
         self.rtt = max(self.rtt, patience / 4)  # so that the next one is no less patient, and it is asked later
         if self.failures >= _PATIENCE:
-            rest = min(2.0 ** (self.failures - _PATIENCE), _LONGEST_REST)
+            rest = min(2.0 ** min(self.failures - _PATIENCE, 60), _LONGEST_REST)  # a float ends at 2 ** 1024
             self.rests_until, self.rested_at = now + rest, now
             _LOG.warning("upstream %s rests for %.0f s: %s", self.endpoint, rest, error)
 

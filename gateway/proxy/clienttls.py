@@ -46,7 +46,7 @@ class ClientTls(ClientTLSLayer):
         return (yield from TLSLayer.receive_handshake_data(self, data))
 
 
-class Leaves:
+class ClientContexts:
     """OpenSSL contexts with a leaf certificate in them."""
 
     def __init__(self, tls: TlsConfig, options: Options, most: int = CONTEXTS) -> None:

@@ -102,7 +102,7 @@ def _room(descriptors: int) -> tuple[int, int]:
     """
     if descriptors == resource.RLIM_INFINITY:
         return sys.maxsize, 0
-    kept = min(1024, descriptors // 4)
+    kept = min(2048, descriptors // 4)  # a whole backlog may be accepted at once
     return (descriptors - kept) // 2, kept // 2
 
 

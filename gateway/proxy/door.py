@@ -123,7 +123,7 @@ class Door:
     async def _enter(self, accepted: socket.socket, client: Client) -> bool:
         """Do the handshake, if there is one, and let the client in. Returns whether it was."""
         desk, timeouts = self._desk, self._desk.settings().timeouts
-        open_now = desk.enter(client)
+        open_now, began = desk.enter(client), desk.loop.time()
         counted = True
         try:
             if detail := desk.too_many(client, open_now):
@@ -143,6 +143,11 @@ class Door:
             counted = False  # the connection counts itself out
         except ssl.SSLError as error:
             self._refuse(client, handshake_flaw(error))
+            return False
+        except (ConnectionAbortedError, TimeoutError):  # which it is depends on the event loop
+            if desk.loop.time() - began < timeouts.head:
+                raise
+            self._refuse(client, Flaw(Reason.NOT_TLS, f"no complete TLS handshake within {timeouts.head:g} s"))
             return False
         finally:
             if counted:

@@ -21,6 +21,7 @@ from mitmproxy.connection import ConnectionState
 from mitmproxy.master import Master
 from mitmproxy.proxy import commands, events, mode_specs
 from mitmproxy.proxy.layers import ServerTLSLayer
+from mitmproxy.proxy.layers.tls import TLSLayer
 from mitmproxy.proxy.server import ConnectionIO
 
 from addons.gate import Gate
@@ -28,12 +29,13 @@ from addons.visit import Visit
 from gateway.addresses import parse_address
 from gateway.names import parse_host
 from gateway.proxy.authentication import Authenticator
-from gateway.proxy.ca import ensure_ca
-from gateway.proxy.clienttls import ClientTls, Leaves
+from gateway.proxy.ca import BASENAME, ensure_ca
+from gateway.proxy.clienttls import ClientContexts, ClientTls
 from gateway.proxy.dial import Dialer
 from gateway.proxy.head import INSIDE, PLAIN
 from gateway.proxy.layers import GatedHttpLayer
 from gateway.proxy.lean import LeanHandler, make_lean, settled
+from gateway.proxy.leaves import Leaves
 from gateway.proxy.pipes import Pipe
 from gateway.proxy.roles import Judge, Settings
 from gateway.proxy.sweeper import Sweeper
@@ -42,8 +44,7 @@ from gateway.proxy.uploads import Uploads
 from gateway.request import Client, TlsHello
 
 _LOG = logging.getLogger(__name__)
-_LEAVES = 10_000
-"""Leaf certificates kept: a client that asks for ever new names must not fill the memory, at about 3 KB each."""
+_UNUSED = 2048  # bits of an RSA key that would be made if there were none
 
 
 class Inspector:
@@ -70,9 +71,9 @@ class Inspector:
         self.gate = Gate(judge, settings, dialer, uploads, authenticator)
         tls = TlsConfig()
         self.master = _master(folder, trust, Core(), Proxyserver(), tls)  # type: ignore[no-untyped-call]  # mitmproxy's
-        tls.certstore.STORE_CAP = _LEAVES
+        tls.certstore = Leaves.from_store(folder, BASENAME, _UNUSED)
         self.options = settled(self.master.options)
-        self.hooks = _hooks(tls, Leaves(tls, self.options), self.gate)
+        self.hooks = _hooks(tls, ClientContexts(tls, self.options), self.gate)
         make_lean()
         self.mode = mode_specs.ProxyMode.parse("regular")
         self.handlers: dict[asyncio.Task[None], Handler] = {}
@@ -130,6 +131,7 @@ class Handler(LeanHandler):
         self.timeout_watchdog.timeout = max(1, int(timeouts.idle))
         context = self.layer.context
         self._moved = asyncio.Event()
+        self._over = False
         if visit.hello is None:
             self.layer = self._http = GatedHttpLayer(context, PLAIN, self._gate)
             return
@@ -155,6 +157,18 @@ class Handler(LeanHandler):
             self._gate.leave(self.client.id)
             for pipe in self._pipes:
                 pipe.close()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Free what is large now: mitmproxy's layers refer to each other, and wait for the garbage collector.
+
+        OpenSSL's part of a connection is some 70 KB, which the collector does not see.
+        """
+        self._over = True
+        for end in (self.layer, *self._http.connections.values()):
+            for each in end.context.layers:
+                if isinstance(each, TLSLayer):
+                    each.__dict__.pop("tls", None)
 
     def check(self, now: float) -> None:
         """Enforce the lifetime, and the policy when another one is in force than before."""
@@ -182,14 +196,15 @@ class Handler(LeanHandler):
         What a hook raises ends the connection: mitmproxy would log it and let the flow go on.
         """
         called = self._inspector.hooks.get(hook.name)
-        if called is None:
+        if called is None or self._over:  # begun before the client left, and nothing of it goes anywhere
             return
         with self.timeout_watchdog.disarm():
             try:
                 for function in called:
                     began = time.perf_counter()
                     result = function(*hook.args())
-                    self._inspector.turns.charge(time.perf_counter() - began)
+                    if not self._working:  # else it is counted with the event that led to it
+                        self._inspector.turns.charge(self.visit.client.address, time.perf_counter() - began)
                     if result is not None:
                         await result
             except Exception:
@@ -244,10 +259,12 @@ class Handler(LeanHandler):
 
     async def server_event(self, event: events.Event) -> None:
         """Have the layers work on something, and take note how long that takes."""
+        if self._over:  # a hook that came to its end late
+            return
         began = time.perf_counter()
         await super().server_event(event)
         took = time.perf_counter() - began
-        self._inspector.turns.charge(took)
+        self._inspector.turns.charge(self.visit.client.address, took)
         self._moved.set()
         if isinstance(event, events.DataReceived) and (io := self.transports.get(event.connection)) is not None:
             cast(Pipe, io.reader).took(took)
@@ -295,10 +312,10 @@ def _master(folder: Path, trust: Path | None, *addons: object) -> Master:
     return master
 
 
-def _hooks(tls: TlsConfig, leaves: Leaves, gate: Gate) -> dict[str, list[Callable[..., Any]]]:
+def _hooks(tls: TlsConfig, contexts: ClientContexts, gate: Gate) -> dict[str, list[Callable[..., Any]]]:
     """Return who is called at which hook. What is not here calls nobody."""
     return {
-        "tls_start_client": [leaves.tls_start_client],
+        "tls_start_client": [contexts.tls_start_client],
         "tls_start_server": [tls.tls_start_server],
         "tls_established_server": [gate.tls_established_server],
         "requestheaders": [gate.requestheaders],

@@ -107,6 +107,8 @@ class Pipe(asyncio.Protocol):
                 self._reader = None
         if self._turn is not None:
             await self._turn()
+            if self._closed:  # meanwhile: whatever was made of it, there is nobody to send it to
+                return b""
         data = bytes(self._buffer[: min(most, self._piece)])
         del self._buffer[: len(data)]
         if self._paused and len(self._buffer) <= READ_BUFFER // 2 and self.transport is not None:

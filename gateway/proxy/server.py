@@ -175,6 +175,7 @@ class Proxy:
 
     def _open_door(self, found: socket.socket, context: Callable[[], ssl.SSLContext] | None) -> None:
         door = Door(self._desk, context)
+        found.listen(BACKLOG)
         door.start(found)
         self._doors.append(door)
 
@@ -229,7 +230,9 @@ class Proxy:
 
 
 def bind(listen: Iterable[str]) -> list[socket.socket]:
-    """Return listening sockets for texts of `proxy.listen`, each shared with other workers.
+    """Return sockets for texts of `proxy.listen`, each shared with other workers.
+
+    They do not listen yet: from then on, the kernel gives a share of the clients to this process.
 
     Raises:
         ListenError: one of them cannot be had; none is kept then.
@@ -248,7 +251,6 @@ def bind(listen: Iterable[str]) -> list[socket.socket]:
             found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         try:
             found.bind((host, int(port)))
-            found.listen(BACKLOG)
         except OSError as error:
             for each in bound:
                 each.close()

@@ -2,7 +2,8 @@
 
 One process serves everybody. What mitmproxy does with 64 KB may take a tenth of a millisecond or a whole second: a
 thousand frames, chunks or handshakes in one piece are costly, and cheap to send. So whoever reads asks for a turn
-first; when a turn has been long enough, the others wait, clients in rotation, and everything else goes on meanwhile.
+first; when a turn has been long enough, the others wait, and everything else goes on meanwhile. The next turn is of
+the client who has cost least of late: many costly connections keep each other waiting, and not somebody else.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from collections.abc import Hashable
 
 BUDGET = 0.004
 """Seconds of work in one turn of the loop, beyond which whoever comes has to wait for another."""
+_OF_LATE = 1.0  # seconds after which what a client has cost is forgotten
 
 
 class Turns:
@@ -21,11 +23,17 @@ class Turns:
         self._spent = 0.0
         self._armed = False
         self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
-        """By client; who had a turn goes to the end."""
+        """By client; of equals, who had a turn goes to the end."""
+        self._cost: dict[Hashable, float] = {}
+        self._forgets = 0.0
 
-    def charge(self, seconds: float) -> None:
+    def charge(self, client: Hashable, seconds: float) -> None:
         """Count work that was done in this turn."""
         self._spent += seconds
+        self._cost[client] = self._cost.get(client, 0.0) + seconds
+        self._arm()
+
+    def _arm(self) -> None:
         if not self._armed:
             self._armed = True
             self._loop.call_soon(self._renew)
@@ -36,15 +44,18 @@ class Turns:
             return
         turn: asyncio.Future[None] = self._loop.create_future()
         self._waiting.setdefault(client, deque()).append(turn)
-        self.charge(0)
+        self._arm()
         await turn
 
     def _renew(self) -> None:
         """Begin another turn, with one of those who wait."""
         self._armed = False
         self._spent = 0.0
+        if (now := self._loop.time()) >= self._forgets:
+            self._forgets = now + _OF_LATE
+            self._cost.clear()
         while self._waiting:
-            client = next(iter(self._waiting))
+            client = min(self._waiting, key=lambda each: self._cost.get(each, 0.0))
             queue = self._waiting.pop(client)
             turn = queue.popleft()
             if queue:
@@ -53,4 +64,4 @@ class Turns:
                 turn.set_result(None)
                 break
         if self._waiting:
-            self.charge(0)
+            self._arm()

@@ -420,3 +420,13 @@ async def test_what_was_on_its_way_counts_once() -> None:
         await asyncio.gather(*(pool.ask(QUESTION) for _ in range(100)))
         now = asyncio.get_running_loop().time()
         assert begun < pool.upstreams[0].rests_until <= now + 1.0
+
+
+async def test_one_that_has_failed_for_ever_rests_no_longer_than_others() -> None:
+    """After thousands of failures in a row too: each is an error, none breaks anything."""
+    pool = Pool([parse_endpoint("udp://127.0.0.1:9")], "ordered", PATIENT)
+    (dead,) = pool.upstreams
+    for _ in range(3000):
+        dead.failed(UpstreamError(Failure.NETWORK, "refused"), 100.0, 100.0, 1.0)
+    assert 100.0 < dead.rests_until <= 200.0
+    await dead.close()

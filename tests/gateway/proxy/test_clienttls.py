@@ -19,7 +19,7 @@ from mitmproxy.test import taddons
 from OpenSSL import SSL
 
 from gateway.proxy.ca import BASENAME, ensure_ca
-from gateway.proxy.clienttls import ClientTls, Leaves
+from gateway.proxy.clienttls import ClientContexts, ClientTls
 from gateway.request import TlsHello, Tunnel
 from tests.builders import a_client
 
@@ -34,13 +34,13 @@ class Store:
             self.options: Any = context.options
         tls.certstore = CertStore.from_store(folder, BASENAME, 2048)
         self.store = tls.certstore
-        self.leaves = Leaves(tls, self.options, most)
+        self.contexts = ClientContexts(tls, self.options, most)
 
     def context(self, name: str) -> SSL.Context:
         """Return the context for a name."""
         from cryptography import x509
 
-        return self.leaves._context(self.store.get_cert(name, [x509.DNSName(name)]))
+        return self.contexts._context(self.store.get_cert(name, [x509.DNSName(name)]))
 
 
 def served(context: SSL.Context) -> str:
@@ -90,8 +90,8 @@ def test_a_certificate_in_the_place_of_another(tmp_path: Path) -> None:
 
     old = store.store.get_cert("old.test", [x509.DNSName("old.test")])
     new = store.store.get_cert("new.test", [x509.DNSName("new.test")])
-    store.leaves._kept[id(new)] = old, store.leaves._context(old)
-    assert served(store.leaves._context(new)) == "CN=new.test"
+    store.contexts._kept[id(new)] = old, store.leaves._context(old)
+    assert served(store.contexts._context(new)) == "CN=new.test"
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ async def test_counting() -> None:
 async def test_too_many() -> None:
     """One client may have so many, all together as many as there are descriptors for; each is told which it was."""
     desk = a_desk()
-    assert 0 < desk.spare <= 512
+    assert 0 < desk.spare <= 1024
     assert desk.spare < desk.most
     desk.most, desk.spare = 5, 2
     ours, others = client_at("192.0.2.1"), [client_at(f"192.0.2.{each}") for each in range(2, 7)]

@@ -11,7 +11,7 @@ async def test_there_is_no_waiting_while_a_turn_is_short() -> None:
     passed = asyncio.Event()
     asyncio.get_running_loop().call_soon(passed.set)
     for _ in range(100):
-        turns.charge(BUDGET / 200)
+        turns.charge("a", BUDGET / 200)
         await turns.take("a")
     assert not passed.is_set()
 
@@ -20,14 +20,14 @@ async def test_after_a_long_turn_the_loop_goes_on_first() -> None:
     """What else is ready runs before the next piece of work."""
     turns = Turns(asyncio.get_running_loop())
     passed = asyncio.Event()
-    turns.charge(BUDGET)
+    turns.charge("a", BUDGET)
     asyncio.get_running_loop().call_soon(passed.set)
     await turns.take("a")
     assert passed.is_set()
     await turns.take("a")
 
 
-async def test_clients_have_turns_in_rotation() -> None:
+async def test_who_has_cost_least_is_next() -> None:
     """One client with many connections has as many turns as another with a single one."""
     turns = Turns(asyncio.get_running_loop())
     order: list[str] = []
@@ -36,9 +36,9 @@ async def test_clients_have_turns_in_rotation() -> None:
         for _ in range(pieces):
             await turns.take(client)
             order.append(client)
-            turns.charge(BUDGET)
+            turns.charge(client, BUDGET)
 
-    turns.charge(BUDGET)
+    turns.charge("one", BUDGET)
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         for _ in range(50):
             group.create_task(work("many", 2))
@@ -51,7 +51,7 @@ async def test_clients_have_turns_in_rotation() -> None:
 async def test_who_is_cancelled_takes_nobody_s_turn() -> None:
     """The next in the queue has it."""
     turns = Turns(asyncio.get_running_loop())
-    turns.charge(BUDGET)
+    turns.charge("a", BUDGET)
     loop = asyncio.get_running_loop()
     first, second = (asyncio.Task(turns.take("a"), loop=loop, eager_start=True) for _ in range(2))
     first.cancel()
