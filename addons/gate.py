@@ -156,7 +156,10 @@ class Gate:
             self._fail(flow, RuntimeError(error))
             return
         status = 504 if "timed out" in error else None
-        refusal = Case(self._judge).refuse(passage.request, Reason.UPSTREAM_FAILURE, error, status=status)
+        reason, visit = Reason.UPSTREAM_FAILURE, self.visits[flow.client_conn.id]
+        if visit.broken:  # that was why
+            reason, error, status, visit.told = Reason.MALFORMED, visit.broken, None, True
+        refusal = Case(self._judge).refuse(passage.request, reason, error, status=status)
         self._respond(flow, refusal)
         self._forget(flow)
 
