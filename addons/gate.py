@@ -164,8 +164,10 @@ class Gate:
             self._fail(flow, RuntimeError(error))
             return
         status = 504 if "timed out" in error else None
-        refusal = Case(self._judge).refuse(passage.request, Reason.UPSTREAM_FAILURE, error, status=status)
-        refuse(flow, refusal)
+        reason, visit = Reason.UPSTREAM_FAILURE, self.visits[flow.client_conn.id]
+        if visit.broken:  # that was why
+            reason, error, status, visit.told = Reason.MALFORMED, visit.broken, None, True
+        refuse(flow, Case(self._judge).refuse(passage.request, reason, error, status=status))
         self._forget(flow)
 
     def proven(self, flow: http.HTTPFlow, server_id: str) -> bool:

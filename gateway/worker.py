@@ -35,7 +35,7 @@ _PROXY_GARBAGE = 20_000, 20, 20
 """When a proxy looks for cycles among its objects: after so many new ones; every so many looks, among more of them.
 mitmproxy makes hundreds of objects a request, of which hardly any are left. Measured: a tenth to a fifth less CPU."""
 _DNS_GARBAGE = 10_000, 10, 10
-"""The same for a resolver. Kept answers are many objects, and hardly anything makes cycles: with the defaults of Python
+"""The same for a resolver. Kept answers are many objects, and hardly anything makes cycles: with Python's defaults
 (700 or 2000 new objects) a seventh of what a query to an upstream costs went into looking."""
 _FEW_DESCRIPTORS = 10_000
 """Below this, a resolver's clients and its upstream queries cannot all be as many as each may be."""

@@ -90,7 +90,7 @@ def test_a_certificate_in_the_place_of_another(tmp_path: Path) -> None:
 
     old = store.store.get_cert("old.test", [x509.DNSName("old.test")])
     new = store.store.get_cert("new.test", [x509.DNSName("new.test")])
-    store.contexts._kept[id(new)] = old, store.leaves._context(old)
+    store.contexts._kept[id(new)] = old, store.contexts._context(old)
     assert served(store.contexts._context(new)) == "CN=new.test"
 
 
