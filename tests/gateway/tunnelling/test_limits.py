@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.decision import Reason
-from gateway.tunnelling.state import Bounds
+from gateway.tunnelling.accounts import Room
 from gateway.tunnelling.window import DEFAULT_BUDGET
 from tests.leaks import a_detector
 
@@ -28,7 +28,7 @@ def test_the_law(queries: list[tuple[str, float, int]], tight: bool) -> None:
 
     Also with hardly any memory, so that accounts and zones are forgotten all the time.
     """
-    detector = a_detector(bounds=Bounds(4, 20, 2, 3, 2) if tight else None)
+    detector = a_detector(room=Room(2, 1, 1, 1) if tight else None)
     now, told = 0.0, []
     for name, pause, qtype in queries:
         now += pause
