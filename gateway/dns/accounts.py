@@ -40,19 +40,25 @@ class FileLock:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
 
+def table_path(state_dir: Path, seconds: Iterable[float]) -> Path:
+    """Return where the table for windows of these lengths is."""
+    return state_dir / _FOLDER / "-".join(["accounts", *(f"{span:g}" for span in seconds)])
+
+
 def open_table(state_dir: Path, seconds: Iterable[float], now: float) -> SharedTable | None:
     """Return the table for windows of these lengths, a new one if there is none.
 
     None when there can be none, which is logged: each worker then has accounts of its own.
     """
     spans = tuple(seconds)
-    folder = state_dir / _FOLDER
+    path = table_path(state_dir, spans)
+    folder = path.parent
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(folder / "key", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             with FileLock(descriptor):  # one worker at a time, so that only one makes or takes over a table
-                return _open(folder, _key(descriptor), spans, now)
+                return _open(path, _key(descriptor), spans, now)
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -68,9 +74,8 @@ def _key(descriptor: int) -> bytes:
     return key
 
 
-def _open(folder: Path, key: bytes, spans: tuple[float, ...], now: float) -> SharedTable:
-    path = folder / "-".join(["accounts", *(f"{span:g}" for span in spans)])
-    others = [other for other in folder.glob("accounts-*") if other != path]
+def _open(path: Path, key: bytes, spans: tuple[float, ...], now: float) -> SharedTable:
+    others = [other for other in path.parent.glob("accounts-*") if other != path]
     if path.exists() or not others:
         return _map(path, key, spans)
     before = max(others, key=lambda other: other.stat().st_mtime_ns)

@@ -5,6 +5,8 @@ The resolver's narrow view of `gateway.tunnelling`. What is answered here (recor
 
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from gateway.addresses import IPAddress
@@ -23,6 +25,7 @@ from gateway.tunnelling.priors import Priors
 from gateway.tunnelling.state import STRICT
 from gateway.tunnelling.zones import PRIVATE, exists
 
+_ALONE = "; this worker counts alone, since the accounts that workers share cannot be opened"
 _CLIENTS = 8192
 """Whose keys are at hand: to write an address takes longer than to look one up."""
 
@@ -73,9 +76,13 @@ class Leakage:
             self._detector = None  # its key was its own: there was nothing to share with before
             return
         self._detector.use(now, _priors(settings), settings.budget, settings.controls, table)
-        for release in settings.released:
-            if release not in before.released:
-                self._detector.release(now, client_key(release.client), release.zone)
+        self._release(self._detector)
+
+    def _release(self, detector: Detector) -> None:
+        """Let clients begin anew that the configuration releases, unless they were denied again since."""
+        for release in self._settings.released:
+            at = datetime.fromisoformat(release.at).timestamp()
+            detector.release(self._clock(), client_key(release.client), release.zone, at)
 
     @property
     def detector(self) -> Detector:
@@ -83,6 +90,7 @@ class Leakage:
         if self._detector is None:
             table = self._table()
             self._detector = make_detector(self._settings, secrets.token_bytes(KEY), table)
+            self._release(self._detector)
         return self._detector
 
     def query(self, address: IPAddress, groups: tuple[str, ...], name: str, qtype: int) -> Decision | None:
@@ -97,7 +105,7 @@ class Leakage:
             client = self._keys[packed] = client_key(address)
         detector = self._detector or self.detector
         found = detector.query(self._clock(), client, name, qtype, enforced=action == "deny")
-        return decision_of(found, enforced=action == "deny") if found.denied else None
+        return self._decision(found, enforced=action == "deny") if found.denied else None
 
     def response(
         self, address: IPAddress, groups: tuple[str, ...], name: str, qtype: int, answer: Answer
@@ -115,7 +123,7 @@ class Leakage:
             contents=answer.contents(),
             enforced=action == "deny",
         )
-        return decision_of(found, enforced=action == "deny") if found.denied else None
+        return self._decision(found, enforced=action == "deny") if found.denied else None
 
     def closed_to(self, address: IPAddress) -> bool:
         """Say whether any zone is closed to a client: then `again` has to be asked for what is kept here, too."""
@@ -126,7 +134,11 @@ class Leakage:
         if not self._is_on or self._settings.action_for(groups) != "deny":
             return None
         found = self.detector.closed(self._clock(), client_key(address), name)
-        return None if found is None else decision_of(found, enforced=True)
+        return None if found is None else self._decision(found, enforced=True)
+
+    def _decision(self, found: Assessment, *, enforced: bool) -> Decision:
+        decision = decision_of(found, enforced=enforced)
+        return replace(decision, detail=decision.detail + _ALONE) if self._alone else decision
 
     def keeps(self, name: str) -> bool:
         """Say whether a name stays here, because its top-level domain does not exist."""

@@ -55,10 +55,11 @@ _ROUND = 2**32 - 1
 _DAY = 86400.0
 
 # An account begins with its hash (Q), until when it is closed and since when it is (I, seconds), all that it has
-# spent (I, going round), names with news, heavy ones, mark, all that came in answers (I, going round), the last day
-# and the number of days in one (I). For each window follow the number of the part that is now, and what all was when
-# the window began (I): what was spent in it is a difference. Then who was seen of the clients of a zone (8H), and for
-# each window what all was when each of its parts began (9I). To spend changes one place, however many windows.
+# spent (I, going round), names with news, heavy ones, mark, all that came in answers (I, going round), and of a zone
+# the last day and the number of days in one (I), of a client with a zone when it was closed. For each window follow
+# the number of the part that is now, and what all was when the window began (I): what was spent in it is a difference.
+# Then who was seen of the clients of a zone (8H), and for each window what all was when each of its parts began (9I).
+# To spend changes one place, however many windows there are.
 _UNTIL, _SINCE, _TOTAL, _NEW, _HEAVY, _MARK, _ANSWERS, _DAYS = 2, 3, 4, 5, 6, 7, 8, 9  # in words
 _FACTS = 40
 _SPEND = Struct("=II")
@@ -331,16 +332,21 @@ class SharedTable:
         seen = _SEEN.unpack_from(self._buffer, at + self._seen_at)
         return Facts(until, since, new, heavy, mark, days & 0xFFFF, 8 - seen.count(0))
 
+    def closed_at(self, at: int) -> int:
+        """Return when the account of a client with a zone was closed the last time."""
+        return self._words[at // 4 + _DAYS]
+
     def until(self, at: int) -> int:
         """Return until when an account is closed."""
         return self._words[at // 4 + _UNTIL]
 
-    def close(self, at: int, until: float, mark: int | None = None) -> None:
-        """Close an account, and mark why."""
+    def close(self, at: int, until: float, mark: int | None = None, now: float = 0) -> None:
+        """Close an account, and mark why and when."""
         place = at // 4 + _UNTIL
         self._words[place] = max(self._words[place], min(_ROUND, ceil(until)))
         if mark is not None:
             self._words[at // 4 + _MARK] = mark
+            self._words[at // 4 + _DAYS] = max(0, min(_ROUND, int(now)))
 
     def exceeds(self, at: int, spent: int, limits: Sequence[int]) -> int:
         """Return which is the first limit that spending so much now would exceed; -1: none. All as it is counted."""

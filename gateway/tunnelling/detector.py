@@ -291,9 +291,11 @@ class Detector:
         for at, octets in trail:
             total += octets
             curve.append((at, round(total, 1)))
-        return Trip(
-            client, zone.key, reason, why, until, tuple(curve) if told.out - total < told.out / 5 else told.curve
-        )
+        if told.out - total > told.out / 5:
+            return Trip(client, zone.key, reason, why, until, told.curve)
+        if curve:
+            curve[-1] = curve[-1][0], round(told.out, 1)  # with the light names in between
+        return Trip(client, zone.key, reason, why, until, tuple(curve))
 
     def _again(self, now: float, client: str, zone: Zone, name: str) -> Assessment:
         value, limit = self._client(client), self._limits.budget[0]
@@ -340,13 +342,16 @@ class Detector:
             zone.first,
         )
 
-    def release(self, now: float, client: str, name: str) -> bool:
-        """Let a client begin anew with the zone of a name. Says whether that was closed to it."""
-        zone = self._zone(now, name)
-        value = self._client(client)
+    def release(self, now: float, client: str, name: str, at: float | None = None) -> bool:
+        """Let a client begin anew with the zone of a name, if that was closed to it, and not after `at`: what an
+        operator released is released once, however often that is said. Says whether it was closed.
+        """
+        zone, asking = self._zone(now, name), self._client(client)
+        if not self._limits.release(asking, zone, now if at is None else at):
+            return False
         self.tables.trips.pop((client, zone.key))
-        self.tables.trails.pop(account_of(value, zone))
-        return self._limits.release(value, zone)
+        self.tables.trails.pop(account_of(asking, zone))
+        return True
 
 
 def _keyed(key: bytes) -> Callable[[str], int]:

@@ -256,7 +256,7 @@ class Limits:
         """Close a zone to a client. Returns until when."""
         table, until = self.table, now + self.longest
         with table.lock:
-            table.close(table.open(now, table.pairs, account_of(client, zone)), until, _CLOSERS.index(reason))
+            table.close(table.open(now, table.pairs, account_of(client, zone)), until, _CLOSERS.index(reason), now)
             table.close(table.open(now, table.clients, client.value), until)
         return until
 
@@ -272,9 +272,12 @@ class Limits:
             recent, out, answers = (table.spent(at, span) for span in (0, len(self.budget) - 1, -1))
         return Told(recent, out, answers, facts.heavy, _CLOSERS[facts.mark % len(_CLOSERS)], tuple(curve))
 
-    def release(self, client: Client, zone: Zone) -> bool:
-        """Let the account of a client with a zone begin anew. Says whether it was closed."""
-        with self.table.lock:
-            was = self.until(client, zone) > 0
-            self.table.forget(self.table.pairs, account_of(client, zone))
-        return was
+    def release(self, client: Client, zone: Zone, at: float) -> bool:
+        """Let the account of a client with a zone begin anew, if it was closed before a time. Says whether it was."""
+        table, account = self.table, account_of(client, zone)
+        with table.lock:
+            place = table.find(table.pairs, account)
+            if not place or not table.until(place) or table.closed_at(place) > at:
+                return False
+            table.forget(table.pairs, account)
+        return True
