@@ -296,8 +296,8 @@ OPEN: dict[str, Encoder] = {
     "types": _tool("pineburst.io", _types, 61.0),
     "upper and lower case": _tool("pineburst.io", _cases, 61.0),
 }
-"""What an account of new names does not find: a few octets for each of many domains, and a choice among names that are
-known, which the least TTL bounds to a symbol for each name and minute."""
+"""What an account of new names does not find: a few octets for each of many domains, and a choice among names that
+are known, which the least TTL bounds to a symbol for each name and minute."""
 
 FETCHES: dict[str, Encoder] = {
     "OzymanDNS, down": _tool("server.pineburst.io", _ozyman_down, 0.2, TXT, 220),

@@ -129,6 +129,11 @@ class Leakage:
         """Say whether any zone is closed to a client: then `again` has to be asked for what is kept here, too."""
         return self._is_on and self.detector.is_closed(self._clock(), client_key(address))
 
+    @property
+    def closures(self) -> int:
+        """Changes when any worker has closed a zone to a client: then `closed_to` may say something else."""
+        return self._detector.closures if self._detector is not None else 0
+
     def again(self, address: IPAddress, groups: tuple[str, ...], name: str) -> Decision | None:
         """Return the denial of a query that could be answered from what is kept here; None lets it be."""
         if not self._is_on or self._settings.action_for(groups) != "deny":

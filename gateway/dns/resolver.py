@@ -149,6 +149,7 @@ class Resolver:
         self._limit = _limit_of(self._settings)
         self.leakage = Leakage(self._settings.tunnelling, wall, state_dir)
         """What clients told the outside."""
+        self._closures = 0
         self._forwarder = Forwarder(self._settings, clock, self.leakage.terms)
         self._adopt()
 
@@ -181,6 +182,9 @@ class Resolver:
         """
         if self._judge.generation is not self._generation:
             self._adopt()
+        if self._closures != self.leakage.closures:
+            self._closures = self.leakage.closures
+            self._clients.clear()  # another worker may have closed a zone to one of them
         self._now, self._date = self._clock(), self._wall()
         return self._datagram
 

@@ -20,6 +20,7 @@ LAYOUT = b"accounts 2\n"
 _PARTS = 8
 _RING = _PARTS + 1
 _WAYS = 8
+_CLOSURES = 8  # in words, behind key and layout
 _NAMES = 64
 
 
@@ -57,9 +58,9 @@ _DAY = 86400.0
 # An account begins with its hash (Q), until when it is closed and since when it is (I, seconds), all that it has
 # spent (I, going round), names with news, heavy ones, mark, all that came in answers (I, going round), and of a zone
 # the last day and the number of days in one (I), of a client with a zone when it was closed. For each window follow
-# the number of the part that is now, and what all was when the window began (I): what was spent in it is a difference.
-# Then who was seen of the clients of a zone (8H), and for each window what all was when each of its parts began (9I).
-# To spend changes one place, however many windows there are.
+# the number of the part that is now, and what all was when the window began (I): what was spent is a difference. Then
+# who was seen of the clients of a zone (8H), and for each window what all was when each of its parts began (9I). To
+# spend changes one place, however many windows there are.
 _UNTIL, _SINCE, _TOTAL, _NEW, _HEAVY, _MARK, _ANSWERS, _DAYS = 2, 3, 4, 5, 6, 7, 8, 9  # in words
 _FACTS = 40
 _SPEND = Struct("=II")
@@ -332,6 +333,11 @@ class SharedTable:
         seen = _SEEN.unpack_from(self._buffer, at + self._seen_at)
         return Facts(until, since, new, heavy, mark, days & 0xFFFF, 8 - seen.count(0))
 
+    @property
+    def closures(self) -> int:
+        """Counts what workers have closed, going round: so that each of them sees that there is something new."""
+        return self._words[_CLOSURES]
+
     def closed_at(self, at: int) -> int:
         """Return when the account of a client with a zone was closed the last time."""
         return self._words[at // 4 + _DAYS]
@@ -347,6 +353,7 @@ class SharedTable:
         if mark is not None:
             self._words[at // 4 + _MARK] = mark
             self._words[at // 4 + _DAYS] = max(0, min(_ROUND, int(now)))
+            self._words[_CLOSURES] = self._words[_CLOSURES] + 1 & _ROUND
 
     def exceeds(self, at: int, spent: int, limits: Sequence[int]) -> int:
         """Return which is the first limit that spending so much now would exceed; -1: none. All as it is counted."""

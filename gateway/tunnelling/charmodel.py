@@ -64,6 +64,7 @@ class CharacterModel:
         self._bits = [value / _STEP + _EXTRA[index % _SIZE] for index, value in enumerate(table)]
         self._usual = usual
         self._words = words or {}
+        self._cheap = {label: _weighted(bits, len(label)) / 8 for label, bits in usual.items()}
 
     def bits(self, label: str) -> float:
         """Return the bits that a label carries, its end included.
@@ -78,7 +79,10 @@ class CharacterModel:
 
     def octets(self, label: str) -> float:
         """Return the octets that a label carries, weighted by how unlike an ordinary one it is."""
-        octets = _weighted(self.bits(label), len(label)) / 8
+        cheap = self._cheap.get(label)
+        if cheap is not None:
+            return cheap
+        octets = _weighted(self._spelled(label), len(label)) / 8
         return octets if octets <= _CHEAP else min(octets, self._by_parts(label) / 8)
 
     def _by_parts(self, label: str) -> float:

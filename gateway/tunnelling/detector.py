@@ -130,6 +130,11 @@ class Detector:
         """Say whether any zone is closed to a client, whichever worker closed it."""
         return now < self._limits.until(self._client(client))
 
+    @property
+    def closures(self) -> int:
+        """Changes when any worker has closed a zone to a client."""
+        return self._limits.table.closures
+
     def use(
         self,
         now: float,

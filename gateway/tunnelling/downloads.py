@@ -15,8 +15,8 @@ ANSWER_BUDGET = Limit(4096, 3600)
 _ANSWER_WEIGHTS = {1: 0.0, 2: 0.0, 6: 0.0, 12: 0.0, 43: 0.5, 46: 0.5, 48: 0.5}
 """By the type of the question, where nothing but the size of the answer is known."""
 _BINDING_TYPES, _BINDING, _BINDING_WEIGHT = frozenset([64, 65]), 90, 0.25
-"""SVCB and HTTPS: that many octets of an answer are what browsers always get (protocols, hints, or the SOA that says
-there is none), and count less."""
+"""SVCB and HTTPS: an answer of so many octets is what browsers always get (protocols, hints, or the SOA that says
+there is none), and counts less."""
 _RECORD = 12
 """Octets of a record beside its data and name."""
 _RECORD_WEIGHTS = {1: 0.25, 43: 0.25, 46: 0.25, 47: 0.25, 48: 0.25, 50: 0.25}
@@ -49,9 +49,8 @@ class AnswerReader:
         value = self._reader.hash_of(f"{name}/{qtype}/{octets}")
         if rcode or self._reader.is_known(value):
             return 0.0, []
-        if qtype in _BINDING_TYPES:
-            usual = min(octets, _BINDING)
-            return usual * _BINDING_WEIGHT + octets - usual, [value]
+        if qtype in _BINDING_TYPES and octets <= _BINDING:
+            return octets * _BINDING_WEIGHT, [value]
         return octets * _ANSWER_WEIGHTS.get(qtype, 1.0), [value]
 
     def _new_records(self, contents: Iterable[tuple[int, bytes]]) -> tuple[float, list[int]]:

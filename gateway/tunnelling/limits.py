@@ -14,7 +14,7 @@ from gateway.tunnelling.window import Limit
 
 _HEAVY_SHARE = 0.8
 """Of the new names of a zone: from here on it has hardly an ordinary one."""
-_SINGLE_SHARE, _PAIR_SHARE, _FEW_SHARE = 0.3, 0.15, 0.2
+_SINGLE_SHARE, _PAIR_SHARE, _FEW_SHARE = 0.3, 0.2, 0.2
 """Parts of the budget: one name of that size (before its type counts), two heavy ones, three and more are a
 tunnel."""
 _ASKED_SHARE = 0.1

@@ -28,9 +28,11 @@ _ROUTINE, _UNUSUAL = 0.25, 1.0
 _TEMPLATE_DIGITS = 10
 _WORDS = re.compile(r"[a-z]+")
 _CHEAP, _MACHINE_DIGITS = 1.0, 3
+"""Octets of a label that need no closer look; digits of a machine's number."""
 _WORD, _SYLLABLE, _SHORT = 0.2, 0.4, 3
 """Octets of a word that the zone has in other labels: `web`, `-fra` and a number make as many machines as one likes.
-Shorter ones are more: there are but a few letters, and a tunnel would soon have told them all."""
+Shorter ones are more: there are but a few letters, and a tunnel would soon have told them all. So is a whole label
+that the zone has elsewhere: `05a79b52.token` and `05a79b52.captcha`."""
 _NETBIOS = 15
 """Longest host name of Windows networks; browsers probe with 7 to 15 random letters."""
 _PRESCRIBED = re.compile(
@@ -147,7 +149,13 @@ class Reader:
             if self.is_known(value):
                 return min(octets, numbered(digits))
             hashes.append(value)
-        if octets > _CHEAP and digits <= _MACHINE_DIGITS and (words := _WORDS.findall(label)):
+        if octets <= _CHEAP:
+            return octets
+        value = self.hash_of(f"{label}*{zone.key}")
+        if self.is_known(value):
+            return _SYLLABLE
+        hashes.append(value)
+        if digits <= _MACHINE_DIGITS and (words := _WORDS.findall(label)):
             values = [self.hash_of(f"{word}+{zone.key}") for word in words]
             unknown = [value for value in values if not self.is_known(value)]
             if not unknown:

@@ -327,3 +327,17 @@ async def test_a_restart_closes_what_was_closed_for_cached_names_too(tmp_path: P
         assert addresses(await second.answer(BATCH, ask("www.evilzone.com")))
         assert parse(second.answer_now(WEB, ask("www.evilzone.com"))).header.rcode == RCODE.NXDOMAIN
         await second.close()
+
+
+async def test_what_one_worker_closes_another_does_not_answer_from_its_cache(tmp_path: Path) -> None:
+    """Not even what it has at hand for that very client."""
+    async with upstream(answering()) as up:
+        one, two = (Resolver(a_judge(up.endpoint, tunnelling=DENY), state_dir=tmp_path) for _ in range(2))
+        for asking in (WEB, WEB, BATCH, BATCH):
+            assert addresses(await two.answer(asking, ask("www.evilzone.com")))
+        await one.answer(WEB, ask(f"{DATA}.evilzone.com", "TXT"))
+        for stream in (False, True):
+            assert parse(two.answer_now(WEB, ask("www.evilzone.com"), stream=stream)).header.rcode == RCODE.NXDOMAIN
+            assert addresses(two.answer_now(BATCH, ask("www.evilzone.com"), stream=stream))
+        await one.close()
+        await two.close()

@@ -35,3 +35,10 @@ def test_where_standards_put_hashes() -> None:
     names[f"{digest}._elsewhere.ownsite.com"] = True
     detector = a_detector()
     assert {name: detector.query(0, "c", name, TXT).denied for name in names} == names
+
+
+def test_the_same_label_elsewhere() -> None:
+    """A label that the zone has under another parent is hardly news."""
+    detector = a_detector()
+    assert detector.query(0, "c", "b515bcb4d6cf.token.evilzone.com", A).octets > 5
+    assert detector.query(1, "c", "b515bcb4d6cf.captcha.evilzone.com", A).octets < 2
