@@ -161,6 +161,7 @@ def validation(random_: random.Random) -> Iterator[Query]:
     names += [(f"{random_.randbytes(16).hex()}.{random_.randbytes(16).hex()}.comodoca.com", CNAME) for _ in range(9)]
     names += [(f"{_letters(random_, 32, _LETTERS)}._domainkey.{_owner(n)}.com", CNAME) for n in range(60)]
     names += [(f"{random_.randbytes(28).hex()}._openpgpkey.{_owner(n)}.com", 61) for n in range(9)]
+    names += [(f"{_guid(random_)}.auth.{_owner(n)}-acme.net", TXT) for n in range(9)]
     names += [(f"e{n}.o.lencr.org", A) for n in range(5, 9)]
     names += [(f"_25._tcp.mx{n % 3}.{_owner(n)}.com", 52) for n in range(60)]
     return _day(random_, names)

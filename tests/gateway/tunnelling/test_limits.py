@@ -45,8 +45,8 @@ def test_the_law(queries: list[tuple[str, float, int]], tight: bool) -> None:
 
 
 def test_one_random_name_is_none_unless_it_is_asked_for_text() -> None:
-    """Sixteen random octets under an unknown zone may be a host once; nobody asks for their TXT."""
-    name = "9f86d081884c7d659a2feaa0c55ad015.evilzone.com"
+    """Twenty random octets under an unknown zone may be a host once; nobody asks for their TXT."""
+    name = "9f86d081884c7d659a2feaa0c55ad0153e744bcf.evilzone.com"
     assert not a_detector().query(0, "c", name, 1).denied
     assert a_detector().query(0, "c", name, 16).reason is Reason.DNS_TUNNEL
 
