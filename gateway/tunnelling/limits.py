@@ -129,7 +129,7 @@ class Limits:
                     whole = table.open(now, table.clients, client.value)
                 if found is None:
                     told = table.spent(own, len(self.budget) - 1) + octets
-                    found = self._data_finding(now, zone, facts, site, used + octets, told)
+                    found = self._data_finding(now, zone, news, facts, site, used + octets, told)
                 if found is None and whole:
                     found = self._whole_finding(client, whole, counted)
             if found is None or not enforced:
@@ -161,11 +161,12 @@ class Limits:
         return None
 
     def _data_finding(
-        self, now: float, zone: Zone, own: Facts, site: int, used: float, told: float
+        self, now: float, zone: Zone, news: News, own: Facts, site: int, used: float, told: float
     ) -> Finding | None:
         """Return why a name that looks like data is denied under an unknown zone, or None."""
         budget, table = self.budget, self.table
-        most = budget[0].octets * factor_of(zone)
+        # A network's machines may have random names (clouds do that), but nobody asks for their TXT.
+        most = budget[0].octets * (factor_of(zone) if news.octets <= news.plain else 1.0)
         heavy, new = own.heavy + 1, own.new + 1 + zone.apex
         enough = _PAIR_SHARE if heavy == 2 else _FEW_SHARE
         if heavy >= 2 and heavy >= _HEAVY_SHARE * new and used > most * enough:
