@@ -2,23 +2,22 @@
 
 import random
 
+from gateway.tunnelling.accounts import Room, SharedTable
 from gateway.tunnelling.data import character_model, popular, services
-from gateway.tunnelling.detector import Detector
+from gateway.tunnelling.detector import Detector, windows
 from gateway.tunnelling.priors import Priors
-from gateway.tunnelling.state import Bounds
 from gateway.tunnelling.structure import Controls
+from gateway.tunnelling.window import DEFAULT_BUDGET
 from tests.tunnels import Encoder
 
 
-def a_detector(
-    exempt: tuple[str, ...] = (), bounds: Bounds | None = None, controls: Controls | None = None
-) -> Detector:
+def a_detector(exempt: tuple[str, ...] = (), room: Room | None = None, controls: Controls | None = None) -> Detector:
     """Return a detector with the shipped data."""
     return Detector(
         character_model(),
         Priors(popular(), [service.suffix for service in services()], exempt),
-        bounds=bounds or Bounds(),
         controls=controls or Controls(),
+        table=SharedTable.private(windows(DEFAULT_BUDGET), b"", room or Room()),
     )
 
 

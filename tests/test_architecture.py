@@ -86,7 +86,6 @@ PURE = [
     "tunnelling.limits",
     "tunnelling.downloads",
     "tunnelling.detector",
-    "tunnelling.saved",
     "tunnelling.evidence",
     "tunnelling.analysis",
     "recordings.lines",

@@ -16,19 +16,30 @@ from gateway import console
 from gateway.addresses import IPAddress
 from gateway.commands.options import Address, config_option, fail, find, json_option, load_config
 from gateway.config import Config
-from gateway.dns.leakage import make_detector
+from gateway.dns.accounts import open_table, table_path
+from gateway.dns.leakage import client_key, make_detector
 from gateway.dns.settings import Tunnelling, make_tunnelling
 from gateway.domainset import parse_pattern
 from gateway.ledger.query import parse_time
 from gateway.ledger.store import Store
-from gateway.ledger.suspects import Suspect, gather
+from gateway.ledger.suspects import Suspect, gather, owner_of
 from gateway.names import normalize
 from gateway.recordings.files import Recording
 from gateway.tunnelling.analysis import Finding, Report, analyse
+from gateway.tunnelling.detector import windows
 from gateway.tunnelling.zones import classify
 
 _BARS = "▁▂▃▄▅▆▇█"
 _RELOAD = "then send SIGHUP to the process that runs 'gateway run': all its workers load the file again"
+_NOT_RUNNING = "it counts as well when the gateway starts the next time"
+
+
+class Owner(Address):
+    """An address, or the network of an IPv6 client as `gateway tunnels` shows it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> IPAddress:
+        """Read it."""
+        return super().convert(value.removesuffix("/64") if ":" in str(value) else value, param, context)
 
 
 @click.group(invoke_without_command=True)
@@ -63,7 +74,7 @@ def _released(config: Config) -> dict[tuple[str, str], float]:
     """Return when clients were released, as the policy file has it."""
     found: dict[tuple[str, str], float] = {}
     for entry in config.file.tunnelling.released:
-        key = (str(entry.client), classify(entry.zone).zone)
+        key = (owner_of(str(entry.client)), classify(entry.zone).zone)
         found[key] = max(found.get(key, 0.0), datetime.fromisoformat(entry.at).timestamp())
     return found
 
@@ -127,15 +138,22 @@ def spark(curve: Iterable[tuple[float, float]]) -> str:
 
 @tunnels.command()
 @config_option
-@click.argument("client", type=Address())
+@click.option(
+    "--now", "at_once", is_flag=True, help="Release at once, in the accounts of the gateway on this machine."
+)
+@click.argument("client", type=Owner())
 @click.argument("zone")
 @click.pass_context
-def release(context: click.Context, config_path: Path | None, client: IPAddress, zone: str) -> None:
+def release(context: click.Context, config_path: Path | None, client: IPAddress, zone: str, *, at_once: bool) -> None:
     """Print what to add to the policy file so that CLIENT may ask about ZONE again.
 
-    The client's account begins anew. It is denied again as soon as it tells the zone too much again.
+    The client's account begins anew. It is denied again as soon as it tells the zone too much again. With --now
+    nothing needs to be added or loaded: all workers go by that account. Exit code 1: nothing was closed.
     """
     config = load_config(config_path or context.obj)
+    if at_once:
+        _release_now(config, client, _name(zone))
+        return
     kept = [
         {"client": str(entry.client), "zone": entry.zone, "at": entry.at} for entry in config.file.tunnelling.released
     ]
@@ -161,6 +179,21 @@ def exempt(context: click.Context, config_path: Path | None, zone: str) -> None:
     _print_configuration(config, {"exempt": list(dict.fromkeys([*config.file.tunnelling.exempt, pattern]))})
 
 
+def _release_now(config: Config, client: IPAddress, name: str) -> None:
+    settings = make_tunnelling(config.file.tunnelling, config.file.dns)
+    now, seconds = time.time(), windows(settings.budget)
+    if not table_path(config.state_dir, seconds).exists():
+        fail(f"{table_path(config.state_dir, seconds)}: there is no such file: no gateway has counted here")
+    table = open_table(config.state_dir, seconds, now)
+    if table is None:
+        fail(f"{config.state_dir}: the accounts cannot be opened")
+    who, zone = owner_of(str(client)), classify(name).zone
+    if not make_detector(settings, table.key, table).release(now, client_key(client), name):
+        console.say(f"{zone} was not closed to {who}")
+        raise SystemExit(1)
+    console.say(f"{who} may ask about {zone} again, as from now")
+
+
 def _name(text: str) -> str:
     try:
         return normalize(text)
@@ -172,7 +205,8 @@ def _print_configuration(config: Config, section: dict[str, Any]) -> None:
     console.say(f"# in {config.path}, beside what else is under tunnelling:")
     for line in yaml.safe_dump({"tunnelling": section}, sort_keys=False).splitlines():
         console.say(line)
-    console.say(f"# {_RELOAD}")
+    console.say(f"# {_RELOAD};")
+    console.say(f"# {_NOT_RUNNING}")
 
 
 # -- trying out ----------------------------------------------------------------------------------------------------

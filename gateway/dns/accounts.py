@@ -1,7 +1,7 @@
 """Where all workers of the service keep what names have told the outside: a file in the state directory that all map.
 
 It outlives workers, reloads and restarts. Its blocks are reserved when it is made, so that a full disk cannot hurt
-later; each window layout has a file of its own, so that nobody maps a file that another worker cuts.
+later; windows of other lengths have a file of their own, which takes over what the one before held.
 """
 
 import fcntl
@@ -13,10 +13,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
-from gateway.tunnelling.accounts import KEY, SharedTable, size
+from gateway.tunnelling.accounts import KEY, LAYOUT, SharedTable, size
 
 _LOG = logging.getLogger(__name__)
 _FOLDER = "tunnelling"
+_START = KEY + len(LAYOUT)
 
 
 class FileLock:
@@ -28,7 +29,7 @@ class FileLock:
 
     def __enter__(self) -> None:
         if not self._depth:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         self._depth += 1
 
     def __exit__(
@@ -36,56 +37,88 @@ class FileLock:
     ) -> None:
         self._depth -= 1
         if not self._depth:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
 
-def open_table(state_dir: Path, seconds: Iterable[float]) -> SharedTable | None:
+def table_path(state_dir: Path, seconds: Iterable[float]) -> Path:
+    """Return where the table for windows of these lengths is."""
+    return state_dir / _FOLDER / "-".join(["accounts", *(f"{span:g}" for span in seconds)])
+
+
+def open_table(state_dir: Path, seconds: Iterable[float], now: float) -> SharedTable | None:
     """Return the table for windows of these lengths, a new one if there is none.
 
     None when there can be none, which is logged: each worker then has accounts of its own.
     """
-    spans = sorted(set(seconds))
-    folder = state_dir / _FOLDER
+    spans = tuple(seconds)
+    path = table_path(state_dir, spans)
+    folder = path.parent
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        key = _key(folder / "key")
-        return _map(folder / "-".join(["accounts", *(f"{span:g}" for span in spans)]), key, spans)
+        descriptor = os.open(folder / "key", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            with FileLock(descriptor):  # one worker at a time, so that only one makes or takes over a table
+                return _open(path, _key(descriptor), spans, now)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         _LOG.error("accounts of what names tell are not shared between workers: %s", error)
         return None
 
 
-def _key(path: Path) -> bytes:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _key(descriptor: int) -> bytes:
+    key = os.pread(descriptor, KEY, 0)
+    if len(key) < KEY:
+        key = secrets.token_bytes(KEY)
+        os.pwrite(descriptor, key, 0)
+    return key
+
+
+def _open(path: Path, key: bytes, spans: tuple[float, ...], now: float) -> SharedTable:
+    others = [other for other in path.parent.glob("accounts-*") if other != path]
+    if path.exists() or not others:
+        return _map(path, key, spans)
+    before = max(others, key=lambda other: other.stat().st_mtime_ns)
+    table = _map(path, key, spans)
+    lengths = _lengths(before)
+    if lengths and _is_whole(before, key, len(lengths)):
+        former = _map(before, key, lengths)
+        with former.lock, table.lock:
+            table.adopt(now, former)
+    for other in others:
+        other.unlink()  # who has it mapped still goes on with it until the configuration is read there too
+    return table
+
+
+def _lengths(path: Path) -> tuple[float, ...]:
     try:
-        with FileLock(descriptor):
-            key = os.pread(descriptor, KEY, 0)
-            if len(key) < KEY:
-                key = secrets.token_bytes(KEY)
-                os.pwrite(descriptor, key, 0)
-            return key
-    finally:
-        os.close(descriptor)
+        return tuple(float(part) for part in path.name.split("-")[1:])
+    except ValueError:
+        return ()
 
 
-def _map(path: Path, key: bytes, spans: list[float]) -> SharedTable:
+def _is_whole(path: Path, key: bytes, spans: int) -> bool:
+    with path.open("rb") as file:
+        return os.fstat(file.fileno()).st_size == size(spans) and file.read(_START) == key + LAYOUT
+
+
+def _map(path: Path, key: bytes, spans: tuple[float, ...]) -> SharedTable:
     octets = size(len(spans))
+    if path.exists() and not _is_whole(path, key, len(spans)):
+        if path.stat().st_size:
+            _LOG.warning("%s is torn, or of another version: accounts of what names tell begin anew", path)
+        path.unlink()  # a file of its own, since somebody may have that one mapped
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        lock = FileLock(descriptor)
-        with lock:
-            if os.fstat(descriptor).st_size != octets or os.pread(descriptor, KEY, 0) != key:
-                # Made just now, or cut short, or of another key: nobody has it mapped who could be served by it.
-                os.ftruncate(descriptor, 0)
-                try:
-                    os.posix_fallocate(descriptor, 0, octets)
-                except OSError:
-                    os.ftruncate(descriptor, 0)  # what there was room for is for others
-                    raise
-                os.pwrite(descriptor, bytes(octets), 0)
-                os.pwrite(descriptor, key, 0)
-        # A lock that another descriptor of this process closes is gone, hence one that stays open.
-        return SharedTable(memoryview(mmap.mmap(descriptor, octets)), spans, lock)
+        if not os.fstat(descriptor).st_size:
+            try:
+                os.posix_fallocate(descriptor, 0, octets)
+                os.pwrite(descriptor, key + LAYOUT, 0)
+            except OSError:
+                path.unlink()  # what there was room for is for others
+                raise
+        # The lock is on the descriptor, which stays open.
+        return SharedTable(memoryview(mmap.mmap(descriptor, octets)), spans, FileLock(descriptor))
     except OSError:
         os.close(descriptor)
         raise

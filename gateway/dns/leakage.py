@@ -5,6 +5,8 @@ The resolver's narrow view of `gateway.tunnelling`. What is answered here (recor
 
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
 from functools import lru_cache
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -16,15 +18,18 @@ from gateway.dns.forwarder import Terms
 from gateway.dns.message import Answer
 from gateway.dns.settings import Tunnelling
 from gateway.techniques import techniques
-from gateway.tunnelling.accounts import SharedTable
+from gateway.tunnelling.accounts import KEY, SharedTable
 from gateway.tunnelling.assessment import Assessment
 from gateway.tunnelling.data import character_model, popular, services
-from gateway.tunnelling.detector import Detector
-from gateway.tunnelling.downloads import ANSWER_BUDGET
+from gateway.tunnelling.detector import Detector, windows
 from gateway.tunnelling.evidence import describe
-from gateway.tunnelling.limits import STRICT
 from gateway.tunnelling.priors import Priors
-from gateway.tunnelling.zones import PRIVATE, classify, exists
+from gateway.tunnelling.state import STRICT
+from gateway.tunnelling.zones import PRIVATE, exists
+
+_ALONE = "; this worker counts alone, since the accounts that workers share cannot be opened"
+_CLIENTS = 8192
+"""Whose keys are at hand: to write an address takes longer than to look one up."""
 
 
 class Leakage:
@@ -38,6 +43,8 @@ class Leakage:
         self._wall = wall
         self._state_dir = state_dir
         self._now = 0.0
+        self._alone = False
+        self._keys: dict[bytes, str] = {}
         self._detector: Detector | None = None
         self._is_on = _is_on(settings)
 
@@ -53,8 +60,9 @@ class Leakage:
     def _table(self) -> SharedTable | None:
         if self._state_dir is None:
             return None
-        seconds = (ANSWER_BUDGET.seconds, *(limit.seconds for limit in self._settings.budget))
-        return open_table(self._state_dir, seconds)
+        table = open_table(self._state_dir, windows(self._settings.budget), self._clock())
+        self._alone = table is None
+        return table
 
     def use(self, settings: Tunnelling) -> None:
         """Go on with another configuration. What was accounted stays, but for clients that are newly released."""
@@ -62,36 +70,44 @@ class Leakage:
             return
         before, self._settings = self._settings, settings
         self._is_on = _is_on(settings)
-        if self._detector is not None:
-            if settings.budget != before.budget:
-                self._detector.share(None)
-            self._detector.use(_priors(settings), settings.budget, settings.controls)
-            if settings.budget != before.budget and (table := self._table()) is not None:
-                if table.key == self._detector.key:
-                    self._detector.share(table)
-                else:
-                    self._detector = None  # its key was its own: there was nothing to share with before
-            for release in settings.released:
-                if release not in before.released and self._detector is not None:
-                    zone = classify(release.zone).zone
-                    self._detector.release(self._clock(), client_key(release.client), zone)
+        if self._detector is None:
+            return
+        now = self._clock()
+        table = self._table() if windows(settings.budget) != windows(before.budget) else None
+        if table is not None and table.key != self._detector.key:
+            self._detector = None  # its key was its own: there was nothing to share with before
+            return
+        self._detector.use(now, _priors(settings), settings.budget, settings.controls, table)
+        self._release(self._detector)
+
+    def _release(self, detector: Detector) -> None:
+        """Let clients begin anew that the configuration releases, unless they were denied again since."""
+        for release in self._settings.released:
+            at = datetime.fromisoformat(release.at).timestamp()
+            detector.release(self._clock(), client_key(release.client), release.zone, at)
 
     @property
     def detector(self) -> Detector:
         """The detector, made when it is first needed: its data cost memory and time."""
         if self._detector is None:
             table = self._table()
-            key = secrets.token_bytes(16) if table is None else table.key
-            self._detector = make_detector(self._settings, key)
-            self._detector.share(table)
+            self._detector = make_detector(self._settings, secrets.token_bytes(KEY), table)
+            self._release(self._detector)
         return self._detector
 
     def query(self, address: IPAddress, groups: tuple[str, ...], name: str, qtype: int) -> Decision | None:
         """Return the denial of a query that is about to leave, enforced or only reported; None lets it go."""
         if not self._is_on or (action := self._settings.action_for(groups)) == "off":
             return None
-        found = self.detector.query(self._clock(), client_key(address), name, qtype, enforced=action == "deny")
-        return decision_of(found, enforced=action == "deny") if found.denied else None
+        packed = address.packed
+        client = self._keys.get(packed)
+        if client is None:
+            if len(self._keys) >= _CLIENTS:
+                self._keys.clear()
+            client = self._keys[packed] = client_key(address)
+        detector = self._detector or self.detector
+        found = detector.query(self._clock(), client, name, qtype, enforced=action == "deny")
+        return self._decision(found, enforced=action == "deny") if found.denied else None
 
     def response(
         self, address: IPAddress, groups: tuple[str, ...], name: str, qtype: int, answer: Answer
@@ -109,18 +125,27 @@ class Leakage:
             contents=answer.contents(),
             enforced=action == "deny",
         )
-        return decision_of(found, enforced=action == "deny") if found.denied else None
+        return self._decision(found, enforced=action == "deny") if found.denied else None
 
     def closed_to(self, address: IPAddress) -> bool:
         """Say whether any zone is closed to a client: then `again` has to be asked for what is kept here, too."""
-        return self._detector is not None and client_key(address) in self._detector.tables.tripped
+        return self._is_on and self.detector.is_closed(self._clock(), client_key(address))
+
+    @property
+    def closures(self) -> int:
+        """Changes when any worker has closed a zone to a client: then `closed_to` may say something else."""
+        return self._detector.closures if self._detector is not None else 0
 
     def again(self, address: IPAddress, groups: tuple[str, ...], name: str) -> Decision | None:
         """Return the denial of a query that could be answered from what is kept here; None lets it be."""
-        if self._detector is None or self._settings.action_for(groups) != "deny":
+        if not self._is_on or self._settings.action_for(groups) != "deny":
             return None
-        found = self._detector.closed(self._clock(), client_key(address), name)
-        return None if found is None else decision_of(found, enforced=True)
+        found = self.detector.closed(self._clock(), client_key(address), name)
+        return None if found is None else self._decision(found, enforced=True)
+
+    def _decision(self, found: Assessment, *, enforced: bool) -> Decision:
+        decision = decision_of(found, enforced=enforced)
+        return replace(decision, detail=decision.detail + _ALONE) if self._alone else decision
 
     def keeps(self, name: str) -> bool:
         """Say whether a name stays here, because its top-level domain does not exist."""
@@ -139,9 +164,17 @@ class Leakage:
         return Terms(self._settings.controls.ttl, metered=True)
 
 
-def make_detector(settings: Tunnelling, key: bytes) -> Detector:
-    """Return a detector that knows nothing but the shipped data."""
-    return Detector(character_model(), _priors(settings), budget=settings.budget, controls=settings.controls, key=key)
+def make_detector(settings: Tunnelling, key: bytes, table: SharedTable | None = None) -> Detector:
+    """Return a detector that knows the shipped data, and what the table holds if there is one. The key is for one
+    without a table."""
+    return Detector(
+        character_model(),
+        _priors(settings),
+        budget=settings.budget,
+        controls=settings.controls,
+        key=key,
+        table=table,
+    )
 
 
 def _is_on(settings: Tunnelling) -> bool:

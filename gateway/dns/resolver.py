@@ -121,6 +121,7 @@ class Resolver:
         self._limit = _limit_of(self._settings)
         self.leakage = Leakage(self._settings.tunnelling, wall, state_dir)
         """What clients told the outside."""
+        self._closures = 0
         self._forwarder = Forwarder(self._settings, clock, self.leakage.terms)
         self._replies = Replies(judge, self._settings)
         self._misses = Misses(judge, self.leakage, self._replies, self._in_force, self._close)
@@ -155,6 +156,9 @@ class Resolver:
         """Return what answers the datagrams that wait now."""
         if self._judge.generation is not self._generation:
             self._adopt()
+        if self._closures != self.leakage.closures:
+            self._closures = self.leakage.closures
+            self._clients.clear()  # another worker may have closed a zone to one of them
         self._now, self._date = self._clock(), self._wall()
         self._stamp = stamp(self._now)
         return Burst(self._find_known, self._hot, self._now, self._stamp, self._date, self._datagram)

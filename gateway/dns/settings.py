@@ -75,6 +75,8 @@ class Tunnelling(NamedTuple):
 
     def action_for(self, groups: tuple[str, ...]) -> Action:
         """Return what is done for a client of these groups; the first one that is named counts."""
+        if not self.groups:
+            return self.action
         return next((action for name, action in self.groups if name in groups), self.action)
 
 

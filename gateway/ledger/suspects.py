@@ -6,6 +6,7 @@ Pure: no I/O, no clock.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from ipaddress import ip_address, ip_network
 
 from gateway.ledger.event import Event
 from gateway.ledger.query import count_of
@@ -47,11 +48,14 @@ class Suspect:
     until: float = 0.0
     """Until when the zone is closed to the client; 0: it never was."""
 
+    closed: float = 0.0
+    """When it was closed the last time."""
+
     def state(self, now: float, released: Mapping[tuple[str, str], float]) -> str:
         """Return `closed` while nothing passes, `released`, `reported`, or `past`."""
         if not self.enforced:
             return "reported"
-        if released.get((self.client, self.zone), 0.0) >= self.last:
+        if released.get((self.client, self.zone), 0.0) >= int(self.closed or self.first):
             return "released"
         return "closed" if now < self.until else "past"
 
@@ -65,13 +69,26 @@ def gather(events: Iterable[Event]) -> list[Suspect]:
         client, evidence = event.get("source.ip"), parse(str(event.get("gateway.detail", "")))
         if not isinstance(client, str) or evidence is None:
             continue
-        key = (client, evidence.zone)
+        key = (owner_of(client), evidence.zone)
         if key not in found:
             if len(found) >= _MOST:
                 del found[next(iter(found))]
             found[key] = Suspect(*key)
         _add(found[key], event, evidence)
     return sorted(found.values(), key=lambda suspect: (-suspect.last, suspect.client, suspect.zone))
+
+
+def owner_of(client: str) -> str:
+    """Return whose account a client's is: an IPv6 client may use all addresses of its network.
+
+    >>> owner_of("10.0.0.7"), owner_of("2001:db8::1")
+    ('10.0.0.7', '2001:db8::/64')
+    """
+    try:
+        address = ip_address(client)
+    except ValueError:
+        return client
+    return client if address.version == 4 else str(ip_network((address, 64), strict=False))
 
 
 def _add(suspect: Suspect, event: Event, evidence: Evidence) -> None:
@@ -82,6 +99,8 @@ def _add(suspect: Suspect, event: Event, evidence: Evidence) -> None:
     suspect.last = max(suspect.last, ended)
     suspect.enforced = suspect.enforced or event.get("gateway.enforced") is True
     suspect.until = max(suspect.until, begun + evidence.closed if evidence.closed else 0.0)
+    if evidence.closed and not evidence.why.startswith("denied before"):
+        suspect.closed = max(suspect.closed, begun)
     suspect.told, suspect.got = max(suspect.told, evidence.told), max(suspect.got, evidence.got)
     if first or (evidence.closed and not suspect.curve and evidence.curve):
         suspect.prior, suspect.why = evidence.prior, evidence.why.removeprefix("denied before: ")

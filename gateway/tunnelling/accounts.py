@@ -1,175 +1,444 @@
-"""What all workers of the service know together: spending and known names, in a table of fixed size.
+"""What clients have told zones: all accounts and known names, in a table of fixed size that workers share.
 
-Pure: no I/O, no clock. The table is a buffer that several processes have mapped; who reads a cell to change it holds
-the lock. Nothing in it is ever more lenient than the truth: a window is cut into parts and summed over one part more,
-a cell that has to make room leaves its sums to the floor of its set, and a name that was forgotten is new again.
+Pure: no I/O, no clock. The table is a buffer that several processes have mapped, or one has for itself; who reads an
+account to change it holds the lock. Nothing in it is ever more lenient than the truth: octets are rounded up, a
+window is cut into parts and summed over one part more, an account that has to make room leaves its sums to the floor
+of its set, and a name that was forgotten is new again.
 """
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
+from math import ceil
 from struct import Struct
-
-from gateway.tunnelling.window import Limit
+from typing import NamedTuple
 
 KEY = 16
 """Octets of the key for hashes, at the beginning of the table: equal names have equal hashes in all workers."""
+LAYOUT = b"accounts 2\n"
+"""What follows the key, so that a file of another layout is not taken for one."""
 _PARTS = 8
+_RING = _PARTS + 1
 _WAYS = 8
-_SETS = 8192
-_NAME_WAYS = 8
-_NAME_SETS = 32768
-_HEAD = 64
-_FACTS = 3  # closed until, new names, heavy names
-_FLOOR = 2**64 - 1
-_RING = 1 + _PARTS + 1  # the number of the newest part, and what was spent in each
+_CLOSURES = 8  # in words, behind key and layout
+_NAMES = 64
 
 
-def size(spans: int) -> int:
-    """Return the octets of a table for so many windows: 15 MB for two."""
-    return _HEAD + _NAME_SETS * _NAME_WAYS * 8 + _SETS * _WAYS * (8 + _cell(spans).size)
+class Kind(NamedTuple):
+    """Accounts of one kind have sets of their own: opening one never gives up one of another kind."""
+
+    first: int
+    sets: int
 
 
-def _cell(spans: int) -> Struct:
-    return Struct(f"<{_FACTS + spans * _RING}d")
+class Room(NamedTuple):
+    """How many sets of eight a table has."""
 
-
-class Cell:
-    """One account: of a client with a zone, of a zone, of a client."""
-
-    __slots__ = ("_seconds", "values", "way")
-
-    def __init__(self, way: int, values: Iterable[float], seconds: Sequence[float]) -> None:
-        self.way, self._seconds = way, seconds
-        self.values = list(values)
-        """As they are kept."""
+    names: int = 131_072
+    pairs: int = 8192
+    """Accounts of a client with a zone."""
+    zones: int = 3072
+    """Of a zone, all clients together."""
+    clients: int = 1024
+    """Of a client, all unknown zones together."""
 
     @property
-    def until(self) -> float:
-        """Until when the zone is closed to the client."""
-        return self.values[0]
+    def sets(self) -> int:
+        """Sets of accounts."""
+        return self.pairs + self.zones + self.clients
 
-    @property
-    def new(self) -> int:
-        """Names with something new in them."""
-        return int(self.values[1])
 
-    @property
-    def heavy(self) -> int:
-        """Those of them that carry much."""
-        return int(self.values[2])
+GRAIN = 64
+"""Parts of an octet that are counted."""
+MOST = 2**31
+"""Of these parts: 32 MB. A limit beyond counts as that, since sums go round at twice as much."""
+_ROUND = 2**32 - 1
+_DAY = 86400.0
 
-    def close(self, until: float) -> None:
-        """Close the zone to the client."""
-        self.values[0] = max(self.values[0], until)
+# An account begins with its hash (Q), until when it is closed and since when it is (I, seconds), all that it has
+# spent (I, going round), names with news, heavy ones, mark, all that came in answers (I, going round), and of a zone
+# the last day and the number of days in one (I), of a client with a zone when it was closed. For each window follow
+# the number of the part that is now, and what all was when the window began (I): what was spent is a difference. Then
+# who was seen of the clients of a zone (8H), and for each window what all was when each of its parts began (9I). To
+# spend changes one place, however many windows there are.
+_UNTIL, _SINCE, _TOTAL, _NEW, _HEAVY, _MARK, _ANSWERS, _DAYS = 2, 3, 4, 5, 6, 7, 8, 9  # in words
+_FACTS = 40
+_SPEND = Struct("=II")
+_SEEN = Struct("=8H")
+_EIGHT = Struct("=8Q")
 
-    def spent(self, now: float, seconds: float) -> float:
-        """Return at least what was spent in the last so many seconds, which are one of the table's windows."""
-        index = self._seconds.index(seconds)
-        at, part = _FACTS + index * _RING, now * _PARTS // seconds
-        gone = part - self.values[at]
-        if gone <= 0:  # also when the clock was set back: that makes nothing free
-            return sum(self.values[at + 1 : at + _RING])
-        if gone > _PARTS:
-            return 0.0
-        newest = int(self.values[at])
-        lost = {(newest + step) % (_PARTS + 1) for step in range(1, int(gone) + 1)}
-        return sum(self.values[at + 1 + place] for place in range(_PARTS + 1) if place not in lost)
 
-    def exceeds(self, now: float, octets: float, limits: Iterable[Limit], factor: float) -> Limit | None:
-        """Return the first limit that spending so many octets now would exceed."""
-        for limit in limits:
-            if octets + self.spent(now, limit.seconds) > limit.octets * factor:
-                return limit
-        return None
+class Facts(NamedTuple):
+    """What an account holds beside what was spent."""
 
-    def add(self, now: float, octets: float, *, new: int = 0, heavy: bool = False) -> None:
-        """Spend."""
-        values = self.values
-        values[1] += new
-        values[2] += heavy
-        for index, seconds in enumerate(self._seconds):
-            at, part = _FACTS + index * _RING, now * _PARTS // seconds
-            newest = values[at]
-            if part > newest:
-                if part - newest > _PARTS:
-                    values[at + 1 : at + _RING] = [0.0] * (_PARTS + 1)
-                else:
-                    for step in range(1, int(part - newest) + 1):
-                        values[at + 1 + int(newest + step) % (_PARTS + 1)] = 0.0
-                values[at] = newest = part
-            values[at + 1 + int(newest) % (_PARTS + 1)] += octets
+    until: int
+    """Until when it is closed."""
+    since: int
+    """When the first octets were spent."""
+    new: int
+    """Names with something new in them."""
+    heavy: int
+    """Those of them that carry much."""
+    mark: int
+    """For a client and a zone, why it is closed; for a zone, 1 when the domain itself was asked for."""
+    days: int
+    """Of a zone: on how many days it was asked for."""
+    clients: int
+    """Of a zone: how many clients asked for it, up to eight."""
+
+
+def size(spans: int, room: Room = Room()) -> int:  # noqa: B008 -- immutable
+    """Return the octets of a table for so many windows: 27 MB for two and one for answers."""
+    return _NAMES + room.names * _WAYS * 8 + room.sets * _WAYS * (8 + _cell(spans))
+
+
+def _cell(spans: int) -> int:
+    octets = _FACTS + spans * 8 + _SEEN.size + spans * _RING * 4
+    return octets + -octets % 64  # so that what is read most often is one line of the processor's cache
+
+
+def grains(octets: float) -> int:
+    """Return octets as they are counted, rounded up."""
+    return -int(octets * -GRAIN // 1)
 
 
 class SharedTable:
-    """The table, over a buffer of `size` octets that was zero at first but for the key of the hashes."""
+    """The table. An account is named by a hash, and reached by where it lies, for as long as the lock is held."""
 
     def __init__(
-        self, buffer: memoryview, seconds: Sequence[float], lock: AbstractContextManager[object] | None = None
+        self,
+        buffer: memoryview,
+        seconds: Sequence[float],
+        lock: AbstractContextManager[object] | None = None,
+        room: Room = Room(),  # noqa: B008 -- immutable
     ) -> None:
-        """`seconds` are the lengths of the windows, the same for all who share the table."""
+        """`buffer` has `size` octets that were zero at first but for key and layout; `seconds` are the lengths of the
+        windows, the same for all who share the table: those for names, the shortest first, then the one for answers.
+        """
         self.seconds = tuple(seconds)
         self.lock: AbstractContextManager[object] = lock or nullcontext()
-        self._cell = _cell(len(self.seconds))
-        names = _HEAD + _NAME_SETS * _NAME_WAYS * 8
         self.key = bytes(buffer[:KEY])
-        self._names = buffer[_HEAD:names].cast("Q")
-        cells = names + _SETS * _WAYS * 8
-        self._tags = buffer[names:cells].cast("Q")
-        self._cells = buffer[cells : cells + _SETS * _WAYS * self._cell.size]
+        self.pairs = Kind(0, room.pairs)
+        self.zones = Kind(room.pairs, room.zones)
+        self.clients = Kind(room.pairs + room.zones, room.clients)
+        self._room = room
+        self._tags = _NAMES + room.names * _WAYS * 8
+        self._cells = self._tags + room.sets * _WAYS * 8
+        spans = len(self.seconds)
+        self._buffer = buffer
+        self._words = buffer.cast("I")
+        self._longs = buffer.cast("Q")
+        self._cell = _cell(spans)
+        self._head = Struct(f"=Q8I{2 * spans}I")
+        self._read = self._head.unpack_from
+        self._part_struct = Struct(f"={spans}I")
+        self._parts_at, self._bases_at = _FACTS, _FACTS + 4 * spans
+        self._seen_at = _FACTS + 8 * spans
+        self._rings_at = self._seen_at + _SEEN.size
+        self._spans = range(spans)
+        self._bases_in = 9 + spans
+        self._parts_in = slice(9, 9 + spans)
+        self._parts: tuple[int, ...] = ()
+        self._part_since = self._part_until = 0.0
+
+    @classmethod
+    def private(cls, seconds: Sequence[float], key: bytes, room: Room = Room()) -> "SharedTable":  # noqa: B008
+        """Return an empty table that nobody else has."""
+        buffer = bytearray(size(len(seconds), room))
+        buffer[:KEY] = key[:KEY].ljust(KEY, b"\0")
+        buffer[KEY : KEY + len(LAYOUT)] = LAYOUT
+        return cls(memoryview(buffer), seconds, room=room)
+
+    # -- names -------------------------------------------------------------------------------------------------
 
     def knows(self, value: int) -> bool:
         """Say whether any worker was asked for a name."""
-        at = value % _NAME_SETS * _NAME_WAYS
-        return value in self._names[at : at + _NAME_WAYS].tolist()
+        return value in _EIGHT.unpack_from(self._buffer, _NAMES + value % self._room.names * 64)
 
     def learn(self, values: Iterable[int]) -> None:
         """Remember names. Where there is no room, one that was there is forgotten."""
         for value in values:
-            at = value % _NAME_SETS * _NAME_WAYS
-            there = self._names[at : at + _NAME_WAYS].tolist()
+            at = _NAMES + value % self._room.names * 64
+            there = _EIGHT.unpack_from(self._buffer, at)
             if value not in there:
-                self._names[at + (there.index(0) if 0 in there else value // _NAME_SETS % _NAME_WAYS)] = value
+                way = there.index(0) if 0 in there else value // self._room.names % _WAYS
+                self._longs[at // 8 + way] = value
 
-    def open(self, now: float, value: int) -> Cell:
-        """Return the cell of a hash. Where there is none and no room, another is given up: the one that has spent
-        least. What it had spent counts for all accounts of the set that begin later.
+    # -- accounts ----------------------------------------------------------------------------------------------
+
+    def find(self, kind: Kind, value: int) -> int:
+        """Return where the account of a hash lies, with its windows as they were left; 0 when there is none."""
+        first = (kind[0] + value % kind[1]) * _WAYS
+        value |= 2
+        tags = _EIGHT.unpack_from(self._buffer, self._tags + first * 8)
+        return self._cells + (first + tags.index(value)) * self._cell if value in tags else 0
+
+    def open(self, now: float, kind: Kind, value: int) -> int:
+        """Return where the account of a hash lies, with its windows as of now. Where there is none and no room,
+        another is given up: the one that has spent least. What it had spent counts for all accounts of the set that
+        begin later.
         """
-        value = value or 1
-        floor = value % _SETS * _WAYS
-        tags = self._tags[floor : floor + _WAYS].tolist()
-        tags[0] = _FLOOR
+        if not self._part_since <= now < self._part_until:
+            self._turn(now)
+        first = (kind[0] + value % kind[1]) * _WAYS
+        value |= 2  # 0 and 1 say that there is none
+        tags = _EIGHT.unpack_from(self._buffer, self._tags + first * 8)
         if value in tags:
-            return self._load(floor + tags.index(value))
-        base = self._load(floor)
-        if 0 in tags:
-            way = floor + tags.index(0)
+            at = self._cells + (first + tags.index(value)) * self._cell
+            if self._part_struct.unpack_from(self._buffer, at + _FACTS) != self._parts:
+                self._roll(at)
+            return at
+        return self._begin(now, first, tags, value)
+
+    def charge(
+        self,
+        now: float,
+        pair: int,
+        zone: int,
+        spent: int,
+        pair_limits: Sequence[int],
+        zone_limits: Sequence[int],
+        site: int,
+    ) -> tuple[int, int]:
+        """Count a light name for a client with a zone, and for the zone, unless one of them is closed or would exceed
+        a limit. Returns what the client had spent in the shortest window, -1 when nothing was counted; and where the
+        account of the zone lies: `site` is where it lay the last time.
+
+        What `open`, `until`, `exceeds` and `spend` do, with one reading of each account and one writing.
+        """
+        if not self._part_since <= now < self._part_until:
+            self._turn(now)
+        buffer, read, parts = self._buffer, self._read, self._parts_in
+        first, tag = pair % self.pairs[1] * _WAYS, pair | 2
+        tags = _EIGHT.unpack_from(buffer, self._tags + first * 8)
+        if tag in tags:
+            own = self._cells + (first + tags.index(tag)) * self._cell
         else:
-            # By what it spent in any part of the longest window, whether or not that is over by now.
-            cells = [self._load(floor + way) for way in range(1, _WAYS)]
-            gone = min(cells, key=lambda cell: (cell.until > now, sum(cell.values[-_PARTS - 1 :])))
-            way = gone.way
-            self._raise(now, base, gone)
-        begun = Cell(way, (0.0,) * _FACTS + tuple(base.values[_FACTS:]), self.seconds)
-        self._tags[way] = value
-        self.store(begun)
-        return begun
+            own = self._begin(now, first, tags, tag)
+        mine = read(buffer, own)
+        if mine[parts] != self._parts:
+            self._roll(own)
+            mine = read(buffer, own)
+        its = read(buffer, site)
+        if its[0] != zone | 2 or its[parts] != self._parts:
+            site = self.open(now, self.zones, zone)
+            its = read(buffer, site)
+        if now < mine[1] or now < its[1]:
+            return -1, site
+        mine_all, its_all, span = mine[3], its[3], self._bases_in
+        before: int = mine_all - mine[span] & _ROUND
+        for limit, most in zip(pair_limits, zone_limits, strict=True):
+            if (mine_all - mine[span] & _ROUND) + spent > limit or (its_all - its[span] & _ROUND) + spent > most:
+                return -1, site
+            span += 1
+        _SPEND.pack_into(buffer, own + 16, mine_all + spent & _ROUND, mine[4] + 1)
+        _SPEND.pack_into(buffer, site + 16, its_all + spent & _ROUND, its[4] + 1)
+        return before, site
 
-    def _load(self, way: int) -> Cell:
-        return Cell(way, self._cell.unpack_from(self._cells, way * self._cell.size), self.seconds)
+    def _begin(self, now: float, first: int, tags: tuple[int, ...], value: int) -> int:
+        way = tags.index(0, 1) if 0 in tags[1:] else self._evict(now, first)
+        at = self._cells + (first + way) * self._cell
+        if tags[0] or self._longs[self._tags // 8 + first]:
+            floor = self._cells + first * self._cell
+            self._roll(floor)
+            self._buffer[at : at + self._cell] = self._buffer[floor : floor + self._cell]
+        else:
+            self._part_struct.pack_into(self._buffer, at + _FACTS, *self._parts)
+        self._words[at // 4 + _SINCE] = max(0, min(_ROUND, int(now)))
+        self._longs[at // 8] = self._longs[self._tags // 8 + first + way] = value
+        return at
 
-    def _raise(self, now: float, floor: Cell, gone: Cell) -> None:
-        """Let no part of the floor be below that of a cell that goes."""
-        floor.add(now, 0.0)
-        gone.add(now, 0.0)
-        floor.values[_FACTS:] = map(max, floor.values[_FACTS:], gone.values[_FACTS:])
-        self.store(floor)
+    def _turn(self, now: float) -> None:
+        """Work out the numbers of the parts that hold from now on, and until when."""
+        self._parts = tuple(int(now * _PARTS // seconds) & _ROUND for seconds in self.seconds)
+        self._part_since = now
+        self._part_until = min(
+            (part + 1) * seconds / _PARTS for part, seconds in zip(self._parts, self.seconds, strict=True)
+        )
 
-    def store(self, cell: Cell) -> None:
-        """Write a cell back."""
-        self._cell.pack_into(self._cells, cell.way * self._cell.size, *cell.values)
+    def _all(self, at: int, span: int) -> int:
+        """Return all that an account has spent, of what a window is about."""
+        return self._words[at // 4 + (_ANSWERS if span == len(self.seconds) - 1 else _TOTAL)]
 
-    def forget(self, now: float, value: int) -> None:
-        """Begin an account anew."""
-        cell = self.open(now, value)
-        cell.values[:] = [0.0] * len(cell.values)
-        self.store(cell)
+    def _roll(self, at: int) -> None:
+        """Let go of what has left the windows of an account."""
+        words, base = self._words, at // 4
+        for span, part in zip(self._spans, self._parts, strict=True):
+            place, ring = base + self._parts_at // 4 + span, base + self._rings_at // 4 + span * _RING
+            before, total = words[place], self._all(at, span)
+            gone = part - before
+            if -_PARTS <= gone <= 0:
+                continue  # also when the clock was set back: that makes nothing free
+            if gone < 0:
+                # Spent at a time that is far off: by a clock that was wrong. It counts as spent now.
+                for slot in range(_RING):
+                    words[ring + slot] = words[base + self._bases_at // 4 + span]
+            else:
+                for step in range(1, min(gone, _RING) + 1):
+                    words[ring + (before + step if gone <= _RING else step) % _RING] = total
+                words[base + self._bases_at // 4 + span] = words[ring + (part + 1) % _RING]
+            words[place] = part
+
+    def _spendings(self, at: int, span: int) -> list[int]:
+        """Return what was spent in each part of a window, the oldest first, as it is counted."""
+        words, base, ring = self._words, at // 4, (at + self._rings_at) // 4 + span * _RING
+        part = words[base + self._parts_at // 4 + span]
+        marks = [words[ring + each % _RING] for each in range(part + 1, part + 1 + _RING)]
+        return [later - sooner & _ROUND for sooner, later in pairwise([*marks, self._all(at, span)])]
+
+    def _put(self, at: int, spendings: Sequence[Sequence[int]]) -> None:
+        """Let an account have spent so much in each part of each window; its parts are those of now."""
+        words, base = self._words, at // 4
+        total = max(sum(each) for each in spendings[:-1])
+        words[base + _TOTAL], words[base + _ANSWERS] = total, sum(spendings[-1])
+        for span, spent in enumerate(spendings):
+            ring, part = (at + self._rings_at) // 4 + span * _RING, self._parts[span]
+            mark = self._all(at, span) - sum(spent)
+            words[base + self._bases_at // 4 + span] = mark & _ROUND
+            for age, each in enumerate(spent):
+                words[ring + (part + 1 + age) % _RING] = mark & _ROUND
+                mark += each
+            words[base + self._parts_at // 4 + span] = part
+
+    def _evict(self, now: float, first: int) -> int:
+        """Return the place of the account of a set that can best be done without, empty, and leave what it had spent
+        to the floor.
+        """
+        # By what it spent when it was last used, whether or not that is over by now.
+        ways = []
+        for way in range(1, _WAYS):
+            at = self._cells + (first + way) * self._cell
+            head = self._head.unpack_from(self._buffer, at)
+            ways.append((head[1] > now, (head[3] - head[-2] & _ROUND) + (head[7] - head[-1] & _ROUND), way))
+        way = min(ways)[2]
+        gone, floor = self._cells + (first + way) * self._cell, self._cells + first * self._cell
+        self._roll(gone)
+        self._roll(floor)
+        highest = [
+            [max(pair) for pair in zip(self._spendings(floor, span), self._spendings(gone, span), strict=True)]
+            for span in self._spans
+        ]
+        self._put(floor, highest)
+        self._longs[self._tags // 8 + first] = 1
+        self._longs[self._tags // 8 + first + way] = 0
+        self._buffer[gone : gone + self._cell] = bytes(self._cell)
+        return way
+
+    def _base(self, at: int, span: int) -> int:
+        return self._words[(at + self._bases_at) // 4 + span]
+
+    def facts(self, at: int) -> Facts:
+        """Return what an account holds beside what was spent."""
+        _, until, since, _, new, heavy, mark, _, days, *_ = self._read(self._buffer, at)
+        seen = _SEEN.unpack_from(self._buffer, at + self._seen_at)
+        return Facts(until, since, new, heavy, mark, days & 0xFFFF, 8 - seen.count(0))
+
+    @property
+    def closures(self) -> int:
+        """Counts what workers have closed, going round: so that each of them sees that there is something new."""
+        return self._words[_CLOSURES]
+
+    def closed_at(self, at: int) -> int:
+        """Return when the account of a client with a zone was closed the last time."""
+        return self._words[at // 4 + _DAYS]
+
+    def until(self, at: int) -> int:
+        """Return until when an account is closed."""
+        return self._words[at // 4 + _UNTIL]
+
+    def close(self, at: int, until: float, mark: int | None = None, now: float = 0) -> None:
+        """Close an account, and mark why and when."""
+        place = at // 4 + _UNTIL
+        self._words[place] = max(self._words[place], min(_ROUND, ceil(until)))
+        if mark is not None:
+            self._words[at // 4 + _MARK] = mark
+            self._words[at // 4 + _DAYS] = max(0, min(_ROUND, int(now)))
+            self._words[_CLOSURES] = self._words[_CLOSURES] + 1 & _ROUND
+
+    def exceeds(self, at: int, spent: int, limits: Sequence[int]) -> int:
+        """Return which is the first limit that spending so much now would exceed; -1: none. All as it is counted."""
+        for span, limit in enumerate(limits):
+            if (self._all(at, span) - self._base(at, span) & _ROUND) + spent > limit:
+                return span
+        return -1
+
+    def exceeds_answers(self, at: int, spent: int, limit: int) -> bool:
+        """Say whether so much more in answers would exceed a limit."""
+        span = len(self.seconds) - 1
+        return (self._all(at, span) - self._base(at, span) & _ROUND) + spent > limit
+
+    def spent(self, at: int, span: int) -> float:
+        """Return at least what was spent in a window, octets. The last window is that of answers."""
+        span %= len(self.seconds)
+        return (self._all(at, span) - self._base(at, span) & _ROUND) / GRAIN
+
+    def spend(self, at: int, spent: int, *, heavy: bool = False) -> None:
+        """Count a name with news in it."""
+        words, base = self._words, at // 4
+        words[base + _TOTAL] = words[base + _TOTAL] + spent & _ROUND
+        words[base + _NEW] += 1
+        words[base + _HEAVY] += heavy
+
+    def spend_answer(self, at: int, spent: int) -> None:
+        """Count an answer."""
+        words, base = self._words, at // 4
+        words[base + _ANSWERS] = words[base + _ANSWERS] + spent & _ROUND
+
+    def visit(self, now: float, at: int, client: int, *, apex: bool) -> tuple[int, int]:
+        """Note that a client, by its hash, asked for a zone. Returns on how many days and by how many clients it was
+        asked for, up to eight.
+        """
+        words, base = self._words, at // 4
+        day, noted = int(now // _DAY) & 0xFFFF, words[base + _DAYS]
+        if noted >> 16 != day:
+            noted = words[base + _DAYS] = day << 16 | min(0xFFFF, (noted & 0xFFFF) + 1)
+        if apex:
+            words[base + _MARK] = 1
+        seen, tag = _SEEN.unpack_from(self._buffer, at + self._seen_at), (client & 0xFFFF) or 1
+        if tag not in seen and 0 in seen:
+            seen = (tag, *seen[:-1])
+            _SEEN.pack_into(self._buffer, at + self._seen_at, *seen)
+        return noted & 0xFFFF, 8 - seen.count(0)
+
+    def curve(self, at: int) -> list[tuple[float, float]]:
+        """Return when about how much was spent, oldest first: by parts of the shortest window, and what is older by
+        parts of the longest.
+        """
+        recent, longest = self._history(at, 0), self._history(at, len(self.seconds) - 2)
+        later, older = sum(octets for _, octets in recent), []
+        for when, octets in reversed(longest if len(self.seconds) > 2 else []):
+            older.append((min(when, recent[0][0]) if recent else when, max(0.0, octets - later)))
+            later = max(0.0, later - octets)
+        return [*((when, octets) for when, octets in reversed(older) if octets), *recent]
+
+    def _history(self, at: int, span: int) -> list[tuple[float, float]]:
+        length = self.seconds[span] / _PARTS
+        first = self._words[(at + self._parts_at) // 4 + span] - _PARTS
+        spent = enumerate(self._spendings(at, span), first)
+        return [(part * length, each / GRAIN) for part, each in spent if each]
+
+    def forget(self, kind: Kind, value: int) -> None:
+        """Let an account begin anew, if there is one."""
+        if at := self.find(kind, value):
+            self._buffer[at + 8 : at + self._cell] = bytes(self._cell - 8)
+
+    def adopt(self, now: float, other: "SharedTable") -> None:
+        """Take over what another table holds, which has the same key and room: with other windows, what was spent in
+        the next longer of its windows, or in its longest, counts as spent now.
+        """
+        self._buffer[_NAMES : self._cells] = other._buffer[_NAMES : other._cells]
+        self._turn(now)
+        answers = len(other.seconds) - 1
+        spans = [
+            next((old for old in range(answers) if other.seconds[old] >= seconds), answers - 1)
+            for seconds in self.seconds[:-1]
+        ]
+        for way in range(self._room.sets * _WAYS):
+            mine, its = self._cells + way * self._cell, other._cells + way * other._cell
+            if not self._longs[self._tags // 8 + way]:
+                continue
+            self._buffer[mine : mine + _FACTS] = other._buffer[its : its + _FACTS]
+            seen = other._buffer[its + other._seen_at : its + other._seen_at + _SEEN.size]
+            self._buffer[mine + self._seen_at : mine + self._seen_at + _SEEN.size] = seen
+            spent = [other._all(its, old) - other._base(its, old) & _ROUND for old in (*spans, answers)]
+            self._put(mine, [(0,) * _PARTS + (each,) for each in spent])

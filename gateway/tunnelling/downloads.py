@@ -6,7 +6,6 @@ Pure: no I/O, no clock.
 from collections.abc import Iterable
 from hashlib import blake2b
 
-from gateway.tunnelling.limits import STRICT
 from gateway.tunnelling.news import Reader
 from gateway.tunnelling.state import Zone
 from gateway.tunnelling.window import Limit
@@ -45,20 +44,20 @@ class AnswerReader:
         `contents`, types and data of its records, say what of it is new: a record that came before, under whatever
         name, tells nothing. Without them, an answer of the same size is taken for the same one.
         """
-        if contents is not None and zone.prior in STRICT:
-            return self._new_records(zone, contents)
+        if contents is not None and zone.strict:
+            return self._new_records(contents)
         value = self._reader.hash_of(f"{name}/{qtype}/{octets}")
-        if rcode or self._reader.is_known(zone, value):
+        if rcode or self._reader.is_known(value):
             return 0.0, []
         if qtype in _BINDING_TYPES and octets <= _BINDING:
             return octets * _BINDING_WEIGHT, [value]
         return octets * _ANSWER_WEIGHTS.get(qtype, 1.0), [value]
 
-    def _new_records(self, zone: Zone, contents: Iterable[tuple[int, bytes]]) -> tuple[float, list[int]]:
+    def _new_records(self, contents: Iterable[tuple[int, bytes]]) -> tuple[float, list[int]]:
         counted, hashes = 0.0, []
         for rtype, data in contents:
             value = int.from_bytes(blake2b(data, digest_size=8, key=self._key).digest(), "big")
-            if value not in hashes and not self._reader.is_known(zone, value):
+            if value not in hashes and not self._reader.is_known(value):
                 hashes.append(value)
                 counted += (len(data) + _RECORD) * _RECORD_WEIGHTS.get(rtype, 1.0)
         return counted, hashes

@@ -6,6 +6,7 @@ model, weighted by how unlike an ordinary one it is.
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 from gateway.tunnelling.accounts import SharedTable
@@ -47,6 +48,10 @@ _EXPANDED = 0.2
 _DIGITS = str.maketrans("0123456789", "0000000000")
 
 
+_LABELS = 8192
+"""Whose octets are at hand: a label is new to one zone after the other."""
+
+
 class News(NamedTuple):
     """What a name tells a zone."""
 
@@ -71,13 +76,15 @@ class Reader:
         hash_of: Callable[[str], int],
         priors: Priors,
         controls: Controls,
+        table: SharedTable,
     ) -> None:
         self.model = model
+        self._octets = lru_cache(_LABELS)(model.octets)
         self.hash_of = hash_of
         self.priors = priors
         self.controls = controls
-        self.shared: SharedTable | None = None
-        """What other workers know."""
+        self.table = table
+        """What zones were asked for, by whatever worker."""
         self._tables = tables
 
     def news(self, zone: Zone, name: str, qtype: int) -> News:
@@ -95,7 +102,7 @@ class Reader:
         octets = 0.0
         while rest:
             value = self.hash_of(rest + suffix)
-            if self.is_known(zone, value):
+            if self.is_known(value):
                 break
             hashes.append(value)
             label, _, above = rest.partition(".")
@@ -112,14 +119,14 @@ class Reader:
         if qtype not in _ADDRESS_TYPES:
             octets *= 1.0 if prescribed else _DATA_WEIGHT
             value = self.hash_of(f"{name}/{qtype}")
-            if not self.is_known(zone, value):
+            if not self.is_known(value):
                 hashes.append(value)
                 octets += _ROUTINE if qtype in _ROUTINE_TYPES else _UNUSUAL
         return News(octets, plain, heavy, hashes)
 
-    def is_known(self, zone: Zone, value: int) -> bool:
-        """Say whether a zone was asked for a name before, here or at another worker."""
-        return zone.knows(value) or (self.shared is not None and self.shared.knows(value))
+    def is_known(self, value: int) -> bool:
+        """Say whether a name was asked for before, here or at another worker."""
+        return self.table.knows(value)
 
     def _is_expanded(self, fresh: str) -> bool:
         """Say whether the new part of a name is a name by itself, known or popular."""
@@ -129,28 +136,28 @@ class Reader:
         if self.priors.popular.prior(domain) is not Prior.UNKNOWN:
             return True
         zone = self._tables.zones.get(domain)
-        return zone is not None and (fresh == domain or zone.knows(self.hash_of(fresh)))
+        return zone is not None and (fresh == domain or self.is_known(self.hash_of(fresh)))
 
     def _label(self, zone: Zone, label: str, parent: str, hashes: list[int]) -> float:
         """Return the octets that a new label carries, weighted by how unlike an ordinary one it is."""
-        octets = self.model.octets(label)
+        octets = self._octets(label)
         template = label.translate(_DIGITS)
         digits = template.count("0")
         if 0 < digits <= _TEMPLATE_DIGITS:
             # One more of a numbered row (`cdn12`, `cdn13`) tells its number.
             value = self.hash_of(f"{template}#{parent}")
-            if self.is_known(zone, value):
+            if self.is_known(value):
                 return min(octets, numbered(digits))
             hashes.append(value)
         if octets <= _CHEAP:
             return octets
         value = self.hash_of(f"{label}*{zone.key}")
-        if self.is_known(zone, value):
+        if self.is_known(value):
             return _SYLLABLE
         hashes.append(value)
         if digits <= _MACHINE_DIGITS and (words := _WORDS.findall(label)):
             values = [self.hash_of(f"{word}+{zone.key}") for word in words]
-            unknown = [value for value in values if not self.is_known(zone, value)]
+            unknown = [value for value in values if not self.is_known(value)]
             if not unknown:
                 of_words = sum(_WORD if len(word) >= _SHORT else _SYLLABLE for word in words)
                 return min(octets, of_words + numbered(digits))
@@ -161,12 +168,12 @@ class Reader:
         if zone.key == "arpa":
             return _NOTHING  # 32 bits over all holders of networks
         value = self.hash_of(name)
-        if self.is_known(zone, value):
+        if self.is_known(value):
             return _NOTHING
         nibbles = (len(name) - len(zone.key)) // 2
         network = name[-2 * 16 - len("ip6.arpa") :]
         hashes, known = [value], self.hash_of(network)
-        if self.is_known(zone, known):
+        if self.is_known(known):
             nibbles -= 4
         else:
             hashes.append(known)

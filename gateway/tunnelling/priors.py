@@ -3,11 +3,8 @@
 Pure: no I/O, no clock.
 """
 
-from array import array
-from bisect import bisect_left
 from collections.abc import Iterable
 from enum import StrEnum
-from hashlib import blake2b
 from typing import NamedTuple
 
 from gateway.domainset import DomainMap, parse_pattern
@@ -51,18 +48,17 @@ FACTORS: dict[Prior, float] = {
 
 
 class Popular(NamedTuple):
-    """Popular domains, as sorted 64-bit hashes: 8 octets each, whatever the length of the names."""
+    """Popular domains."""
 
-    leading: array[int]
-    others: array[int]
+    leading: frozenset[str]
+    others: frozenset[str]
     operated: frozenset[str] = frozenset()
     """Domains whose operator answers for all names below them, those of customers too."""
 
     @classmethod
     def of(cls, leading: Iterable[str], others: Iterable[str], operated: Iterable[str] = ()) -> "Popular":
-        """Hash two sets of domains, and take a third."""
-        known, less_known = (array("Q", sorted(map(_hash, domains))) for domains in (leading, others))
-        return cls(known, less_known, frozenset(operated))
+        """Take three sets of domains."""
+        return cls(frozenset(leading), frozenset(others), frozenset(operated))
 
     def prior(self, domain: str) -> Prior:
         """Return LEADING, POPULAR or UNKNOWN.
@@ -77,23 +73,15 @@ class Popular(NamedTuple):
             return Prior.POPULAR
         if is_hosted(domain):
             return Prior.UNKNOWN
-        value = _hash(domain)
-        if _holds(self.leading, value):
+        if domain in self.leading:
             return Prior.LEADING
-        return Prior.POPULAR if _holds(self.others, value) else Prior.UNKNOWN
+        return Prior.POPULAR if domain in self.others else Prior.UNKNOWN
 
     def _is_operated(self, domain: str) -> bool:
+        if domain.count(".") < 2:
+            return domain in self.operated
         labels = domain.split(".")
-        return any(".".join(labels[-count:]) in self.operated for count in (2, 3) if len(labels) >= count)
-
-
-def _hash(domain: str) -> int:
-    return int.from_bytes(blake2b(domain.encode("utf-8", "replace"), digest_size=8).digest(), "big")
-
-
-def _holds(values: "array[int]", value: int) -> bool:
-    index = bisect_left(values, value)
-    return index < len(values) and values[index] == value
+        return ".".join(labels[-2:]) in self.operated or ".".join(labels[-3:]) in self.operated
 
 
 class Service(NamedTuple):

@@ -50,6 +50,8 @@ class Kind(NamedTuple):
     """An address written as RFC 1035 section 3.5 or RFC 3596 say."""
     private: bool = False
     """Under a top-level domain that exists in private networks only."""
+    plain: bool = False
+    """The last two labels, whatever is in front of them."""
 
 
 class _Suffixes(NamedTuple):
@@ -109,7 +111,7 @@ def classify(name: str) -> Kind:
     >>> classify("a.b.example.co.uk").zone, classify("dnscat.00d0ae7c").zone, classify("db.svc.cluster.local").zone
     ('example.co.uk', '.', 'local')
     >>> classify("4.3.2.1.in-addr.arpa")
-    Kind(zone='arpa', reverse=True, private=False)
+    Kind(zone='arpa', reverse=True, private=False, plain=False)
     """
     rest, _, tld = name.rpartition(".")
     suffixes = _suffixes()
@@ -118,7 +120,7 @@ def classify(name: str) -> Kind:
         if second and (pair := f"{second}.{tld}") not in suffixes.deep:
             if tld == "arpa" or second == "home":
                 return _arpa(name, pair)
-            return Kind(pair)
+            return Kind(pair, plain=True)
     if tld in PRIVATE:
         # Hosts may be right below; what is deeper has a zone of its own like everywhere.
         if tld in STAYING or "." not in rest:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -82,6 +83,37 @@ def test_release_prints_what_the_policy_file_takes(policy: Path) -> None:
     policy.write_text(POLICY + entries)
     assert "released" in run(policy).stdout
     assert run(policy).exit_code == 0
+
+
+def test_release_at_once(policy: Path) -> None:
+    """`--now` opens the zone in the accounts of the gateway, for the network of an IPv6 client, and says so."""
+    state = policy.parent / "state"
+    result = run(policy, "release", "--now", "2001:db8::/64", "evilzone.com")
+    assert result.exit_code == 2
+    assert "no gateway has counted here" in result.stderr
+    address, data_name = ip_address("2001:db8::7"), "k2bdxqvwzjhnfpyrtmlsacgu3e4i5o6u7" * 2 + ".evilzone.com"
+    leakage = Leakage(Tunnelling("deny"), time.time, state)
+    assert leakage.query(address, (), data_name, 16)
+    for expected, says in ((0, "2001:db8::/64 may ask about evilzone.com again"), (1, "was not closed")):
+        result = run(policy, "release", "--now", "2001:db8::/64", "www.evilzone.com")
+        assert result.exit_code == expected
+        assert says in result.stdout
+    assert leakage.query(address, (), "www.evilzone.com", 1) is None
+
+
+def test_clients_of_one_network_are_one_suspect(policy: Path) -> None:
+    """Whatever address of its network an IPv6 client takes, it is one line, and what releases one releases it."""
+    leakage = Leakage(Tunnelling("deny"), time.time)
+    with Ledger(policy.parent / "state/ledger", role="dns") as ledger:
+        for index in range(9):
+            client = Client(address=ip_address(f"2001:db8::{index}"))
+            if decision := leakage.query(client.address, (), data(index), 1):
+                ledger.record(DnsQuery(client=client, name=data(index), qtype=1), decision)
+    (found,) = json.loads(run(policy, "--json").stdout)
+    assert (found["client"], found["state"]) == ("2001:db8::/64", "closed")
+    assert found["denials"] > 1
+    policy.write_text(POLICY + run(policy, "release", "2001:db8::/64", "evilzone.com").stdout)
+    assert [each["state"] for each in json.loads(run(policy, "--json").stdout)] == ["released"]
 
 
 def test_exempt_prints_what_the_policy_file_takes(policy: Path) -> None:

@@ -1,5 +1,7 @@
 """Tests for gateway.dns.leakage: what reaches the upstream."""
 
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from gateway.dns.forwarder import ResolutionError
 from gateway.dns.leakage import Leakage, client_key
 from gateway.dns.resolver import LeakError, Resolver
 from gateway.dns.settings import Release, Tunnelling
+from gateway.tunnelling.evidence import parse as parse_evidence
 from gateway.tunnelling.structure import Controls
 from gateway.tunnelling.window import Limit
 from gateway.tunnelling.zones import PRIVATE, STAYING
@@ -19,6 +22,7 @@ from tests.peers.dns_upstream import Message, Upstream, upstream, zone
 
 DATA = "726f6f743a783a303a303a726f6f743a.2f726f6f743a2f62696e2f626173680a.6461656d6f6e3a783a313a313a646165"
 DENY = Tunnelling("deny")
+RELEASED = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 def answering(name: str = "www.evilzone.com") -> Any:
@@ -272,14 +276,68 @@ def test_an_ipv6_client_has_one_account_for_its_network() -> None:
 
 
 def test_a_release_counts_once() -> None:
-    """A client that the configuration newly releases begins anew; the same entry loaded again changes nothing."""
-    leakage, address = Leakage(DENY, lambda: 5.0), client("10.0.0.7").address
+    """A client that the configuration releases begins anew; the same entry loaded again changes nothing."""
+    now = RELEASED.timestamp() - 60
+    leakage, address = Leakage(DENY, lambda: now), client("10.0.0.7").address
     data = "k2bdxqvwzjhnfpyrtmlsacgu3e4i5o6u7" * 2 + ".evilzone.com"
     assert leakage.query(address, (), data, 16) is not None
     assert leakage.query(address, (), "www.evilzone.com", 1) is not None
-    released = DENY._replace(released=(Release(address, "www.evilzone.com", "2026-01-31T12:00:00Z"),))
+    now += 120
+    released = DENY._replace(released=(Release(address, "www.evilzone.com", RELEASED.isoformat()),))
     leakage.use(released)
     assert leakage.query(address, (), "www.evilzone.com", 1) is None
     assert leakage.query(address, (), data, 16) is not None
     leakage.use(released._replace(budget=(Limit(100, 3600),)))
     assert leakage.query(address, (), "www.evilzone.com", 1) is not None
+
+
+def test_a_release_counts_for_a_gateway_that_starts(tmp_path: Path) -> None:
+    """It is enough to have it in the policy file when the gateway starts the next time; then it has counted."""
+    address, data = client("2001:db8::1").address, "k2bdxqvwzjhnfpyrtmlsacgu3e4i5o6u7" * 2 + ".evilzone.com"
+    before, after = (RELEASED.timestamp() + step for step in (-60, 60))
+    assert Leakage(DENY, lambda: before, tmp_path).query(address, (), data, 16) is not None
+    assert Leakage(DENY, lambda: after, tmp_path).query(address, (), "www.evilzone.com", 1) is not None
+    neighbour = client("2001:db8::99").address
+    released = DENY._replace(released=(Release(neighbour, "evilzone.com", RELEASED.isoformat()),))
+    assert Leakage(released, lambda: after, tmp_path).query(address, (), "www.evilzone.com", 1) is None
+    assert Leakage(released, lambda: after, tmp_path).query(address, (), data, 16) is not None
+    assert Leakage(released, lambda: after + 9, tmp_path).query(address, (), "www.evilzone.com", 1) is not None
+
+
+def test_a_worker_that_counts_alone_says_so_in_the_ledger(tmp_path: Path) -> None:
+    """Where the accounts that workers share cannot be opened, each denial tells whoever reads it."""
+    (tmp_path / "tunnelling").write_text("in the way")
+    data = "k2bdxqvwzjhnfpyrtmlsacgu3e4i5o6u7" * 2 + ".evilzone.com"
+    for place, alone in ((tmp_path, True), (tmp_path / "other", False), (None, False)):
+        decision = Leakage(DENY, lambda: 5.0, place).query(client(WEB).address, (), data, 16)
+        assert decision is not None
+        assert ("this worker counts alone" in decision.detail) is alone
+        evidence = parse_evidence(decision.detail)
+        assert evidence is not None
+        assert evidence.zone == "evilzone.com"
+
+
+async def test_a_restart_closes_what_was_closed_for_cached_names_too(tmp_path: Path) -> None:
+    """The first query of a client to a new process finds its zones closed, even when the answer is in the cache."""
+    async with upstream(answering()) as up:
+        first = Resolver(a_judge(up.endpoint, tunnelling=DENY), state_dir=tmp_path)
+        await first.answer(WEB, ask(f"{DATA}.evilzone.com", "TXT"))
+        await first.close()
+        second = Resolver(a_judge(up.endpoint, tunnelling=DENY), state_dir=tmp_path)
+        assert addresses(await second.answer(BATCH, ask("www.evilzone.com")))
+        assert parse(second.answer_now(WEB, ask("www.evilzone.com"))).header.rcode == RCODE.NXDOMAIN
+        await second.close()
+
+
+async def test_what_one_worker_closes_another_does_not_answer_from_its_cache(tmp_path: Path) -> None:
+    """Not even what it has at hand for that very client."""
+    async with upstream(answering()) as up:
+        one, two = (Resolver(a_judge(up.endpoint, tunnelling=DENY), state_dir=tmp_path) for _ in range(2))
+        for asking in (WEB, WEB, BATCH, BATCH):
+            assert addresses(await two.answer(asking, ask("www.evilzone.com")))
+        await one.answer(WEB, ask(f"{DATA}.evilzone.com", "TXT"))
+        for stream in (False, True):
+            assert parse(two.answer_now(WEB, ask("www.evilzone.com"), stream=stream)).header.rcode == RCODE.NXDOMAIN
+            assert addresses(two.answer_now(BATCH, ask("www.evilzone.com"), stream=stream))
+        await one.close()
+        await two.close()

@@ -7,15 +7,18 @@ from collections import Counter
 import pytest
 
 from gateway.decision import Reason
-from gateway.tunnelling.priors import Prior
+from gateway.tunnelling.data import popular
+from gateway.tunnelling.priors import Prior, Priors
 from gateway.tunnelling.structure import Controls
+from gateway.tunnelling.window import Limit
 from tests.benign import SITES
 from tests.false_alarms import FALSE_ALARMS
 from tests.leaks import Leak, a_detector
 from tests.tools import QUIET, TOOLS
-from tests.tunnels import FAST, SLOW, Encoder
+from tests.tunnels import FAST, SLOW, WORDS, Encoder
 
 A, NULL, TXT, AAAA, PTR = 1, 10, 16, 28, 12
+NOW = 1e9
 
 
 @pytest.mark.parametrize("encoder", list(FAST.values()), ids=list(FAST))
@@ -100,14 +103,24 @@ def test_what_is_only_reported_is_counted() -> None:
         for second in range(50)
     ]
     assert all(assessed.denied for assessed in found[6:])
-    account = detector.tables.account(50, "c", "evilzone.com")
-    assert account.up.spent(50, 86400) > 50 * 16
-    assert detector.tables.trips["c", "evilzone.com"].out == pytest.approx(account.up.spent(50, 86400))
+    assert found[-1].told > 50 * 16
     for number in range(30):
-        detector.response(50, "d", f"{number}.evilzone.com", TXT, 400, enforced=False)
-    down = detector.tables.account(50, "d", "evilzone.com").down
-    assert down is not None
-    assert down.spent(50, 3600) == 30 * 400
+        got = detector.response(50, "d", f"{number}.evilzone.com", TXT, 400, enforced=False)
+    assert got.denied
+    assert got.got == 30 * 400
+
+
+def test_other_budgets_keep_what_was_accounted() -> None:
+    """A reload with other windows or limits gives nobody a fresh budget, and opens nothing."""
+    detector = a_detector()
+    told = [detector.query(NOW + n, "c", f"order{n * 7919 % 10**4}.shopfloor.biz", A).octets for n in range(9)]
+    detector.query(NOW, "d", "k2bdxqvwzjhnfpyrtmlsacgu3e4i5o6u7" * 2 + ".evilzone.com", TXT)
+    priors = Priors(popular())
+    detector.use(NOW + 10, priors, (Limit(sum(told) + 3, 7200),), Controls())
+    assert detector.query(NOW + 11, "d", "www.evilzone.com", A).denied
+    light = [detector.query(NOW + 11, "c", f"{word}-{word}.shopfloor.biz", A) for word in WORDS[:40]]
+    assert sum(found.octets for found in light if not found.denied) <= 3
+    assert light[-1].reason is Reason.LEAK_BUDGET
 
 
 def test_an_operator_releases() -> None:
@@ -173,13 +186,3 @@ def test_evidence_for_analysts() -> None:
     assert (features.queries, features.nxdomain, features.answers) == (2, 1.0, 90)
     assert dict(features.types) == {A: 1, TXT: 1}
     assert found.score >= 1
-
-
-def test_another_worker_is_told() -> None:
-    """What another worker has allowed counts here."""
-    one, two = a_detector(), a_detector()
-    for index in range(200):
-        name = f"{random.Random(index).randrange(10**6)}.orders.shopfloor.biz"
-        if not one.query(index, "c", name, A).denied:
-            two.observe(index, "c", name, A)
-    assert two.query(201, "c", "918273.orders.shopfloor.biz", A).denied

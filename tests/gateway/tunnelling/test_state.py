@@ -1,61 +1,61 @@
-"""Bounded tables."""
+"""What is remembered beside the accounts, within bounds."""
 
-from gateway.tunnelling.priors import Prior
-from gateway.tunnelling.state import LABELS_PER_ZONE, Bounds, Tables, Trip, Zone
-from gateway.tunnelling.window import Limit
+import random
 
-LIMITS = (Limit(120, 3600), Limit(240, 86400))
+from hypothesis import given
+from hypothesis import strategies as st
 
+from gateway.tunnelling.priors import FACTORS, Prior
+from gateway.tunnelling.state import Bounds, Client, Recent, Tables, Zone
 
-def a_table(**bounds: int) -> Tables:
-    """Return empty tables with some bounds."""
-    return Tables(Bounds()._replace(**bounds), LIMITS, hash)
-
-
-def test_a_zone_forgets_the_older_half() -> None:
-    """However many names a zone has, two generations are kept, the latest name among them."""
-    zone = Zone("example.com", Prior.UNKNOWN, 1.0, 0.0)
-    for index in range(5 * LABELS_PER_ZONE):
-        zone.learn([index])
-    assert zone.names <= 2 * LABELS_PER_ZONE + 1
-    assert zone.knows(5 * LABELS_PER_ZONE - 1)
-    assert not zone.knows(0)
+DAY = 86400.0
 
 
-def test_zones_and_names_are_bounded() -> None:
-    """No flood of zones or names makes more of them than allowed, and the count is right."""
-    tables = a_table(zones=50, names=200)
-    for index in range(500):
-        zone = Zone(f"z{index}", Prior.UNKNOWN, 1.0, 0.0)
-        tables.add_zone(0.0, zone, index)
-        tables.learn(0.0, zone, list(range(7)))
-    assert len(tables.zones) <= 50
-    assert tables.names == sum(zone.names for zone in tables.zones.values()) <= 200
+@given(st.integers(2, 40), st.lists(st.integers(0, 60)))
+def test_what_was_used_last_is_kept(bound: int, keys: list[int]) -> None:
+    """However many keys there are, the bound holds, and the half of it that was used last is there."""
+    recent: Recent[int, str] = Recent(bound)
+    for key in keys:
+        if recent.get(key) is None:
+            recent[key] = str(key)
+    assert len(recent) <= bound
+    assert len(list(recent.values())) == len(recent)
+    for key in list(dict.fromkeys(reversed(keys)))[: bound // 2]:
+        assert recent[key] == str(key)
 
 
-def test_a_forgotten_account_leaves_what_it_spent() -> None:
-    """A client that makes the gateway forget an account begins no better than it was."""
-    tables = a_table(accounts=4)
-    tables.account(0.0, "c", "evil").up.add(0.0, 100, 86400)
-    for index in range(40):
-        tables.account(1000.0, "c", f"junk{index}").up.add(1000.0, 30, 86400)
-    assert tables.accounts == 4
-    assert tables.account(1000.0, "c", "evil").up.spent(1000.0, 3600) >= 100
+def test_a_query_is_fresh_once_a_day_and_for_each_client() -> None:
+    """The table hears of a zone when its day or one of its first clients is new, and is left alone otherwise."""
+    zone = Zone("example.com", 1, Prior.UNKNOWN, 1.0, 0.0)
+    asked = [(0.0, "a"), (1.0, "a"), (2.0, "b"), (3.0, "a"), (DAY - 1, "b"), (DAY, "b"), (DAY + 1, "b")]
+    assert [zone.asked(now, client, 1) for now, client in asked] == [True, False, True, False, False, True, False]
+    assert zone.queries == 7
+    assert zone.types == {1: 7}
 
 
-def test_a_forgotten_client_leaves_what_it_spent() -> None:
-    """The same holds for clients."""
-    tables = a_table(clients=4)
-    tables.account(0.0, "c", "evil").up.add(0.0, 100, 86400)
-    for index in range(40):
-        tables.client(1.0, f"junk{index}")
-    assert len(tables.clients) == 4
-    assert tables.account(1.0, "c", "evil").up.spent(1.0, 3600) >= 100
+def test_a_zone_may_become_something_else() -> None:
+    """What is strict follows from what a zone is."""
+    zone = Zone("example.com", 1, Prior.UNKNOWN, 1.0, 0.0)
+    assert zone.strict
+    zone.become(Prior.ESTABLISHED, FACTORS[Prior.ESTABLISHED])
+    assert not zone.strict
 
 
-def test_denials_are_bounded() -> None:
-    """The oldest denial is forgotten first."""
-    tables = a_table(trips=3)
-    for index in range(9):
-        tables.trip(Trip(f"c{index}", "z", "dns-tunnel", "", 0, 1, 0, 0, (), ()))
-    assert [client for client, _ in tables.trips] == ["c6", "c7", "c8"]
+def test_a_client_knows_about_how_many_zones_it_has_today() -> None:
+    """The estimate is right to a tenth up to a thousand and more, and begins anew each day."""
+    client, random_ = Client(1), random.Random(1)
+    for count, low, high in ((20, 18, 22), (980, 900, 1100)):
+        for _ in range(count):
+            client.asked(5.0, random_.getrandbits(64))
+        assert low <= client.zones <= high
+    client.asked(DAY, 7)
+    assert client.zones < 2
+
+
+def test_a_trail_keeps_the_end() -> None:
+    """Of many names the last ones are remembered."""
+    tables = Tables(Bounds())
+    for index in range(100):
+        tables.step(7, float(index), 1.0)
+    assert tables.trails[7][-1] == (99.0, 1.0)
+    assert len(tables.trails[7]) == 32
