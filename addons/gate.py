@@ -24,7 +24,7 @@ from gateway.proxy.authentication import Authenticator, status_of
 from gateway.proxy.case import Case, Refusal
 from gateway.proxy.dial import Dialer
 from gateway.proxy.head import HeadError, Limits
-from gateway.proxy.layers import CUT, EMPTY, ENDED, REFUSED
+from gateway.proxy.layers import CUT, EMPTY, ENDED, REFUSED, UNREAD
 from gateway.proxy.responses import Answer, answer, clean, render
 from gateway.proxy.roles import Judge, Settings
 from gateway.proxy.uploads import Meter, Uploads
@@ -95,7 +95,11 @@ class Gate:
     def error(self, flow: http.HTTPFlow) -> None:
         """Record a request that ended badly."""
         try:
-            self._conclude(flow, flow.error.msg if flow.error else "error")
+            message = flow.error.msg if flow.error else "error"
+            passage = self._passage(flow)
+            if passage is not None and passage.ended_by is None and message.startswith(UNREAD):
+                passage.ended_by = Case(self._judge).flawed(passage.request, Reason.MALFORMED, message)
+            self._conclude(flow, message)
         except Exception as error:
             self._kill(flow, error)
 
@@ -197,9 +201,29 @@ class Gate:
     def leave(self, client_id: str) -> None:
         """Forget a client connection; what was under way ends here."""
         visit = self.visits.pop(client_id, None)
-        if visit is not None:
-            for passage in visit.passages.values():
+        if visit is None:
+            return
+        for passage in visit.passages.values():
+            try:
                 self._record(visit, passage, "the client left")
+            except Exception as error:  # one after the other: what is wrong with one says nothing of the next
+                _LOG.error("the end of a request could not be recorded", exc_info=error)
+        visit.passages.clear()
+
+    def broke(self, visit: Visit, error: BaseException) -> None:
+        """Record that a connection ends because something broke: as the end of what is under way, or by itself."""
+        if visit.broken:
+            return
+        visit.broken = True
+        for passage in tuple(visit.passages.values()) or (None,):
+            self._blame(visit, passage, error)
+
+    def _blame(self, visit: Visit, passage: Passage | None, error: BaseException) -> None:
+        detail = f"{type(error).__name__}: {error}"
+        if passage is None:
+            Case(self._judge).refuse(self._blank(visit), Reason.INTERNAL_ERROR, detail)
+        elif passage.ended_by is None:  # recorded when it is gone
+            passage.ended_by = Case(self._judge).flawed(passage.request, Reason.INTERNAL_ERROR, detail)
 
     def rejudge(self, visit: Visit) -> None:
         """End a connection if a request under way on it is denied by the policy that is now in force."""
@@ -233,7 +257,9 @@ class Gate:
         if self._authenticator is not None and visit.hello is None and self._authenticator.wanted:
             # Each request is whoever's it says, on a connection that carried somebody else's too. Of a tunnel, who
             # opened it was proven then.
-            found = await self._authenticator.prove(visit.client, flow.request.headers.get_all("proxy-authorization"))
+            values = flow.request.headers.get_all("proxy-authorization")
+            async with asyncio.timeout(self._settings().timeouts.connect):
+                found = await self._authenticator.prove(visit.client, values)
             if isinstance(found, Flaw):
                 self._respond(flow, case.refuse(request, found.reason, found.detail, status=status_of(found)))
                 return
@@ -267,6 +293,9 @@ class Gate:
                 passage.meter.close()
                 self._respond(flow, refusal)
                 return
+        if visit.broken:  # meanwhile: nothing goes on here any more
+            self._close_meter(passage)
+            return
         visit.passages[flow.id] = passage
         self._prepare(flow, visit, passage)
 
@@ -399,6 +428,13 @@ class Gate:
             self._respond(flow, refusal)
             self._close_meter(self._forget(flow))
             return
+        if response.status_code == 101 and flow.request.headers.get("upgrade", "").lower() != "websocket":
+            refusal = Case(self._judge).refuse(
+                passage.request, Reason.UPSTREAM_FAILURE, "it switched protocols unasked"
+            )
+            self._respond(flow, refusal)
+            self._close_meter(self._forget(flow))
+            return
         visit = self.visits[flow.client_conn.id]
         passage.address = _server_address(flow, visit, passage)
         if Fact.RESPONSE in passage.decision.pending:
@@ -443,7 +479,7 @@ class Gate:
         if visit is None or passage is None:
             return
         left = not flow.client_conn.connected or error.endswith(("Client disconnected.", "by client"))
-        if error and flow.response is None and not left and passage.ended_by is None:
+        if error and passage.status is None and not left and passage.ended_by is None:
             visit.failed = Case(self._judge).refuse(passage.request, Reason.UPSTREAM_FAILURE, error)
             self._close_meter(passage)
         else:
@@ -456,7 +492,6 @@ class Gate:
 
     def _record(self, visit: Visit, passage: Passage, error: str) -> None:
         place = passage.place
-        self._close_meter(passage)
         where = (passage.address,) if passage.address else visit.peers(place) or visit.approved.get(place, ())
         outcome = Outcome(
             octets_out=passage.octets_out,
@@ -467,6 +502,7 @@ class Gate:
             error=clean(error),
         )
         self._judge.ledger.record(passage.request, passage.ended_by or passage.decision, outcome)
+        self._close_meter(passage)
 
     def _fail(self, flow: http.HTTPFlow, error: Exception) -> None:
         """Deny a request because something broke."""
@@ -488,6 +524,12 @@ class Gate:
         set_response(flow, Answer(403, (("X-Gateway-Reason", Reason.INTERNAL_ERROR.value),), b""))
         if flow.killable:
             flow.kill()  # type: ignore[no-untyped-call]  # mitmproxy's
+        try:
+            if (visit := self.visits.get(flow.client_conn.id)) is not None:
+                visit.hang_up("something broke")
+                self._blame(visit, visit.passages.get(flow.id), error)
+        except Exception as worse:
+            _LOG.error("nor could that be recorded", exc_info=worse)
 
     def _passage(self, flow: http.HTTPFlow) -> Passage | None:
         visit = self.visits.get(flow.client_conn.id)

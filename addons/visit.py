@@ -64,6 +64,8 @@ class Visit:
 
     hang_up: Callable[[str], None] = lambda _: None
     """Ends the connection."""
+    broken: bool = False
+    """Whether it ends because something broke."""
     failed: Refusal | None = None
     """The last request that was allowed and could not be carried out."""
 

@@ -72,6 +72,10 @@ class Desk:
             self.per_client.pop(client, None)
 
 
+NOBODY = Client(address=ip_address("0.0.0.0"))
+"""A client before its address is known."""
+
+
 @lru_cache(maxsize=4096)
 def client_at(address: str) -> Client:
     """Return the client behind the address that a socket names."""

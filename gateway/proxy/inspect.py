@@ -7,6 +7,7 @@ connection is opened only to an address that was judged for the request it is fo
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,9 @@ from gateway.request import Client, TlsHello
 _LOG = logging.getLogger(__name__)
 _LEAVES = 10_000
 """Leaf certificates kept: a client that asks for ever new names must not fill the memory, at about 3 KB each."""
+
+_HOOKS_TAKE = 3
+"""How many times as long as connecting may take a hook has: it may check a password, and look a name up."""
 
 
 class Inspector:
@@ -90,8 +94,10 @@ class Inspector:
         def ended(task: asyncio.Task[None]) -> None:
             del self.handlers[task]
             done()
+            pipe.close()
             if not task.cancelled() and (error := task.exception()) is not None:
                 _LOG.error("an inspected connection crashed", exc_info=error)
+                self.gate.broke(handler.visit, error)
 
         task.add_done_callback(ended)
 
@@ -117,6 +123,9 @@ class Handler(ProxyConnectionHandler):
         self._inspector = inspector
         self._gate = inspector.gate
         self._pipes = [pipe]
+        self._broken = False
+        self._waiting: list[float] = []
+        """Since when hooks are running."""
         self._generation = inspector.judge.generation
         timeouts = inspector.settings().timeouts
         self._ends = asyncio.get_running_loop().time() + timeouts.lifetime
@@ -142,19 +151,32 @@ class Handler(ProxyConnectionHandler):
         self._inspector.sweeper.alive.add(self)
         try:
             await self.handle_client()
+        except Exception as error:
+            self._gate.broke(self.visit, error)
+            raise
         finally:
             self._inspector.sweeper.alive.discard(self)
-            self._gate.leave(self.client.id)
             for pipe in self._pipes:
                 pipe.close()
+            self._gate.leave(self.client.id)
 
     def check(self, now: float) -> None:
         """Enforce the lifetime, and the policy when another one is in force than before."""
         if now >= self._ends:
             self.hang_up("open for too long")
+        # Whatever a hook waits for has a limit of its own; this is for what goes wrong with those.
+        if self._waiting and not self._broken:
+            limit = _HOOKS_TAKE * self._inspector.settings().timeouts.connect
+            if now - self._waiting[0] >= limit:
+                _LOG.error("a hook has not returned within %g s: its connection is closed", limit)
+                self._break(TimeoutError(f"no decision within {limit:g} s"))
         if self._inspector.judge.generation != self._generation:
             self._generation = self._inspector.judge.generation
-            self._gate.rejudge(self.visit)
+            try:
+                self._gate.rejudge(self.visit)
+            except Exception as error:
+                _LOG.exception("a connection could not be judged anew")
+                self._break(error)
 
     def abort(self) -> None:
         """Cut the connection off."""
@@ -168,6 +190,12 @@ class Handler(ProxyConnectionHandler):
         else:
             self._pipes[0].abort()
 
+    async def hook_task(self, hook: commands.StartHook) -> None:
+        """Go on with a flow once its hook was called; where that failed, the flow stays where it is."""
+        await self.handle_hook(hook)
+        if hook.blocking and not self._broken:
+            await self.server_event(events.HookCompleted(hook))
+
     async def handle_hook(self, hook: commands.StartHook) -> None:
         """Call our addons, without the detour through mitmproxy's addon manager.
 
@@ -176,18 +204,52 @@ class Handler(ProxyConnectionHandler):
         called = self._inspector.hooks.get(hook.name)
         if called is None:
             return
+        waiting = asyncio.get_running_loop().time()
+        self._waiting.append(waiting)
         with self.timeout_watchdog.disarm():
             try:
                 for function in called:
                     result = function(*hook.args())
                     if result is not None:
                         await result
-            except Exception:
+            except (Exception, asyncio.CancelledError) as error:
                 _LOG.exception("the hook %s failed: its connection is closed", hook.name)
-                self.hang_up("a hook failed")
+                self._break(error)
+            finally:
+                self._waiting.remove(waiting)
+
+    async def server_event(self, event: events.Event) -> None:
+        """Let the layers see an event, unless something broke: then they have seen enough."""
+        if self._broken and not isinstance(event, events.ConnectionClosed):
+            return
+        try:
+            await super().server_event(event)
+        except asyncio.CancelledError as error:
+            if not _was_asked_for():
+                _LOG.exception("a layer failed: its connection is closed")
+                self._break(error)
+            raise
+
+    def _break(self, error: BaseException) -> None:
+        """End the connection because something broke, and record that."""
+        self._broken = True
+        try:
+            self._gate.broke(self.visit, error)
+        except Exception:
+            _LOG.exception("nor could that be recorded")
+        self.hang_up("something broke")
 
     async def open_connection(self, command: commands.OpenConnection) -> None:
         """Connect to an address that was approved for the request, and to nothing else."""
+        try:
+            await self._open(command)
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and _was_asked_for():
+                raise
+            _LOG.exception("a connection to an origin failed: its client's is closed")
+            self._break(error)
+
+    async def _open(self, command: commands.OpenConnection) -> None:
         server = command.connection
         gate = self._gate
         address = server.address
@@ -237,9 +299,16 @@ class Handler(ProxyConnectionHandler):
         """Log what went wrong; what goes right is in the ledger. A crash in the layers ends the connection."""
         if level >= logging.ERROR:
             _LOG.log(level, "%s", message, exc_info=exc_info)
-            self.hang_up("a layer failed")
+            error = sys.exception()
+            self._break(error if error is not None else RuntimeError(message))
         else:
             _LOG.debug("%s", message)
+
+
+def _was_asked_for() -> bool:
+    """Say whether somebody cancelled this task: else a `CancelledError` is a fault like any other."""
+    task = asyncio.current_task()
+    return task is not None and bool(task.cancelling())
 
 
 def _master(folder: Path, trust: Path | None, *addons: object) -> Master:

@@ -7,6 +7,8 @@ put the gateway's own reader in front of its HTTP/1 server, and send a denial be
 from collections.abc import Generator
 from typing import Any, Protocol
 
+from h2.errors import ErrorCodes
+from h2.events import Event, RequestReceived
 from mitmproxy import http
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
@@ -24,9 +26,10 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook, HttpResponseHeadersHook
 from mitmproxy.proxy.layers.http._http1 import Http1Server
+from mitmproxy.proxy.layers.http._http2 import Http2Server
 
 from gateway.filetypes import Look
-from gateway.proxy.head import INSIDE, Form, HeadError, Limits, read_head
+from gateway.proxy.head import INSIDE, Form, HeadError, Limits, check_fields, read_head
 
 type Commands[T] = Generator[commands.Command, Any, T]
 
@@ -40,6 +43,10 @@ EMPTY = "egress_empty"
 """Key of `flow.metadata`: the answer has no body."""
 CUT = "egress_cut"
 """Key of `flow.metadata`: the request was stopped in the middle of its body."""
+
+
+UNREAD = "the request is malformed: "
+"""How the error of a flow begins whose client sent something that is no HTTP."""
 
 
 class Gatekeeper(Protocol):
@@ -89,11 +96,16 @@ class StrictHttp1Server(Http1Server):
     def read_body(self, event: events.Event) -> Commands[None]:
         """Read a body; trailers, which mitmproxy crashes on, end the connection."""
         try:
-            yield from super().read_body(event)
+            for command in super().read_body(event):
+                if isinstance(command, ReceiveHttp) and isinstance(event, events.DataReceived):
+                    error = command.event
+                    if isinstance(error, RequestProtocolError):
+                        error.message = UNREAD + error.message
+                yield command
         except NotImplementedError:
             yield commands.CloseConnection(self.conn)
-            error = RequestProtocolError(self.stream_id, "trailers are not supported", ErrorCode.GENERIC_CLIENT_ERROR)
-            yield ReceiveHttp(error)
+            message = f"{UNREAD}trailers are not supported"
+            yield ReceiveHttp(RequestProtocolError(self.stream_id, message, ErrorCode.GENERIC_CLIENT_ERROR))
 
     def send(self, event: HttpEvent) -> Commands[None]:
         """Send, and answer for a server that failed in the gateway's words."""
@@ -102,6 +114,30 @@ class StrictHttp1Server(Http1Server):
             yield commands.CloseConnection(self.conn)
             return
         yield from super().send(event)
+
+
+class StrictHttp2Server(Http2Server):
+    """mitmproxy's HTTP/2 server for requests that HTTP/1 can say too, and whose refusals are recorded."""
+
+    def __init__(self, context: Context, gate: Gatekeeper) -> None:
+        super().__init__(context)
+        self._gate = gate
+
+    def handle_h2_event(self, event: Event) -> Commands[bool]:
+        """Go on with what is clean; returns whether the connection ends."""
+        if isinstance(event, RequestReceived):
+            try:
+                check_fields(event.headers, ended=event.stream_ended is not None)
+            except HeadError as error:
+                yield from self.protocol_error(str(error))
+                return True
+        return (yield from super().handle_h2_event(event))
+
+    def protocol_error(self, message: str, error_code: int = ErrorCodes.PROTOCOL_ERROR) -> Commands[None]:
+        """End the connection: there is no answer to what is no request, but a line in the ledger."""
+        if not self.streams:  # else each request under way ends for this
+            self._gate.refuse_head(self.conn.id, HeadError(message))
+        yield from super().protocol_error(UNREAD + message, error_code)
 
 
 class GatedStream(HttpStream):
@@ -228,8 +264,11 @@ class GatedHttpLayer(HttpLayer):
 
     def _handle_event(self, event: events.Event) -> Commands[None]:
         client = self.context.client
-        if isinstance(event, events.Start) and client.alpn != b"h2":
-            self.connections[client] = StrictHttp1Server(self.context.fork(), self._forms, self._gate)
+        if isinstance(event, events.Start):
+            if client.alpn == b"h2":
+                self.connections[client] = StrictHttp2Server(self.context.fork(), self._gate)
+            else:
+                self.connections[client] = StrictHttp1Server(self.context.fork(), self._forms, self._gate)
         yield from super()._handle_event(event)
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:

@@ -1,0 +1,26 @@
+"""One gateway for all faults: each has to leave it as it was."""
+
+import asyncio
+import gc
+from collections.abc import Iterator
+
+import pytest
+import uvloop
+
+from tests.integration.faults.bench import Bench
+from tests.integration.faults.stand import a_stand
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """The product's parts on the product's event loop, in this process, so that any function of it can be broken."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        context = a_stand(tmp_path_factory.mktemp("stand"))
+        stand = runner.run(context.__aenter__())
+        made = Bench(runner, stand)
+        try:
+            yield made
+        finally:
+            made.close()
+            runner.run(context.__aexit__(None, None, None))
+            gc.collect()
