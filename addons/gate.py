@@ -24,7 +24,7 @@ from gateway.proxy.authentication import Authenticator, status_of
 from gateway.proxy.case import Case, Refusal
 from gateway.proxy.dial import Dialer
 from gateway.proxy.head import HeadError, Limits
-from gateway.proxy.layers import CUT, EMPTY, ENDED, REFUSED, UNREAD
+from gateway.proxy.layers import CUT, EMPTY, ENDED, REFUSED
 from gateway.proxy.responses import Answer, answer, clean, render
 from gateway.proxy.roles import Judge, Settings
 from gateway.proxy.uploads import Meter, Uploads
@@ -95,11 +95,7 @@ class Gate:
     def error(self, flow: http.HTTPFlow) -> None:
         """Record a request that ended badly."""
         try:
-            message = flow.error.msg if flow.error else "error"
-            passage = self._passage(flow)
-            if passage is not None and passage.ended_by is None and message.startswith(UNREAD):
-                passage.ended_by = Case(self._judge).flawed(passage.request, Reason.MALFORMED, message)
-            self._conclude(flow, message)
+            self._conclude(flow, flow.error.msg if flow.error else "error")
         except Exception as error:
             self._kill(flow, error)
 
@@ -145,6 +141,15 @@ class Gate:
         request = self._blank(visit)
         refusal = Case(self._judge).refuse(request, Reason.MALFORMED, str(error), status=error.status)
         return render(_answer(refusal))
+
+    def refuse_body(self, client_id: str, error: str) -> None:
+        """Record that a connection ends because what its client sent is no HTTP, whatever is under way on it."""
+        visit = self.visits.get(client_id)
+        if visit is None or visit.broken:
+            return
+        visit.broken = True
+        for passage in tuple(visit.passages.values()) or (None,):
+            self._blame(visit, passage, Reason.MALFORMED, error)
 
     def unreachable(self, flow: http.HTTPFlow, error: str) -> None:
         """Answer for a server that could not be connected to."""
@@ -216,14 +221,13 @@ class Gate:
             return
         visit.broken = True
         for passage in tuple(visit.passages.values()) or (None,):
-            self._blame(visit, passage, error)
+            self._blame(visit, passage, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
 
-    def _blame(self, visit: Visit, passage: Passage | None, error: BaseException) -> None:
-        detail = f"{type(error).__name__}: {error}"
+    def _blame(self, visit: Visit, passage: Passage | None, reason: Reason, detail: str) -> None:
         if passage is None:
-            Case(self._judge).refuse(self._blank(visit), Reason.INTERNAL_ERROR, detail)
+            Case(self._judge).refuse(self._blank(visit), reason, detail)
         elif passage.ended_by is None:  # recorded when it is gone
-            passage.ended_by = Case(self._judge).flawed(passage.request, Reason.INTERNAL_ERROR, detail)
+            passage.ended_by = Case(self._judge).flawed(passage.request, reason, detail)
 
     def rejudge(self, visit: Visit) -> None:
         """End a connection if a request under way on it is denied by the policy that is now in force."""
@@ -293,8 +297,9 @@ class Gate:
                 passage.meter.close()
                 self._respond(flow, refusal)
                 return
-        if visit.broken:  # meanwhile: nothing goes on here any more
+        if visit.broken:  # meanwhile, and recorded: nothing goes on here any more
             self._close_meter(passage)
+            set_response(flow, Answer(400, (("X-Gateway-Reason", Reason.MALFORMED.value),), b""))
             return
         visit.passages[flow.id] = passage
         self._prepare(flow, visit, passage)
@@ -527,7 +532,8 @@ class Gate:
         try:
             if (visit := self.visits.get(flow.client_conn.id)) is not None:
                 visit.hang_up("something broke")
-                self._blame(visit, visit.passages.get(flow.id), error)
+                detail = f"{type(error).__name__}: {error}"
+                self._blame(visit, visit.passages.get(flow.id), Reason.INTERNAL_ERROR, detail)
         except Exception as worse:
             _LOG.error("nor could that be recorded", exc_info=worse)
 

@@ -65,7 +65,7 @@ class Visit:
     hang_up: Callable[[str], None] = lambda _: None
     """Ends the connection."""
     broken: bool = False
-    """Whether it ends because something broke."""
+    """Whether it ends because something broke, or because it is no HTTP any more."""
     failed: Refusal | None = None
     """The last request that was allowed and could not be carried out."""
 

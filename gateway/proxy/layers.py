@@ -45,10 +45,6 @@ CUT = "egress_cut"
 """Key of `flow.metadata`: the request was stopped in the middle of its body."""
 
 
-UNREAD = "the request is malformed: "
-"""How the error of a flow begins whose client sent something that is no HTTP."""
-
-
 class Gatekeeper(Protocol):
     """Judges for the layers. Its words are whole HTTP/1 answers."""
 
@@ -57,6 +53,9 @@ class Gatekeeper(Protocol):
 
     def refuse_head(self, client_id: str, error: HeadError) -> bytes:
         """Judge a head that could not be read."""
+
+    def refuse_body(self, client_id: str, error: str) -> None:
+        """Record that a connection ends because what its client sent is no HTTP."""
 
     def unreachable(self, flow: http.HTTPFlow, error: str) -> None:
         """Set the response of a request whose server could not be connected to."""
@@ -100,11 +99,12 @@ class StrictHttp1Server(Http1Server):
                 if isinstance(command, ReceiveHttp) and isinstance(event, events.DataReceived):
                     error = command.event
                     if isinstance(error, RequestProtocolError):
-                        error.message = UNREAD + error.message
+                        self._gate.refuse_body(self.conn.id, error.message)
                 yield command
         except NotImplementedError:
+            message = "trailers are not supported"
+            self._gate.refuse_body(self.conn.id, message)
             yield commands.CloseConnection(self.conn)
-            message = f"{UNREAD}trailers are not supported"
             yield ReceiveHttp(RequestProtocolError(self.stream_id, message, ErrorCode.GENERIC_CLIENT_ERROR))
 
     def send(self, event: HttpEvent) -> Commands[None]:
@@ -135,9 +135,8 @@ class StrictHttp2Server(Http2Server):
 
     def protocol_error(self, message: str, error_code: int = ErrorCodes.PROTOCOL_ERROR) -> Commands[None]:
         """End the connection: there is no answer to what is no request, but a line in the ledger."""
-        if not self.streams:  # else each request under way ends for this
-            self._gate.refuse_head(self.conn.id, HeadError(message))
-        yield from super().protocol_error(UNREAD + message, error_code)
+        self._gate.refuse_body(self.conn.id, message)
+        yield from super().protocol_error(message, error_code)
 
 
 class GatedStream(HttpStream):

@@ -32,6 +32,10 @@ class Gatekeeper:
         self.refused.append(str(error))
         return b"refused"
 
+    def refuse_body(self, client_id: str, error: str) -> None:
+        """Remember why."""
+        self.refused.append(error)
+
     def unreachable(self, flow: http.HTTPFlow, error: str) -> None:
         """Not reached here."""
 

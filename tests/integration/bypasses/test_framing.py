@@ -48,7 +48,7 @@ async def chunked(world: World, body: bytes) -> bytes:
 async def test_chunks_that_are_refused(tmp_path: Path, name: str) -> None:
     """27: a chunk that two readers could end at different places ends the connection; nothing behind it is read."""
     async with a_world(tmp_path) as world:
-        assert await chunked(world, REFUSED[name]) == b""
+        assert (await chunked(world, REFUSED[name]))[:13] in (b"", b"HTTP/1.1 400 ")
         assert world.rig.ledger.denials == [Reason.MALFORMED]
         assert len(world.rig.ledger.lines) == 1
         assert not any(b"behind" in request for request in world.good.requests)

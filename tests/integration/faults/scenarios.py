@@ -345,6 +345,7 @@ class Scenario:
 
 _CONNECT = b"CONNECT good.test:{secure} HTTP/1.1\r\nHost: good.test:{secure}\r\n\r\n"
 
+_CHUNKED = b"POST http://good.test:{good}/ HTTP/1.1\r\nHost: good.test:{good}\r\nTransfer-Encoding: chunked\r\n\r\n"
 _INSIDE = _CONNECT.replace(b"good.test", b"inside.test")
 _DELETE = b"DELETE / HTTP/1.1\r\nHost: seen.test:{secure}\r\n\r\n"
 
@@ -380,6 +381,7 @@ SCENARIOS: dict[str, Scenario] = {
     "denied, hello": Scenario(raw(_CONNECT + a_hello(b"evil.test")), 0),
     "denied inside": Scenario(through("seen.test", seen=True, sent=_DELETE), 0),
     "malformed": Scenario(raw(b"GET / HTTP/1.1\r\nHost: a\nb\r\n\r\n"), 0),
+    "malformed body": Scenario(raw(_CHUNKED + b"-1\r\nx\r\n0\r\n\r\n"), 0),
     "malformed inside": Scenario(through("seen.test", seen=True, sent=b"GET / HTTP/1.1\nHost: seen.test\n\n"), 0),
     "many fields, HTTP/2": Scenario(over_http2(*[(b"x-%d" % n, b"y") for n in range(120)], times=1), 0),
     "denied, resolved": Scenario(raw(get("inside.test:{good}")), 0),
