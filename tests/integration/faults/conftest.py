@@ -27,10 +27,10 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         yield made
     finally:
         made.close()
-        runner.run(context.__aexit__(None, None, None))
-        with contextlib.suppress(OSError):  # sockets of what broke are open, and nobody has them any more
-            runner.close()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
+            warnings.simplefilter("ignore")  # sockets of what broke are open, and nobody has them any more
+            runner.run(context.__aexit__(None, None, None))
+            with contextlib.suppress(OSError):
+                runner.close()
             gc.collect()
         _KEPT.append(runner)
