@@ -153,9 +153,9 @@ class Gate:
         return render(answer_of(refusal))
 
     def malformed(self, client_id: str, detail: str) -> None:
-        """Deny what is under way on a connection that is ended for how its client behaves."""
-        if (visit := self.visits.get(client_id)) is not None:
-            visit.broken = visit.broken or detail
+        """Record that a connection ends for how its client behaves, whatever is under way on it."""
+        if detail and (visit := self.visits.get(client_id)) is not None:
+            self._end_all(visit, Reason.MALFORMED, detail)
 
     def unreachable(self, flow: http.HTTPFlow, error: str) -> None:
         """Answer for a server that could not be connected to."""
@@ -163,11 +163,12 @@ class Gate:
         if passage is None:
             self._fail(flow, RuntimeError(error))
             return
+        if passage.ended_by is not None:  # that was why
+            self._conclude(flow, error)
+            set_response(flow, Answer(400, (("X-Gateway-Reason", passage.ended_by.reason.value),), b""))
+            return
         status = 504 if "timed out" in error else None
-        reason, visit = Reason.UPSTREAM_FAILURE, self.visits[flow.client_conn.id]
-        if visit.broken:  # that was why
-            reason, error, status, visit.told = Reason.MALFORMED, visit.broken, None, True
-        refuse(flow, Case(self._judge).refuse(passage.request, reason, error, status=status))
+        refuse(flow, Case(self._judge).refuse(passage.request, Reason.UPSTREAM_FAILURE, error, status=status))
         self._forget(flow)
 
     def proven(self, flow: http.HTTPFlow, server_id: str) -> bool:
@@ -245,11 +246,31 @@ class Gate:
     def leave(self, client_id: str) -> None:
         """Forget a client connection; what was under way ends here."""
         visit = self.visits.pop(client_id, None)
-        if visit is not None:
-            for passage in visit.passages.values():
+        if visit is None:
+            return
+        for passage in visit.passages.values():
+            try:
                 self._record(visit, passage, "the client left")
-            if visit.broken and not visit.told:
-                Case(self._judge).refuse(blank_request(visit), Reason.MALFORMED, visit.broken)
+            except Exception as error:  # one after the other: what is wrong with one says nothing of the next
+                _LOG.error("the end of a request could not be recorded", exc_info=error)
+        visit.passages.clear()
+
+    def broke(self, visit: Visit, error: BaseException) -> None:
+        """Record that a connection ends because something broke: as the end of what is under way, or by itself."""
+        self._end_all(visit, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
+
+    def _end_all(self, visit: Visit, reason: Reason, detail: str) -> None:
+        if visit.broken:
+            return
+        visit.broken = True
+        for passage in tuple(visit.passages.values()) or (None,):
+            self._blame(visit, passage, reason, detail)
+
+    def _blame(self, visit: Visit, passage: Passage | None, reason: Reason, detail: str) -> None:
+        if passage is None:
+            Case(self._judge).refuse(blank_request(visit), reason, detail)
+        elif passage.ended_by is None:  # recorded when it is gone
+            passage.ended_by = Case(self._judge).flawed(passage.request, reason, detail)
 
     def rejudge(self, visit: Visit) -> None:
         """End a connection whose client is no longer who it was, and what is under way on it and now denied.
@@ -301,7 +322,9 @@ class Gate:
         if self._authenticator is not None and visit.hello is None and self._authenticator.wanted:
             # Each request is whoever's it says, on a connection that carried somebody else's too. Of a tunnel, who
             # opened it was proven then.
-            found = await self._authenticator.prove(visit.client, flow.request.headers.get_all("proxy-authorization"))
+            values = flow.request.headers.get_all("proxy-authorization")
+            async with asyncio.timeout(self._settings().timeouts.connect):
+                found = await self._authenticator.prove(visit.client, values)
             if isinstance(found, Flaw):
                 refuse(flow, case.refuse(request, found.reason, found.detail, status=status_of(found)))
                 return
@@ -333,6 +356,10 @@ class Gate:
             passage.standing = self._authenticator.standing(request.client)
         if (refusal := self._volume.open(visit, passage)) is not None:
             refuse(flow, refusal)
+            return
+        if visit.broken:  # meanwhile, and recorded: nothing goes on here any more
+            close_meter(passage)
+            set_response(flow, Answer(400, (("X-Gateway-Reason", Reason.MALFORMED.value),), b""))
             return
         visit.passages[flow.id] = passage
         self._prepare(flow, visit, passage)
@@ -376,6 +403,13 @@ class Gate:
             refuse(flow, refusal)
             close_meter(self._forget(flow))
             return
+        if response.status_code == 101 and flow.request.headers.get("upgrade", "").lower() != "websocket":
+            refusal = Case(self._judge).refuse(
+                passage.request, Reason.UPSTREAM_FAILURE, "it switched protocols unasked"
+            )
+            refuse(flow, refusal)
+            close_meter(self._forget(flow))
+            return
         visit = self.visits[flow.client_conn.id]
         passage.address = server_address(flow, visit, passage)
         if Fact.RESPONSE in passage.decision.pending:
@@ -409,7 +443,7 @@ class Gate:
         if visit is None or passage is None:
             return
         left = not flow.client_conn.connected or error.endswith(("Client disconnected.", "by client"))
-        if error and flow.response is None and not left and passage.ended_by is None and not visit.broken:
+        if error and passage.status is None and not left and passage.ended_by is None:
             visit.failed = Case(self._judge).refuse(passage.request, Reason.UPSTREAM_FAILURE, error)
             close_meter(passage)
         else:
@@ -417,11 +451,6 @@ class Gate:
 
     def _record(self, visit: Visit, passage: Passage, error: str) -> str:
         place = passage.place
-        close_meter(passage)
-        if visit.broken:
-            visit.told = True
-            flawed = Case(self._judge).flawed(passage.request, Reason.MALFORMED, visit.broken)
-            passage.ended_by = passage.ended_by or flawed
         where = (passage.address,) if passage.address else visit.peers(place) or visit.approved.get(place, ())
         outcome = Outcome(
             octets_out=passage.octets_out,
@@ -431,7 +460,9 @@ class Gate:
             status=passage.status,
             error=clean(error),
         )
-        return self._judge.ledger.record(passage.request, passage.ended_by or passage.decision, outcome)
+        ident = self._judge.ledger.record(passage.request, passage.ended_by or passage.decision, outcome)
+        close_meter(passage)
+        return ident
 
     def _fail(self, flow: http.HTTPFlow, error: Exception) -> None:
         """Deny a request because something broke."""
@@ -453,6 +484,13 @@ class Gate:
         set_response(flow, Answer(403, (("X-Gateway-Reason", Reason.INTERNAL_ERROR.value),), b""))
         if flow.killable:
             flow.kill()  # type: ignore[no-untyped-call]  # mitmproxy's
+        try:
+            if (visit := self.visits.get(flow.client_conn.id)) is not None:
+                visit.hang_up("something broke")
+                detail = f"{type(error).__name__}: {error}"
+                self._blame(visit, visit.passages.get(flow.id), Reason.INTERNAL_ERROR, detail)
+        except Exception as worse:
+            _LOG.error("nor could that be recorded", exc_info=worse)
 
     def _passage(self, flow: http.HTTPFlow) -> Passage | None:
         visit = self.visits.get(flow.client_conn.id)

@@ -76,12 +76,10 @@ class Visit:
     """The TLS of connections to origins, by mitmproxy's connection id."""
     hang_up: Callable[[str], None] = lambda _: None
     """Ends the connection."""
+    broken: bool = False
+    """Whether it ends because something broke, or because it is no HTTP any more."""
     failed: Refusal | None = None
     """The last request that was allowed and could not be carried out."""
-    broken: str = ""
-    """What the client did that ends the connection, and all that is under way on it."""
-    told: bool = False
-    """Whether the ledger has it: with a request that it ended."""
 
     def under_way(self, place: Place) -> bool:
         """Whether an allowed request to that place has not ended."""

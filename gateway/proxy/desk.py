@@ -106,6 +106,10 @@ def _room(descriptors: int) -> tuple[int, int]:
     return (descriptors - kept) // 2, kept // 2
 
 
+NOBODY = Client(address=ip_address("0.0.0.0"))
+"""A client before its address is known."""
+
+
 @lru_cache(maxsize=4096)
 def client_at(address: str) -> Client:
     """Return the client behind the address that a socket names."""

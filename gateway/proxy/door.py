@@ -65,12 +65,20 @@ class Door:
                     _LOG.warning("no connection can be accepted: %s", error.strerror or error)
                     await asyncio.sleep(_PAUSE)
                 continue
-            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # Eager: a task that is cancelled before its first step would leave the socket to nobody.
-            task = asyncio.Task(self._serve(accepted, client_at(name[0])), loop=loop, eager_start=True)
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            try:
+                self._begin(accepted, name[0])
+            except (Exception, asyncio.CancelledError):  # nothing here waits, so nobody has cancelled it
+                _LOG.exception("a connection cannot be served")
+                accepted.close()
             await asyncio.sleep(0)  # where one waits already, accepting does not give way to anybody by itself
+
+    def _begin(self, accepted: socket.socket, address: str) -> None:
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Eager: a task that is cancelled before its first step would leave the socket to nobody.
+        serving = self._serve(accepted, client_at(address))
+        task = asyncio.Task(serving, loop=self._desk.loop, eager_start=True)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, accepted: socket.socket, peer: Client) -> None:
         passed = False

@@ -5,6 +5,7 @@ what it judged. The same reader serves the listener and, behind it, every furthe
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -15,6 +16,7 @@ from gateway.request import Host
 
 _UNCLEAN = re.compile(rb"[^\x20-\x7e\t\r\n]|\r(?=[^\n])|(?<!\r)\n")
 _REQUEST_LINE = re.compile(r"([A-Z][A-Z-]{0,31}) (\S+) HTTP/1\.([01])\Z")
+_BREAK = re.compile(rb"[\r\n]")
 _FIELD = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*(.*?)[ \t]*\Z")
 _LENGTH = re.compile(r"[0-9]{1,18}\Z")
 _ABSOLUTE = re.compile(r"http://([^/?#]*)(/[^#]*|\?[^#]*|)\Z")
@@ -109,6 +111,38 @@ def read_head(
     if end > _CACHED_OCTETS:
         return _parse(bytes(data[:end]), limits.fields, forms)
     return _parse_cached(bytes(data[:end]), limits.fields, forms)
+
+
+def check_fields(given: Iterable[tuple[bytes, bytes]], *, ended: bool) -> None:
+    """Refuse the fields of an HTTP/2 request that HTTP/1 could not say, or would say something else with.
+
+    The request goes on as HTTP/1 to most origins: a space in the method or the path would be another request line,
+    a length that its frames do not have would take the next request for a body (RFC 9113 section 8.2.1 and 10.3).
+    `ended`: no body follows.
+
+    Raises:
+        HeadError: it is not a request that the gateway accepts.
+    """
+    fields: list[tuple[str, str]] = []
+    pseudo: dict[str, str] = {}
+    for name, value in given:
+        _require_clean(value, 0, len(value))
+        if _BREAK.search(value):
+            raise HeadError("line break in a header field")
+        text = value.decode("ascii")
+        if name.startswith(b":"):
+            pseudo[name.decode("ascii", "backslashreplace")] = text
+        else:
+            _require_clean(name, 0, len(name))
+            fields.append(_field(f"{name.decode('ascii')}: {text}"))
+    method, path = pseudo.get(":method", ""), pseudo.get(":path", "")
+    if _REQUEST_LINE.match(f"{method} {path} HTTP/1.1") is None:
+        raise HeadError(f"request for {path[:80]!r} with method {method[:40]!r}")
+    _target(method, path, INSIDE)
+    if pseudo.get(":scheme") != "https":
+        raise HeadError(f"scheme {pseudo.get(':scheme', '')[:40]!r} inside TLS")
+    if ended and _body_length(tuple(fields), 1) != 0:
+        raise HeadError("a length, and no body")
 
 
 def _parse(head: bytes, most_fields: int, forms: frozenset[Form]) -> Head:

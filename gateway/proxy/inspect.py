@@ -7,6 +7,7 @@ connection is opened only to an address that was judged for the request it is fo
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -45,6 +46,9 @@ from gateway.request import Client, TlsHello
 
 _LOG = logging.getLogger(__name__)
 _UNUSED = 2048  # bits of an RSA key that would be made if there were none
+
+_HOOKS_TAKE = 3
+"""How many times as long as connecting may take a hook has: it may check a password, and look a name up."""
 
 
 class Inspector:
@@ -98,8 +102,10 @@ class Inspector:
         def ended(task: asyncio.Task[None]) -> None:
             del self.handlers[task]
             done()
+            pipe.close()
             if not task.cancelled() and (error := task.exception()) is not None:
                 _LOG.error("an inspected connection crashed", exc_info=error)
+                self.gate.broke(handler.visit, error)
 
         task.add_done_callback(ended)
 
@@ -125,6 +131,8 @@ class Handler(LeanHandler):
         self._inspector = inspector
         self._gate = inspector.gate
         self._pipes = [pipe]
+        self._waiting: list[float] = []
+        """Since when hooks are running."""
         self._generation = inspector.judge.generation
         timeouts = inspector.settings().timeouts
         self._ends = asyncio.get_running_loop().time() + timeouts.lifetime
@@ -152,11 +160,14 @@ class Handler(LeanHandler):
         self._inspector.sweeper.alive.add(self)
         try:
             await self.handle_client()
+        except Exception as error:
+            self._gate.broke(self.visit, error)
+            raise
         finally:
             self._inspector.sweeper.alive.discard(self)
-            self._gate.leave(self.client.id)
             for pipe in self._pipes:
                 pipe.close()
+            self._gate.leave(self.client.id)
             self._let_go()
 
     def _let_go(self) -> None:
@@ -174,9 +185,19 @@ class Handler(LeanHandler):
         """Enforce the lifetime, and the policy when another one is in force than before."""
         if now >= self._ends:
             self.hang_up("open for too long")
+        # Whatever a hook waits for has a limit of its own; this is for what goes wrong with those.
+        if self._waiting and not self.stopped:
+            limit = _HOOKS_TAKE * self._inspector.settings().timeouts.connect
+            if now - self._waiting[0] >= limit:
+                _LOG.error("a hook has not returned within %g s: its connection is closed", limit)
+                self._break(TimeoutError(f"no decision within {limit:g} s"))
         if self._inspector.judge.generation != self._generation:
             self._generation = self._inspector.judge.generation
-            self._gate.rejudge(self.visit)
+            try:
+                self._gate.rejudge(self.visit)
+            except Exception as error:
+                _LOG.exception("a connection could not be judged anew")
+                self._break(error)
 
     def abort(self) -> None:
         """Cut the connection off."""
@@ -190,6 +211,12 @@ class Handler(LeanHandler):
         else:
             self._pipes[0].abort()
 
+    async def hook_task(self, hook: commands.StartHook) -> None:
+        """Go on with a flow once its hook was called; where that failed, the flow stays where it is."""
+        await self.handle_hook(hook)
+        if hook.blocking and not self.stopped:
+            await self.server_event(events.HookCompleted(hook))
+
     async def handle_hook(self, hook: commands.StartHook) -> None:
         """Call our addons, without the detour through mitmproxy's addon manager.
 
@@ -198,6 +225,8 @@ class Handler(LeanHandler):
         called = self._inspector.hooks.get(hook.name)
         if called is None or self._over:  # begun before the client left, and nothing of it goes anywhere
             return
+        waiting = asyncio.get_running_loop().time()
+        self._waiting.append(waiting)
         with self.timeout_watchdog.disarm():
             try:
                 for function in called:
@@ -207,13 +236,32 @@ class Handler(LeanHandler):
                         self._inspector.turns.charge(self.visit.client.address, time.perf_counter() - began)
                     if result is not None:
                         await result
-            except Exception:
+            except (Exception, asyncio.CancelledError) as error:
                 _LOG.exception("the hook %s failed: its connection is closed", hook.name)
-                self.stopped = True
-                self.hang_up("a hook failed")
+                self._break(error)
+            finally:
+                self._waiting.remove(waiting)
+
+    def _break(self, error: BaseException) -> None:
+        """End the connection because something broke, and record that."""
+        self.stopped = True
+        try:
+            self._gate.broke(self.visit, error)
+        except Exception:
+            _LOG.exception("nor could that be recorded")
+        self.hang_up("something broke")
 
     async def open_connection(self, command: commands.OpenConnection) -> None:
         """Connect to an address that was approved for the request, and to nothing else."""
+        try:
+            await self._open(command)
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and _was_asked_for():
+                raise
+            _LOG.exception("a connection to an origin failed: its client's is closed")
+            self._break(error)
+
+    async def _open(self, command: commands.OpenConnection) -> None:
         server = command.connection
         gate = self._gate
         address = server.address
@@ -262,7 +310,13 @@ class Handler(LeanHandler):
         if self._over:  # a hook that came to its end late
             return
         began = time.perf_counter()
-        await super().server_event(event)
+        try:
+            await super().server_event(event)
+        except asyncio.CancelledError as error:
+            if not _was_asked_for():
+                _LOG.exception("a layer failed: its connection is closed")
+                self._break(error)
+            raise
         took = time.perf_counter() - began
         self._inspector.turns.charge(self.visit.client.address, took)
         self._moved.set()
@@ -287,10 +341,16 @@ class Handler(LeanHandler):
         """Log what went wrong; what goes right is in the ledger. A crash in the layers ends the connection."""
         if level >= logging.ERROR:
             _LOG.log(level, "%s", message, exc_info=exc_info)
-            self.stopped = True
-            self.hang_up("a layer failed")
+            error = sys.exception()
+            self._break(error if error is not None else RuntimeError(message))
         else:
             _LOG.debug("%s", message)
+
+
+def _was_asked_for() -> bool:
+    """Say whether somebody cancelled this task: else a `CancelledError` is a fault like any other."""
+    task = asyncio.current_task()
+    return task is not None and bool(task.cancelling())
 
 
 def _master(folder: Path, trust: Path | None, *addons: object) -> Master:

@@ -8,6 +8,7 @@ from collections.abc import Generator
 from typing import Any, Protocol
 
 import h2.errors
+from h2.events import Event, RequestReceived
 from mitmproxy import flow, http
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import commands, events, layer
@@ -29,7 +30,7 @@ from mitmproxy.proxy.layers.http._http1 import Http1Server
 from mitmproxy.proxy.layers.http._http2 import Http2Server
 
 from gateway.filetypes import Look
-from gateway.proxy.head import INSIDE, Form, HeadError, Limits, read_head
+from gateway.proxy.head import INSIDE, Form, HeadError, Limits, check_fields, read_head
 from gateway.proxy.http1 import BoundedConnection
 from gateway.proxy.http2 import MOST_WAITING_IN_ALL, BoundedHttp2Connection, is_behind
 from gateway.proxy.websocket import EXTENSIONS
@@ -58,7 +59,7 @@ class Gatekeeper(Protocol):
         """Judge a head that could not be read."""
 
     def malformed(self, client_id: str, detail: str) -> None:
-        """Deny what is under way on a connection: its client does what it should not."""
+        """Record that a connection ends because its client does what it should not."""
 
     def unreachable(self, flow: http.HTTPFlow, error: str) -> None:
         """Set the response of a request whose server could not be connected to."""
@@ -117,16 +118,26 @@ class StrictHttp1Server(BoundedConnection, Http1Server):
 
 
 class StrictHttp2Server(BoundedHttp2Connection, Http2Server):
-    """The client's side of HTTP/2."""
+    """The client's side of HTTP/2, for requests that HTTP/1 can say too, and with refusals that are recorded."""
 
     def __init__(self, context: Context, gate: Gatekeeper) -> None:
         super().__init__(context)
         self._gate = gate
 
+    def handle_h2_event(self, event: Event) -> Commands[bool]:
+        """Go on with what is clean; returns whether the connection ends."""
+        if isinstance(event, RequestReceived):
+            try:
+                check_fields(event.headers, ended=event.stream_ended is not None)
+            except HeadError as error:
+                yield from self.protocol_error(str(error))
+                return True
+        return (yield from super().handle_h2_event(event))
+
     def protocol_error(
         self, message: str, error_code: int = h2.errors.ErrorCodes.PROTOCOL_ERROR
     ) -> layer.CommandGenerator[None]:
-        """End the connection, and have that recorded as a denial."""
+        """End the connection: there is no answer to what is no request, but a line in the ledger."""
         self._gate.malformed(self.conn.id, message)
         yield from super().protocol_error(message, error_code)
 

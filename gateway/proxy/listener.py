@@ -16,7 +16,7 @@ from gateway.proxy.asked import hello_request, own_authorities, plain_request, t
 from gateway.proxy.authentication import status_of
 from gateway.proxy.case import Case, Origin, Refusal
 from gateway.proxy.clienthello import Hello, HelloReader, Malformed, NotTls
-from gateway.proxy.desk import Desk, client_at
+from gateway.proxy.desk import NOBODY, Desk, client_at
 from gateway.proxy.farewell import Farewell
 from gateway.proxy.head import Form, Head, HeadError, Limits, read_head
 from gateway.proxy.live import LiveTunnel
@@ -30,6 +30,10 @@ _EARLY = 64 * 1024
 """Octets that a client may send ahead while its origin is being dialled."""
 
 
+_FAULTS = (Exception, asyncio.CancelledError)
+"""What may go wrong. Where nobody can have cancelled anything, a `CancelledError` is a fault like any other."""
+
+
 class ClientConnection(asyncio.Protocol):
     """A connection until it is spliced, inspected or denied."""
 
@@ -41,6 +45,7 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, desk: Desk, entered: Client | None = None) -> None:
         self._desk = desk
         self._seat = entered
+        self._client = entered or NOBODY
         self._section = desk.settings()
         self._case = Case(desk.judge)
         self._buffer = bytearray()
@@ -59,13 +64,19 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the client in, or turn it away."""
         self._transport = cast(asyncio.Transport, transport)
-        desk = self._desk
-        if self._seat is not None:
-            self._take_over(self._seat)
-            return
+        self._counted = self._seat is not None
+        try:
+            if self._seat is not None:
+                self._take_over(self._seat)
+            else:
+                self._enter()
+        except _FAULTS as error:
+            self._crashed(error)
+
+    def _enter(self) -> None:
+        desk, transport = self._desk, self._transport
         peer = transport.get_extra_info("peername")
         if not peer:  # gone already
-            self._client = client_at("0.0.0.0")
             self._transport.abort()
             return
         self._client = self._seat = client = client_at(peer[0])
@@ -82,24 +93,26 @@ class ClientConnection(asyncio.Protocol):
 
     def _take_over(self, client: Client) -> None:
         """Go on with a client that the door has counted in, and who may have shown a certificate."""
-        self._client = client
-        self._counted = True
         self._deadline = self._desk.loop.time() + self._section.timeouts.head
         self._desk.sweeper.alive.add(self)
-        try:
-            self._client = proven(client, self._transport.get_extra_info("ssl_object"))
-        except Exception as error:
-            self._crashed(error)
+        self._client = proven(client, self._transport.get_extra_info("ssl_object"))
 
     def data_received(self, data: bytes) -> None:
         """Go on with what the stage waits for."""
         try:
             self._stage(data)
-        except Exception as error:
+        except _FAULTS as error:
             self._crashed(error)
 
     def eof_received(self) -> bool:
         """A client that stops in the middle of a head or hello will not be served."""
+        try:
+            return self._heard_all()
+        except _FAULTS as error:
+            self._crashed(error)
+            return False
+
+    def _heard_all(self) -> bool:
         if self._task is not None:
             self._ended = True
             return self._transport.can_write_eof()  # TLS has no half of a connection
@@ -110,24 +123,29 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count the client out; whoever took the transport over counts it out itself."""
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
-        elif self._tunnel is not None and self._hello is None:
-            self._end_unused()
-        self._hand_over()()
+        try:
+            if self._task is not None:
+                self._task.cancel()
+                self._task = None
+            elif self._tunnel is not None and self._hello is None:
+                self._end_unused()
+        finally:
+            self._hand_over()()
 
     def check(self, now: float) -> None:
         """Enforce the deadline of the stage."""
         if self._desk.draining and self._tunnel is None and not self._buffer:
             self._transport.close()  # nothing has been asked yet
             return
+        if self._task is not None and self._task.done():  # it takes itself away when it has done what it was to do
+            self._task = None
+            self._crashed(RuntimeError("what was waited for has ended, and nobody said how"))
         if now < self._deadline:
             return
         self._deadline = float("inf")
         try:
             self._expired()
-        except Exception as error:
+        except _FAULTS as error:
             self._crashed(error)
 
     def abort(self) -> None:
@@ -168,7 +186,7 @@ class ClientConnection(asyncio.Protocol):
             case Client() as client:
                 self._go_on(head, client)
             case None:
-                self._deadline = float("inf")  # the client has done its part
+                self._deadline = self._desk.loop.time() + self._section.timeouts.connect  # no longer the client's
                 self._stage = self._read_early
                 self._task = asyncio.Task(self._prove(head, values), loop=self._desk.loop)
 
@@ -186,6 +204,12 @@ class ClientConnection(asyncio.Protocol):
                 protocol = cast(asyncio.Protocol, self._transport.get_protocol())
                 if not protocol.eof_received():
                     self._transport.close()
+        except asyncio.CancelledError as error:
+            if self._transport.is_closing():  # the client is gone
+                raise
+            self._task = None
+            late = self._deadline == float("inf")
+            self._crashed(TimeoutError("the password was not checked in time") if late else error)
         except Exception as error:
             self._task = None
             self._crashed(error)
@@ -258,7 +282,10 @@ class ClientConnection(asyncio.Protocol):
             self._reader = None
             # Eager: with the name in the cache it gets as far as connecting without a turn of the event loop.
             task = asyncio.Task(self._dial(request, decision), loop=self._desk.loop, eager_start=True)
-            self._task = None if task.done() else task
+            if task.done():
+                task.result()
+            else:
+                self._task = task
 
     def _refuse_hello(self, reason: Reason, detail: str) -> None:
         assert self._tunnel is not None
@@ -275,8 +302,12 @@ class ClientConnection(asyncio.Protocol):
     async def _dial(self, request: TlsHello, decision: Decision) -> None:
         try:
             refusal = await self._connect(request)
-        except asyncio.CancelledError:
-            if self._deadline != float("inf"):  # not the deadline: the client is gone
+        except asyncio.CancelledError as error:
+            if self._deadline != float("inf"):  # not the deadline
+                if not self._transport.is_closing():
+                    self._task = None
+                    self._crashed(error)
+                    return
                 self._desk.judge.ledger.record(request, decision, Outcome(error="the client left"))
                 raise
             limit = self._section.timeouts.connect
@@ -318,28 +349,42 @@ class ClientConnection(asyncio.Protocol):
             ).origin
 
         _, half, address = await desk.dialer.connect(approved.addresses, request.port, origin)
-        self._counted = False  # the splice counts the client out
-        splice, decision = half.splice, approved.decision(address)
-        live = LiveTunnel(
-            desk.judge, desk.uploads, desk.authenticator, splice, request, decision, address, approved.chain
-        )
+        splice = half.splice
+        try:
+            decision = approved.decision(address)
+            live = LiveTunnel(
+                desk.judge, desk.uploads, desk.authenticator, splice, request, decision, address, approved.chain
+            )
+        except BaseException:
+            splice.abort()
+            raise
         made.append(live)
+        self._counted = False  # the splice counts the client out
         desk.sweeper.alive.discard(self)
         desk.sweeper.alive.add(live)
-        if not live.begin(len(self._buffer)):
-            Farewell(self._transport, ALERT_ACCESS_DENIED, desk.sweeper, _nothing)
-            return None
-        splice.join(self._transport, self._buffer, ended=self._ended)
-        self._transport.resume_reading()
+        try:
+            if live.begin(len(self._buffer)):
+                splice.join(self._transport, self._buffer, ended=self._ended)
+                self._transport.resume_reading()
+                return None
+        except _FAULTS as error:
+            _LOG.exception("a tunnel could not begin")
+            live.broke(error)
+        Farewell(self._transport, ALERT_ACCESS_DENIED, desk.sweeper, _nothing)
         return None
 
     # -- the ways out ------------------------------------------------------------------------------------------
 
     def _leave_to_inspector(self, received: bytes, hello: TlsHello | None) -> None:
+        counted, tunnel = self._counted, self._tunnel
         done = self._hand_over()
         # Of a tunnel, who opened it; plain requests each say anew whose they are.
         client = self._client if hello is None else hello.client
-        self._desk.inspector.take(self._transport, received, client, hello, done)
+        try:
+            self._desk.inspector.take(self._transport, received, client, hello, done)
+        except BaseException:
+            self._counted, self._tunnel = counted, tunnel
+            raise
 
     def _hand_over(self) -> Callable[[], None]:
         """Let go of the transport. Returns what its new owner calls when the connection is gone."""
@@ -363,8 +408,13 @@ class ClientConnection(asyncio.Protocol):
         self._say(words)
 
     def _say(self, words: bytes) -> None:
+        counted = self._counted
         done = self._hand_over()
-        Farewell(self._transport, words, self._desk.sweeper, done)
+        try:
+            Farewell(self._transport, words, self._desk.sweeper, done)
+        except BaseException:
+            self._counted = counted
+            raise
 
     def _expired(self) -> None:
         if self._task is not None:
@@ -378,14 +428,14 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._transport.close()
 
-    def _crashed(self, error: Exception) -> None:
+    def _crashed(self, error: BaseException) -> None:
         """Fail closed: whatever went wrong, the answer is no, and the ledger says what it was."""
-        _LOG.exception("a connection could not be judged")
+        _LOG.error("a connection could not be judged", exc_info=error)
         try:
             request: Origin = self._hello or self._tunnel or self._nowhere()
             detail = f"{type(error).__name__}: {error}"
             self._refuse(self._case.refuse(request, Reason.INTERNAL_ERROR, detail))
-        except Exception:
+        except _FAULTS:
             _LOG.exception("nor could it be refused politely")
             self._transport.abort()
 
@@ -398,6 +448,14 @@ class ClientConnection(asyncio.Protocol):
         assert self._tunnel is not None
         decision = self._desk.judge.decide(self._tunnel)
         self._desk.judge.ledger.record(self._tunnel, decision, Outcome(error="closed before a ClientHello came"))
+
+
+class TurnedAway(asyncio.Protocol):
+    """A connection that nobody can serve."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Cut it off."""
+        cast(asyncio.Transport, transport).abort()
 
 
 def _ignore(_: bytes) -> None:

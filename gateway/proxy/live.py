@@ -61,7 +61,18 @@ class LiveTunnel:
         self.splice.check(now)
         if self._judge.generation != self._generation:
             self._generation = self._judge.generation
-            self._rejudge()
+            try:
+                self._rejudge()
+            except Exception as error:
+                _LOG.exception("a tunnel could not be judged anew")
+                self.broke(error)
+
+    def broke(self, error: BaseException) -> None:
+        """Cut the tunnel off because something about it broke."""
+        try:
+            self._over(Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
+        finally:
+            self.abort()
 
     def abort(self) -> None:
         """Cut the tunnel off."""

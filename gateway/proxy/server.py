@@ -8,7 +8,6 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from gateway.proxy.authentication import Authenticator
 from gateway.proxy.desk import Desk
 from gateway.proxy.dial import Dialer
 from gateway.proxy.door import Door
-from gateway.proxy.listener import ClientConnection
+from gateway.proxy.listener import ClientConnection, TurnedAway
 from gateway.proxy.roles import Judge, Resolver, Settings
 from gateway.proxy.sweeper import Sweeper
 from gateway.proxy.tls import TlsFiles, listener_context
@@ -92,8 +91,11 @@ async def _follow(runtime: "Runtime", proxy: "Proxy") -> None:
         if runtime.state is seen:
             continue
         seen = runtime.state
-        if (files := tls_files(runtime)) is not None:
-            await asyncio.to_thread(proxy.renew, files)
+        try:
+            if (files := tls_files(runtime)) is not None:
+                await asyncio.to_thread(proxy.renew, files)
+        except Exception:
+            _LOG.exception("the old certificate stays in use")
 
 
 class Proxy:
@@ -170,8 +172,15 @@ class Proxy:
             elif section.proxy_protocol_from:
                 self._open_door(found, None)
             else:
-                connection = partial(ClientConnection, self._desk)
-                self._servers.append(await loop.create_server(connection, sock=found, backlog=BACKLOG))
+                self._servers.append(await loop.create_server(self._welcome, sock=found, backlog=BACKLOG))
+
+    def _welcome(self) -> asyncio.Protocol:
+        """Return what serves a new connection. Never raises: uvloop would stop listening."""
+        try:
+            return ClientConnection(self._desk)
+        except (Exception, asyncio.CancelledError):
+            _LOG.exception("a connection cannot be served")
+            return TurnedAway()
 
     def _open_door(self, found: socket.socket, context: Callable[[], ssl.SSLContext] | None) -> None:
         door = Door(self._desk, context)

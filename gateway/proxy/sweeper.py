@@ -36,13 +36,20 @@ class Sweeper:
             self._handle.cancel()
             self._handle = None
 
+    def _abort(self, timed: Timed) -> None:
+        try:
+            timed.abort()
+        except (Exception, asyncio.CancelledError):
+            _LOG.exception("nor could it be cut off")
+
     def _sweep(self) -> None:
         now = self._loop.time()
         for timed in tuple(self.alive):
             try:
                 timed.check(now)
-            except Exception:
-                # One broken connection must not take away the deadlines of all others.
-                _LOG.exception("a deadline could not be enforced")
+            except (Exception, asyncio.CancelledError):
+                # One broken connection must not take away the deadlines of all others, nor go on without its own.
+                _LOG.exception("a deadline could not be enforced: the connection is cut off")
                 self.alive.discard(timed)
+                self._abort(timed)
         self._handle = self._loop.call_later(self._tick, self._sweep)

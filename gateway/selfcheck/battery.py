@@ -71,7 +71,7 @@ async def _try(target: Target, world: World, case: Case, patience: float) -> str
     good, connections, octets = world.touched()
     if connections:
         return f"the forbidden origin was connected to, and got {octets} octets"
-    if good and case.where is not Where.INSIDE:
+    if good and case.where not in (Where.INSIDE, Where.HTTP2):
         return f"{good} octets reached the origin"
     if b"\r\n\r\nok" in answer or (good and b"/ HTTP/1.1\r\n" in world.good.received):
         return "the request was served"

@@ -12,6 +12,7 @@ from enum import StrEnum
 from gateway.decision import Reason
 from gateway.selfcheck.framing import CHUNKS, HEADS
 from gateway.selfcheck.hello import a_hello, a_message, in_records, server_name, versions
+from gateway.selfcheck.http2 import Fields
 
 NUMBERS: dict[int, str] = {
     0: "what is allowed gets through",
@@ -51,10 +52,9 @@ NUMBERS: dict[int, str] = {
 }
 """What each number of the battery is about."""
 ELSEWHERE: dict[int, str] = {
-    5: "tests/integration/test_proxy_inspect.py",
     29: "tests/integration/bypasses/test_agents.py",
     30: "tests/integration/bypasses/test_identity.py",
-    33: "tests/integration/test_proxy_inspect.py",
+    33: "tests/integration/bypasses/test_broken.py",
 }
 """Numbers that a proxy cannot be tried for from outside, and the tests that try them: they need HTTP/2 inside a
 tunnel, rules for tools, accounts and certificates, a gateway that breaks."""
@@ -71,6 +71,8 @@ class Where(StrEnum):
     """Behind an allowed CONNECT to `{seen}`."""
     INSIDE = "inside"
     """Inside TLS, in a tunnel to `{seen}`."""
+    HTTP2 = "inside, HTTP/2"
+    """Inside TLS too, and as `streams` says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ class Case:
     where: Where = Where.PROXY
     slow: bool = False
     """Octet by octet."""
+    streams: tuple[Fields, ...] = ()
+    """Fields of requests over HTTP/2, on streams 1, 3, ..."""
     bare: bool = False
     """Tried under a policy that names no addresses: to name loopback would be to allow it."""
 
@@ -98,6 +102,7 @@ def cases() -> Iterator[Case]:
     yield from _hosts()
     yield from _addresses()
     yield from _speech()
+    yield from _http2()
     yield from _framing()
 
 
@@ -121,7 +126,18 @@ def _naming() -> Iterator[Case]:
         }
         for title, hello in strange.items():
             yield Case(3, f"{title}, {where}", hello, Reason.SNI_MISMATCH, where)
-    yield Case(23, "ech", a_hello(b"good.test", (0xFE0D, b"\0" + bytes(30))), Reason.ECH, Where.TUNNEL)
+    # RFC 9849 section 5: type 0 is the outer hello with suite, configuration, key and the encrypted inner one. GREASE
+    # looks the same to everybody but the server; draft versions had another number, and type 1 is the inner hello.
+    outer = b"\0\0\1\0\1" + b"\7" + b"\0\x20" + bytes(32) + b"\0\x90" + bytes(144)
+    for title, extension in (
+        ("ech", (0xFE0D, b"\0" + bytes(30))),
+        ("ech, real or GREASE", (0xFE0D, outer)),
+        ("ech, inner", (0xFE0D, b"\1")),
+        ("ech, empty", (0xFE0D, b"")),
+    ):
+        yield Case(23, title, a_hello(b"good.test", extension), Reason.ECH, Where.TUNNEL)
+    public = a_hello(b"public.test", (0xFE0D, outer))
+    yield Case(23, "ech behind a public name", public, Reason.SNI_MISMATCH, Where.TUNNEL)
 
 
 def _hosts() -> Iterator[Case]:
@@ -250,6 +266,61 @@ def _speech() -> Iterator[Case]:
     yield Case(24, "h2 to the proxy, prior knowledge", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Reason.MALFORMED)
     yield Case(24, "HTTP/2.0 in a request line", h2c, Reason.MALFORMED)
     yield Case(24, "h2c inside", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Reason.MALFORMED, Where.INSIDE)
+
+
+def _ask(
+    authority: bytes | None = b"{seen}",
+    *more: tuple[bytes, bytes],
+    method: bytes = b"GET",
+    path: bytes = b"/",
+    scheme: bytes = b"https",
+) -> Fields:
+    named = () if authority is None else ((b":authority", authority),)
+    return ((b":method", method), (b":scheme", scheme), (b":path", path), *named, *more)
+
+
+def _http2() -> Iterator[Case]:
+    end = b"\r\nHost: evil.test\r\n\r\nGET /"
+    shapes: tuple[tuple[int, str, Fields, Reason], ...] = (
+        (5, "other authority", _ask(b"{evil}"), Reason.HOST_MISMATCH),
+        (5, "other port", _ask(b"seen.test:1"), Reason.HOST_MISMATCH),
+        (5, "no port", _ask(b"seen.test"), Reason.HOST_MISMATCH),
+        (5, "only host, another", _ask(None, (b"host", b"evil.test")), Reason.HOST_MISMATCH),
+        (5, "authority and another host", _ask(b"{seen}", (b"host", b"evil.test")), Reason.MALFORMED),
+        (5, "another authority and host", _ask(b"evil.test", (b"host", b"{seen}")), Reason.MALFORMED),
+        (5, "two authorities", _ask(b"{seen}", (b":authority", b"evil.test")), Reason.MALFORMED),
+        (5, "two hosts", _ask(None, (b"host", b"{seen}"), (b"host", b"evil.test")), Reason.MALFORMED),
+        (5, "neither", _ask(None), Reason.MALFORMED),
+        (5, "empty", _ask(b""), Reason.HOST_MISMATCH),
+        (5, "userinfo", _ask(b"seen.test@evil.test"), Reason.MALFORMED),
+        (5, "list", _ask(b"{seen},evil.test"), Reason.MALFORMED),
+        (5, "authority behind fields", _ask(None, (b"x", b"y"), (b":authority", b"{seen}")), Reason.MALFORMED),
+        (5, "path of another host", _ask(path=b"http://evil.test/"), Reason.MALFORMED),
+        (5, "scheme of another host", _ask(scheme=b"https://evil.test/?"), Reason.MALFORMED),
+        (5, "scheme without TLS", _ask(scheme=b"http"), Reason.MALFORMED),
+        (24, "CONNECT over HTTP/2", ((b":method", b"CONNECT"), (b":authority", b"{evil}")), Reason.MALFORMED),
+        (24, "extended CONNECT", ((b":method", b"CONNECT"), (b":protocol", b"websocket"), *_ask()[1:]),
+         Reason.MALFORMED),
+        (24, "Upgrade over HTTP/2", _ask(b"{seen}", (b"upgrade", b"h2c")), Reason.MALFORMED),
+        (26, "TE over HTTP/2", _ask(b"{seen}", (b"transfer-encoding", b"chunked"), method=b"POST"), Reason.MALFORMED),
+        (26, "TE underscored, HTTP/2", _ask(b"{seen}", (b"transfer_encoding", b"chunked")), Reason.MALFORMED),
+        (26, "CL without a body, HTTP/2", _ask(b"{seen}", (b"content-length", b"5")), Reason.MALFORMED),
+        (26, "two CL, HTTP/2", _ask(b"{seen}", *[(b"content-length", b"0")] * 2), Reason.MALFORMED),
+        (26, "field with an end of line, HTTP/2", _ask(b"{seen}", (b"x", b"a" + end)), Reason.MALFORMED),
+        (26, "field name with an end of line, HTTP/2", _ask(b"{seen}", (b"x: y\r\nhost", b"a")), Reason.MALFORMED),
+        (26, "NUL, HTTP/2", _ask(b"{seen}", (b"x", b"a\0b")), Reason.MALFORMED),
+        (27, "path with an end of line, HTTP/2", _ask(path=b"/ HTTP/1.1" + end), Reason.MALFORMED),
+        (27, "path with a space, HTTP/2", _ask(path=b"/a b"), Reason.MALFORMED),
+        (27, "method with a path, HTTP/2", _ask(method=b"GET /secret?"), Reason.MALFORMED),
+        (27, "method with a line, HTTP/2", _ask(method=b"GET / HTTP/1.1" + end), Reason.MALFORMED),
+        (27, "lower-case method, HTTP/2", _ask(method=b"get"), Reason.MALFORMED),
+        (27, "two paths, HTTP/2", _ask(b"{seen}", (b":path", b"/x")), Reason.MALFORMED),
+        (27, "empty path, HTTP/2", _ask(path=b""), Reason.MALFORMED),
+        (27, "backslash, HTTP/2", _ask(path=b"/\\evil"), Reason.MALFORMED),
+        (27, "hop-by-hop field, HTTP/2", _ask(b"{seen}", (b"connection", b"x")), Reason.MALFORMED),
+    )  # fmt: skip
+    for number, name, fields, reason in shapes:
+        yield Case(number, name, b"", reason, Where.HTTP2, streams=(fields,))
 
 
 def _framing() -> Iterator[Case]:

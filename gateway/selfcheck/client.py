@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
+from gateway.selfcheck import http2
 from gateway.selfcheck.cases import Case, Where
 
 type Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -54,11 +55,18 @@ class Target:
                 refusal = await self._open(reader, writer, case.where)
                 if refusal:
                     return refusal
-            if case.where is Where.INSIDE:
+            if case.where in (Where.INSIDE, Where.HTTP2):
+                context = unverified()
+                if case.where is Where.HTTP2:
+                    context.set_alpn_protocols(["h2"])
                 try:
-                    await start_tls(writer, unverified(), "seen.test", seconds=3)
+                    await start_tls(writer, context, "seen.test", seconds=3)
                 except OSError:
                     return b""
+            if case.where is Where.HTTP2:
+                streams = (tuple((name, self.fill(value)) for name, value in fields) for fields in case.streams)
+                writer.write(http2.begin() + http2.requests(*streams))
+                return http2.told(await hear(reader, patience, http2.ended))
             sent = self.fill(case.sent)
             if case.slow:
                 for at in range(min(len(sent), 64)):
@@ -80,8 +88,10 @@ class Target:
         return b"" if b" 200 " in head.split(b"\r\n")[0] else head
 
 
-async def hear(reader: asyncio.StreamReader, patience: float) -> bytes:
-    """Return what comes until the end, or until nothing comes for so many seconds."""
+async def hear(
+    reader: asyncio.StreamReader, patience: float, enough: Callable[[bytes], bool] = lambda _: False
+) -> bytes:
+    """Return what comes until the end, until it is enough, or until nothing comes for so many seconds."""
     heard = bytearray()
     with contextlib.suppress(OSError, ssl.SSLError, TimeoutError):
         while True:
@@ -90,6 +100,8 @@ async def hear(reader: asyncio.StreamReader, patience: float) -> bytes:
             if not data:
                 break
             heard += data
+            if enough(bytes(heard)):
+                break
     return bytes(heard)
 
 

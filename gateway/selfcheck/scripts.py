@@ -130,6 +130,21 @@ async def _switch(stage: Stage) -> str:
     return "octets went through after an unasked 101" if b"secret-after-101" in stage.world.good.received else ""
 
 
+async def _raw_in_websocket(stage: Stage) -> str:
+    """Ask for a WebSocket, and send in it what is no WebSocket."""
+    asked = (
+        b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    async with stage.target.connect() as (reader, writer):
+        writer.write(stage.get("good.test", "websocket")[:-2] + asked)
+        await hear(reader, stage.patience)
+        with contextlib.suppress(OSError):
+            writer.write(b"SSH-2.0-raw-octets\r\n")
+            await hear(reader, stage.patience)
+    return "raw octets went through a WebSocket" if b"raw-octets" in stage.world.good.received else ""
+
+
 def _poison(path: str) -> Script:
     async def script(stage: Stage) -> str:
         async with stage.target.connect() as (reader, writer):
@@ -240,10 +255,18 @@ SCRIPTS: tuple[tuple[int, str, Script], ...] = (
     (18, "by name", _itself),
     (19, "passed on, not followed", _redirect),
     (24, "offer of h2c", _upgrade),
+    (24, "raw octets in a WebSocket", _raw_in_websocket),
     (25, "Alt-Svc", _alt_svc),
     (28, "unasked 101", _switch),
     (28, "more than Content-Length says", _poison("longer")),
     (28, "Content-Length and Transfer-Encoding", _poison("both")),
+    (28, "two lengths", _poison("lengths")),
+    (28, "a signed length", _poison("signed")),
+    (28, "an unknown coding", _poison("coding")),
+    (28, "a space before the colon", _poison("spaced")),
+    (28, "a chunk of negative size", _poison("chunk")),
+    (28, "a body behind 204", _poison("empty")),
+    (28, "a body behind 304", _poison("same")),
     (28, "bare CR in a field", _split),
     (28, "20,000 interim answers", _endless("flood", 200_000)),
     (28, "2 MB of header fields", _endless("head", 200_000)),

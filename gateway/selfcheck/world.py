@@ -19,6 +19,17 @@ ANSWERS: dict[bytes, bytes] = {
     b"/switch": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n",
     b"/longer": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" + POISON,
     b"/both": b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + POISON,
+    b"/lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 50\r\n\r\nok" + POISON,
+    b"/signed": b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok" + POISON,
+    b"/coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\nContent-Length: 2\r\n\r\nok" + POISON,
+    b"/spaced": b"HTTP/1.1 200 OK\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n" + POISON,
+    b"/chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\nx\r\n0\r\n\r\n" + POISON,
+    b"/empty": b"HTTP/1.1 204 No Content\r\nContent-Length: 6\r\n\r\n" + POISON,
+    b"/same": b"HTTP/1.1 304 Not Modified\r\n\r\n" + POISON,
+    b"/websocket": (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+    ),
     b"/split": b"HTTP/1.1 200 OK\r\nX: a\rSet-Cookie: b=c\r\nContent-Length: 2\r\n\r\nok",
     b"/flood": b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 20_000,
     b"/head": b"HTTP/1.1 200 OK\r\n" + b"X-Many: y\r\n" * 200_000,

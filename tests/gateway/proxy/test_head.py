@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.head import INSIDE, PLAIN, TO_PROXY, Form, Head, HeadError, Limits, read_head
+from gateway.proxy.head import INSIDE, PLAIN, TO_PROXY, Form, Head, HeadError, Limits, check_fields, read_head
 from gateway.request import Host
 from gateway.selfcheck.framing import HEADS
 
@@ -154,3 +154,40 @@ def test_any_text(text: str, form: Form) -> None:
         read_head(text.encode() + b"\r\n\r\n", LIMITS, forms=frozenset((form,)))
     except HeadError:
         pass
+
+
+ASKING = ((b":method", b"GET"), (b":scheme", b"https"), (b":path", b"/a?b"), (b":authority", b"good.test"))
+
+
+def test_http2_fields() -> None:
+    """A request that HTTP/1 can say as well passes, with a body of the length that it announces."""
+    check_fields(ASKING, ended=True)
+    check_fields((*ASKING, (b"content-length", b"0"), (b"te", b"trailers")), ended=True)
+    check_fields((*ASKING, (b"content-length", b"5")), ended=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "detail"),
+    [
+        (b":method", b"GET /x", "method"),
+        (b":method", b"get", "method"),
+        (b":method", b"CONNECT", "CONNECT inside"),
+        (b":scheme", b"http", "inside TLS"),
+        (b":path", b"/a b", "request for"),
+        (b":path", b"", "request for"),
+        (b":path", b"http://evil.test/", "expected a path"),
+        (b":path", b"/a#b", "fragment"),
+        (b":path", b"/a\r\nX: y", "line break"),
+        (b":path", b"/\xc3\xa9", "0xc3"),
+        (b"x", b"a\0", "0x00"),
+        (b"x y", b"a", "expected name"),
+        (b"content-length", b"5", "no body"),
+        (b"content-length", b"x", "no number"),
+        (b"transfer_encoding", b"chunked", "underscore"),
+    ],
+)
+def test_http2_fields_that_are_refused(name: bytes, value: bytes, detail: str) -> None:
+    """What would be another request in HTTP/1, or none, is refused."""
+    fields = (*((known, said) for known, said in ASKING if known != name), (name, value))
+    with pytest.raises(HeadError, match=detail):
+        check_fields(fields, ended=True)

@@ -1,6 +1,8 @@
 """Bypasses 14 to 19: names that lead elsewhere than they should."""
 
 import asyncio
+import contextlib
+import socket
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,37 @@ async def test_slow_names(tmp_path: Path) -> None:
             writer.close()
         waiting.set()
         await rig.settled()
+
+
+async def test_a_black_hole_first(tmp_path: Path) -> None:
+    """16: a first address that never answers costs a moment, not the connection."""
+    with socket.socket() as hole, contextlib.ExitStack() as stack:
+        async with Origin(behave=_note) as origin:
+            hole.bind(("127.0.0.5", origin.port))
+            hole.listen(0)
+            for _ in range(3):  # then the queue is full, and the kernel drops what comes
+                filler = stack.enter_context(socket.socket())
+                filler.setblocking(False)
+                filler.connect_ex(("127.0.0.5", origin.port))
+            both = {"good.test": ("127.0.0.5", "127.0.0.1")}
+            async with a_proxy(tmp_path, allow("good.test"), names=both) as rig:
+                async with asyncio.timeout(10):
+                    await rig.in_tunnel(f"good.test:{origin.port}", a_hello())
+                assert origin.connections == 1
+                await rig.settled()
+                assert rig.ledger.denials == []
+
+
+@pytest.mark.parametrize("host", ["intranet", "wpad", "good"])
+async def test_no_search_list(tmp_path: Path, host: str) -> None:
+    """13: a name of one label is looked up as it is, if at all: nothing is put behind it."""
+    async with Origin() as origin, a_proxy(tmp_path, allow(host), names={host: ()}) as rig:
+        answer = await rig.in_tunnel(f"{host}:{origin.port}", a_hello(host.encode()))
+        assert answer.endswith(bytes.fromhex("15030300020250"))
+        assert rig.names.asked == [host]
+        assert rig.ledger.denials == [Reason.NAME_UNRESOLVABLE]
+        assert len(rig.ledger.lines) == 1
+        assert origin.untouched
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "0.0.0.0:0"])

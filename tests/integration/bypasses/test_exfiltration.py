@@ -46,7 +46,7 @@ async def _flood(rig: Rig, begin: bytes, piece: bytes, *, most: int = 40 * CAP) 
     ids=["endless chunks", "a length that would just fit, twice"],
 )
 async def test_long_upload(tmp_path: Path, framing: str, piece: bytes) -> None:
-    """An upload stops at the cap, whatever length it announces."""
+    """31: An upload stops at the cap, whatever length it announces."""
     rule = allow("good.test", upload=Budget(CAP, 3600))
     async with Sink() as sink, a_proxy(tmp_path, rule) as rig:
         target = f"good.test:{sink.port}"
@@ -60,7 +60,7 @@ async def test_long_upload(tmp_path: Path, framing: str, piece: bytes) -> None:
 
 
 async def test_announced_too_long(tmp_path: Path) -> None:
-    """A request that announces more than is left is answered with the reason, before anything of it is sent."""
+    """31: A request that announces more than is left is answered with the reason, before anything of it is sent."""
     rule = allow("good.test", upload=Budget(CAP, 3600))
     async with Sink() as sink, a_proxy(tmp_path, rule) as rig:
         target = f"good.test:{sink.port}"
