@@ -8,7 +8,7 @@ written `\\DDD` (RFC 1035 section 5.1), so that a dot always separates labels.
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
 import idna
@@ -22,6 +22,7 @@ MAX_LENGTH = 253
 _NORMAL = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\Z")
 # A name off the wire may hold any visible character, and tldextract reads `/`, `?`, `@` and `:` as parts of a URL.
 _STRANGE = re.compile(r"[^a-z0-9_.-]")
+_PLAIN = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.[a-z_-][a-z0-9_-]*\Z")
 _NUMBER = re.compile(r"(?:[0-9]+|0x[0-9a-f]*)\Z")
 # The list bundled with the package, never one fetched at run time: a decision must not depend on the network.
 _EXTRACT = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, include_psl_private_domains=True)
@@ -114,11 +115,45 @@ def registered_domain(name: str) -> str:
     >>> registered_domain("a.b.github.io"), registered_domain("www.example.co.uk"), registered_domain("co.uk")
     ('b.github.io', 'example.co.uk', '')
     """
+    if _PLAIN.match(name) and "xn--" not in name:
+        return _registered(name)
     found = _EXTRACT(_STRANGE.sub("-", name))
     if found.suffix:
         registered = len(found.top_domain_under_public_suffix)
         return name[-registered:] if registered else ""
     return ".".join(name.rsplit(".", 2)[-2:]) if "." in name else ""
+
+
+@cache
+def _suffix_rules() -> dict[str, bool]:
+    """Return where rules lie on the way down from the root, and whether one ends there: without those that only names
+    in A-labels meet.
+    """
+    rules: dict[str, bool] = {}
+    for rule in _EXTRACT.tlds:
+        for place in suffixes(rule) if rule.isascii() else ():
+            rules[place] = place == rule or rules.get(place, False)
+    return rules
+
+
+def _registered(name: str) -> str:
+    """Return what `registered_domain` does, of a name in plain letters, as the library finds it, in less than half
+    the time.
+    """
+    rules, labels = _suffix_rules(), name.split(".")
+    place, ends = "", 0
+    for depth, label in enumerate(reversed(labels)):
+        here = f"{label}.{place}" if place else label
+        ending = rules.get(here)
+        if ending is None:
+            if place and "*." + place in rules:
+                ends = depth if f"!{here}" in rules else depth + 1
+            break
+        place = here
+        if ending:
+            ends = depth + 1
+    taken = (ends or 1) + 1
+    return ".".join(labels[-taken:]) if len(labels) >= taken else ""
 
 
 def is_public_suffix(name: str) -> bool:
