@@ -7,6 +7,7 @@ log2(10) bits each), everything else is one. A table of 31^3 octets holds -log2 
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from math import log2
 
 _ORDER = "abcdefghijklmnopqrstuvwxyz0-_"
@@ -39,6 +40,9 @@ _PARTS = re.compile(r"[a-z]+|[0-9]+|[^a-z0-9]+")
 _CHEAP = 1.0
 """Octets of a label that is not looked at part by part."""
 _WORD_WEIGHT = 0.3
+_WORDS = 4096
+"""Whose bits are at hand: the letters between the digits of hexadecimal text recur as well as words do."""
+_WITHOUT_DIGITS = dict.fromkeys(map(ord, "0123456789"))
 _FEW_DIGITS, _FEW_WEIGHT = 3, 0.35
 """A label with no more digits numbers machines, as `web12-fra`; with more they count in full."""
 _CHANGE_BITS, _HYPHEN_BITS = 2.5, 1.5
@@ -61,9 +65,12 @@ class CharacterModel:
         """
         if len(table) != TABLE_SIZE:
             raise ValueError(f"a table of {TABLE_SIZE} octets is expected, not {len(table)}")
-        self._bits = [value / _STEP + _EXTRA[index % _SIZE] for index, value in enumerate(table)]
+        bits = [value / _STEP + _EXTRA[index % _SIZE] for index, value in enumerate(table)]
+        rows = [bits[index : index + _SIZE] for index in range(0, TABLE_SIZE, _SIZE)]
+        self._bits = [rows[index : index + _SIZE] for index in range(0, _SQUARE, _SIZE)]
         self._usual = usual
         self._words = words or {}
+        self._word = lru_cache(_WORDS)(self._bits_of_word)
         self._cheap = {label: _weighted(bits, len(label)) / 8 for label, bits in usual.items()}
 
     def bits(self, label: str) -> float:
@@ -88,7 +95,7 @@ class CharacterModel:
     def _by_parts(self, label: str) -> float:
         """Return the weighted bits of a label as words, numbers and what is between them."""
         parts = _PARTS.findall(label)
-        digits = sum(len(part) for part in parts if part.isdigit())
+        digits = len(label) - len(label.translate(_WITHOUT_DIGITS))
         of_digits = _FEW_WEIGHT if digits <= _FEW_DIGITS else 1.0
         bits, before = 0.0, ""
         for part in parts:
@@ -96,8 +103,7 @@ class CharacterModel:
                 bits += _DIGIT * len(part) * of_digits
                 kind = "0"
             elif "a" <= part[0] <= "z":
-                word = self._words.get(part)
-                bits += _weighted(self._spelled(part), len(part)) if word is None else word * _WORD_WEIGHT
+                bits += self._word(part)
                 kind = "a"
             else:
                 bits += _HYPHEN_BITS * len(part)
@@ -107,14 +113,18 @@ class CharacterModel:
             before = kind
         return bits
 
+    def _bits_of_word(self, word: str) -> float:
+        """Return the weighted bits of a word inside a label."""
+        usual = self._words.get(word)
+        return _weighted(self._spelled(word), len(word)) if usual is None else usual * _WORD_WEIGHT
+
     def _spelled(self, label: str) -> float:
         bits = self._bits
-        total = 0.0
-        context = _EDGE * _SIZE + _EDGE
+        total, before, last = 0.0, bits[_EDGE], _EDGE
         for code in label.encode("latin-1", "replace").translate(_CODES):
-            context = context % _SQUARE * _SIZE + code
-            total += bits[context]
-        return total + bits[context % _SQUARE * _SIZE + _EDGE]
+            total += before[last][code]
+            before, last = bits[last], code
+        return total + before[last][_EDGE]
 
 
 def numbered(digits: int) -> float:
