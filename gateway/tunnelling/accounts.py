@@ -65,7 +65,7 @@ _UNTIL, _SINCE, _TOTAL, _NEW, _HEAVY, _MARK, _ANSWERS, _DAYS = 2, 3, 4, 5, 6, 7,
 _FACTS = 40
 _SPEND = Struct("=II")
 _SEEN = Struct("=8H")
-_EIGHT = Struct("=8Q")
+_eight_from = Struct("=8Q").unpack_from
 
 
 class Facts(NamedTuple):
@@ -121,7 +121,7 @@ class SharedTable:
         self.pairs = Kind(0, room.pairs)
         self.zones = Kind(room.pairs, room.zones)
         self.clients = Kind(room.pairs + room.zones, room.clients)
-        self._room = room
+        self._room, self._names = room, room.names
         self._tags = _NAMES + room.names * _WAYS * 8
         self._cells = self._tags + room.sets * _WAYS * 8
         spans = len(self.seconds)
@@ -153,16 +153,17 @@ class SharedTable:
 
     def knows(self, value: int) -> bool:
         """Say whether any worker was asked for a name."""
-        return value in _EIGHT.unpack_from(self._buffer, _NAMES + value % self._room.names * 64)
+        return value in _eight_from(self._buffer, _NAMES + value % self._names * 64)
 
     def learn(self, values: Iterable[int]) -> None:
         """Remember names. Where there is no room, one that was there is forgotten."""
+        buffer, longs, names = self._buffer, self._longs, self._names
         for value in values:
-            at = _NAMES + value % self._room.names * 64
-            there = _EIGHT.unpack_from(self._buffer, at)
+            at = _NAMES + value % names * 64
+            there = _eight_from(buffer, at)
             if value not in there:
-                way = there.index(0) if 0 in there else value // self._room.names % _WAYS
-                self._longs[at // 8 + way] = value
+                way = there.index(0) if 0 in there else value // names % _WAYS
+                longs[at // 8 + way] = value
 
     # -- accounts ----------------------------------------------------------------------------------------------
 
@@ -170,7 +171,7 @@ class SharedTable:
         """Return where the account of a hash lies, with its windows as they were left; 0 when there is none."""
         first = (kind[0] + value % kind[1]) * _WAYS
         value |= 2
-        tags = _EIGHT.unpack_from(self._buffer, self._tags + first * 8)
+        tags = _eight_from(self._buffer, self._tags + first * 8)
         return self._cells + (first + tags.index(value)) * self._cell if value in tags else 0
 
     def open(self, now: float, kind: Kind, value: int) -> int:
@@ -182,7 +183,7 @@ class SharedTable:
             self._turn(now)
         first = (kind[0] + value % kind[1]) * _WAYS
         value |= 2  # 0 and 1 say that there is none
-        tags = _EIGHT.unpack_from(self._buffer, self._tags + first * 8)
+        tags = _eight_from(self._buffer, self._tags + first * 8)
         if value in tags:
             at = self._cells + (first + tags.index(value)) * self._cell
             if self._part_struct.unpack_from(self._buffer, at + _FACTS) != self._parts:
@@ -210,7 +211,7 @@ class SharedTable:
             self._turn(now)
         buffer, read, parts = self._buffer, self._read, self._parts_in
         first, tag = pair % self.pairs[1] * _WAYS, pair | 2
-        tags = _EIGHT.unpack_from(buffer, self._tags + first * 8)
+        tags = _eight_from(buffer, self._tags + first * 8)
         if tag in tags:
             own = self._cells + (first + tags.index(tag)) * self._cell
         else:

@@ -99,10 +99,10 @@ class Reader:
         else:
             rest, suffix = name[: -len(zone.key) - 1], "." + zone.key
         hashes: list[int] = []
-        octets = 0.0
+        octets, hash_of, knows = 0.0, self.hash_of, self.table.knows
         while rest:
-            value = self.hash_of(rest + suffix)
-            if self.is_known(value):
+            value = hash_of(rest + suffix)
+            if knows(value):
                 break
             hashes.append(value)
             label, _, above = rest.partition(".")
@@ -140,24 +140,24 @@ class Reader:
 
     def _label(self, zone: Zone, label: str, parent: str, hashes: list[int]) -> float:
         """Return the octets that a new label carries, weighted by how unlike an ordinary one it is."""
-        octets = self._octets(label)
+        octets, hash_of, knows = self._octets(label), self.hash_of, self.table.knows
         template = label.translate(_DIGITS)
         digits = template.count("0")
         if 0 < digits <= _TEMPLATE_DIGITS:
             # One more of a numbered row (`cdn12`, `cdn13`) tells its number.
-            value = self.hash_of(f"{template}#{parent}")
-            if self.is_known(value):
+            value = hash_of(f"{template}#{parent}")
+            if knows(value):
                 return min(octets, numbered(digits))
             hashes.append(value)
         if octets <= _CHEAP:
             return octets
-        value = self.hash_of(f"{label}*{zone.key}")
-        if self.is_known(value):
+        value = hash_of(f"{label}*{zone.key}")
+        if knows(value):
             return _SYLLABLE
         hashes.append(value)
         if digits <= _MACHINE_DIGITS and (words := _WORDS.findall(label)):
-            values = [self.hash_of(f"{word}+{zone.key}") for word in words]
-            unknown = [value for value in values if not self.is_known(value)]
+            values = [hash_of(f"{word}+{zone.key}") for word in words]
+            unknown = [value for value in values if not knows(value)]
             if not unknown:
                 of_words = sum(_WORD if len(word) >= _SHORT else _SYLLABLE for word in words)
                 return min(octets, of_words + numbered(digits))
