@@ -1,6 +1,7 @@
 """Names and hosts: one normal form, and every other spelling refused."""
 
 import pytest
+import tldextract
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +11,7 @@ from gateway.names import (
     names_addresses,
     normalize,
     parse_host,
+    public_suffix_rules,
     registered_domain,
     suffixes,
 )
@@ -195,6 +197,17 @@ REGISTERED = [
 def test_registered_domains(name: str, expected: str) -> None:
     """The registered domain is one label below the public suffix, whatever a name off the wire holds in front."""
     assert registered_domain(name) == expected
+
+
+def test_registered_domains_are_those_of_the_library() -> None:
+    """At every rule of the public suffix list, above it, and below it."""
+    library = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, include_psl_private_domains=True)
+    rules = [rule.lstrip("!").replace("*", "star") for rule in public_suffix_rules()[0]]
+    assert len(rules) > 5000
+    for rule in rules:
+        for name in (rule, f"a.{rule}", f"b.a.{rule}", "a." + rule.partition(".")[2]):
+            if name.isascii() and (found := library(name)).suffix:
+                assert registered_domain(name) == found.top_domain_under_public_suffix, name
 
 
 @given(st.lists(st.text("ab/?#@:[]%\\ -.", min_size=1, max_size=8), max_size=3).map(".".join))
