@@ -19,7 +19,7 @@ run: $(READY)
 	@exec $(BIN)/gateway run --config deploy/examples/quickstart.yaml
 
 test: $(READY)
-	$(BIN)/pytest -q -n auto
+	$(BIN)/pytest -q -n auto --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -26,8 +26,10 @@ _ROOM = 65536
 """Entries."""
 _OCTETS = 48 << 20
 """Of memory: entries of the usual 0.5 KB are bounded by their number, long answers by this."""
-_OVERHEAD = 300
-"""Octets that an entry takes besides its key and its reply, as measured with CPython 3.13."""
+_OVERHEAD = 340
+"""Octets that a denial takes besides its key and its reply, as measured with CPython 3.13."""
+_AGING = 130
+"""And an allowed answer more than that, with all that it is made anew from."""
 _LOOKS = 8
 """Entries in use that are passed over to find one that may go: bounds the time that a put can take."""
 
@@ -46,12 +48,13 @@ class Aging:
         """Keep an answer; `before` is its header without the id and its question, `opt` what follows the records."""
         self._stored = stored
         self._expires = expires
-        self._answer = answer
+        self._answer: Answer | None = answer
         self._before = before
         self._after = opt
-        self._ttl = -1
+        self._ttl = 0
         if len(answer.ttls) == 1:  # most answers have one record, and making them anew is what hits cost most
             (at,) = answer.ttls
+            self._answer = None
             self._ttl = int.from_bytes(answer.records[at : at + 4], "big")
             self._before += answer.records[:at]
             self._after = answer.records[at + 4 :] + opt
@@ -66,7 +69,7 @@ class Aging:
         age = int(now - self._stored)
         until = self._stored + age + 1
         good = stamp(until if until < expires else expires)
-        if self._ttl < 0:
+        if self._answer is not None:
             return self._before + aged(self._answer.records, self._answer.ttls, age) + self._after + good
         ttl = self._ttl - age if age < self._ttl else 0
         return b"%b%b%b%b" % (self._before, ttl.to_bytes(4), self._after, good)
@@ -144,8 +147,10 @@ class HotAnswers:
 
 
 def _cost(key: bytes, entry: bytes | Block) -> int:
-    octets = entry if isinstance(entry, bytes) else entry.tail  # the length of which never changes
-    return _OVERHEAD + len(key) + len(octets)
+    # The length of neither ever changes; an answer is there twice, as it is and as what it is made of.
+    if isinstance(entry, bytes):
+        return _OVERHEAD + _AGING + len(key) + 2 * len(entry)
+    return _OVERHEAD + len(key) + len(entry.tail)
 
 
 def hot_key(view: bytes, data: bytes, name_end: int) -> bytes:

@@ -25,6 +25,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.peers.ports import free_port
+
 RESOLVER_CORE, LOAD_CORE = 0, 1
 CACHEABLE = 10_000
 """Names that are asked again and again."""
@@ -251,16 +253,6 @@ def memory_of(pid: int, kind: str) -> float:
     """Return a line of the memory in /proc/PID/status in MB."""
     found = re.search(rf"{kind}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     return int(found[1]) / 1024 if found else 0.0
-
-
-def free_port() -> int:
-    """Return a port that nobody uses, over UDP or TCP: connections that ended a moment ago use many."""
-    while True:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-            udp.bind(("127.0.0.1", 0))
-            with contextlib.suppress(OSError):
-                tcp.bind(udp.getsockname())
-                return int(udp.getsockname()[1])
 
 
 def _answers(port: int) -> bool:

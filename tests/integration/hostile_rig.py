@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.peers.namespace import ROOT, wait_until
+from tests.peers.ports import free_port
 from tests.peers.tls_origin import make_certificate
 
 QUICK_ENOUGH = 100.0
@@ -155,15 +156,6 @@ class Gateway:
         self.process.send_signal(signal.SIGHUP)
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody uses just now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
-
-
 @contextmanager
 def origins(folder: Path) -> Iterator[dict[str, int]]:
     """Run the origins. Yields their ports."""
@@ -188,7 +180,7 @@ def a_gateway(
     """
     names = ("polite.test", "echo.test", "seen.test", "*.seen.test", "*.spliced.test", "cut.test")
     make_certificate(folder / "origin.pem", *names)
-    port, tls = free_ports(2)
+    port, tls = free_port(), free_port()
     settings = {"workers": workers, "port": port, "tls": tls, "timeouts": timeouts, "limits": limits, "more": more}
     (folder / "gateway.yaml").write_text(POLICY.format(**settings))
     gateway, log = str(Path(sys.executable).parent / "gateway"), folder / "gateway.log"

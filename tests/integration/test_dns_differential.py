@@ -28,9 +28,9 @@ from tests.peers.nameservers import (
     SIGNED,
     SIGNED3,
     NameServers,
-    free_port,
     missing_programs,
 )
+from tests.peers.ports import free_port
 
 pytestmark = pytest.mark.skipif(
     bool(missing_programs()), reason=f"needs {', '.join(missing_programs())} (apt-get install {PACKAGES})"

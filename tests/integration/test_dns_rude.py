@@ -22,6 +22,7 @@ from tests.gateway.dns.mutations import mutated, seeds
 from tests.gateway.dns.support import ask, parse
 from tests.peers.dns_tls import NAME
 from tests.peers.namespace import ROOT, wait_until
+from tests.peers.ports import free_port
 from tests.peers.tls_origin import make_certificate
 
 CONNECTIONS = 5_000
@@ -76,20 +77,11 @@ class Served:
         return len(list(Path(f"/proc/{self.worker}/fd").iterdir()))
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody uses just now, over TCP and UDP."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
-
-
 @contextmanager
 def served(folder: Path) -> Iterator[Served]:
     """Run `gateway dns`."""
     make_certificate(folder / "dns.pem", NAME)
-    ports = free_ports(4)
+    ports = [free_port() for _ in range(4)]
     (folder / "gateway.yaml").write_text(POLICY.format(*ports))
     gateway = Path(sys.executable).parent / "gateway"
     # With the usual limit, which is not ours here: the gateway raises it by itself.

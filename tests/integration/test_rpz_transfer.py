@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.peers.namespace import wait_until
+from tests.peers.ports import free_port
 
 GATEWAY = str(Path(sys.executable).parent / "gateway")
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
@@ -80,13 +80,6 @@ def need(program: str) -> str:
             pytest.fail(f"CI installs {program}")
         pytest.skip(f"{program} is not installed")
     return found
-
-
-def free_port() -> int:
-    """Return a port that nobody has, for UDP and TCP."""
-    with socket.socket() as tcp:
-        tcp.bind(("127.0.0.1", 0))
-        return int(tcp.getsockname()[1])
 
 
 class World:

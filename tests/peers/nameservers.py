@@ -14,6 +14,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.peers.ports import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ("named", "dnssec-keygen", "dnssec-signzone", "unbound")
 PACKAGES = "bind9 bind9-utils unbound"
@@ -28,19 +30,6 @@ MEMBERS = 12
 def missing_programs() -> list[str]:
     """Return what is not installed."""
     return [program for program in PROGRAMS if shutil.which(program) is None]
-
-
-def free_port() -> int:
-    """Return a loopback port that is free for UDP and TCP just now."""
-    for _ in range(100):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-            udp.bind(("127.0.0.1", 0))
-            try:
-                tcp.bind(udp.getsockname())
-            except OSError:
-                continue
-            return int(udp.getsockname()[1])
-    raise AssertionError("no port that is free for both UDP and TCP")
 
 
 def zone_text(origin: str, others: tuple[str, ...]) -> str:

@@ -19,6 +19,8 @@ from pathlib import Path
 
 from dnslib import QTYPE, RR, SOA, A, DNSRecord
 
+from tests.peers.ports import free_port
+
 NAME = "bench.test"
 """The origin, where tunnels are spliced."""
 LOOK = "look.test"
@@ -104,7 +106,7 @@ def certificate(folder: Path) -> None:
 @contextlib.contextmanager
 def nginx(folder: Path) -> Iterator[Origin]:
     """Run the origin."""
-    origin = Origin(_free_port(), _free_port())
+    origin = Origin(free_port(), free_port())
     (folder / "www").mkdir()
     (folder / "www/index.html").write_text("x" * 1024)
     with (folder / "www/bulk").open("wb") as file:
@@ -124,7 +126,7 @@ def nginx(folder: Path) -> Iterator[Origin]:
 @contextlib.contextmanager
 def gateway(folder: Path, origin: Origin) -> Iterator[Target]:
     """Run one worker of the gateway, with its real resolver and ledger."""
-    port = _free_port()
+    port = free_port()
     names = _name_server()
     config = folder / "policy.yaml"
     to = f"addresses: [127.0.0.0/8], ports: [{origin.tls}, {origin.plain}]"
@@ -177,7 +179,7 @@ ssl_bump bump all"""
 
 @contextlib.contextmanager
 def _squid(folder: Path, origin: Origin, kind: str, bump: str, more: str) -> Iterator[Target]:
-    port = _free_port()
+    port = free_port()
     (folder / "hosts").write_text(f"127.0.0.1 {NAME}\n")
     spool = folder / f"spool-{kind}"
     spool.mkdir()
@@ -212,7 +214,7 @@ host_verify_strict off
 @contextlib.contextmanager
 def tinyproxy(folder: Path, origin: Origin) -> Iterator[Target]:
     """Run tinyproxy: tunnels, without a look at what is in them; a thread for each client."""
-    port = _free_port()
+    port = free_port()
     (folder / "allowed").write_text("^127\\.0\\.0\\.1$\n")
     (folder / "tinyproxy.conf").write_text(f"""
 Port {port}
@@ -247,7 +249,7 @@ def mitmdump_ignoring(folder: Path, origin: Origin) -> Iterator[Target]:
 
 @contextlib.contextmanager
 def _mitmdump(folder: Path, *more: str) -> Iterator[Target]:
-    port = _free_port()
+    port = free_port()
     command = [str(_find("mitmdump")), "--listen-host", "127.0.0.1", "--listen-port", str(port), *more]
     command += ["--set", f"confdir={folder}/mitmproxy", "--set", f"ssl_verify_upstream_trusted_ca={folder}/cert.pem"]
     with _running(command, PROXY_CORE, port, quiet=True) as process:
@@ -286,12 +288,6 @@ def _family(pid: int) -> list[int]:
                 for child in (task / "children").read_text().split():
                     found += _family(int(child))
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
