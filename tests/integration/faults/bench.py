@@ -135,6 +135,7 @@ class Bench:
         """
         for cache in self._caches:  # what was remembered would hide what breaks
             cache.cache_clear()
+        self.stand.forget()
         decisions: list[type] = []
         hits: list[int] = []
         broken = frozenset(codes)
