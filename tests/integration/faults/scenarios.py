@@ -421,7 +421,6 @@ SCENARIOS: dict[str, Scenario] = {
     "another pin": Scenario(through("other.test", seen=True), 0),
     "too large an answer": Scenario(plainly("limited.test"), 0),
     "too large an answer, in pieces": Scenario(plainly("limited.test", "X-Test: chunked"), 0),
-    "two places": Scenario(two_places, lines=4),
     "denied, plain": Scenario(raw(b"GET http://evil.test:{evil}/ HTTP/1.1\r\nHost: evil.test:{evil}\r\n\r\n"), 0),
     "denied, CONNECT": Scenario(raw(b"CONNECT evil.test:{evil} HTTP/1.1\r\n\r\n"), 0),
     "denied, address": Scenario(raw(b"GET http://127.0.0.2:{evil}/ HTTP/1.1\r\nHost: 127.0.0.2:{evil}\r\n\r\n"), 0),
@@ -451,5 +450,6 @@ SCENARIOS: dict[str, Scenario] = {
     "too much": Scenario(
         plainly("capped.test", "Content-Length: 200000", method="POST", body=b"x" * 1000), 0
     ),
+    "two places": Scenario(two_places, lines=4),
 }  # fmt: skip
-"""By name."""
+"""By name. The first that comes to a place is taken: those with several requests are last."""

@@ -234,10 +234,14 @@ class Stand:
         """Of all listeners."""
         return self.proxy.open_connections + self.doors.open_connections + self.chained.open_connections
 
-    def forgive(self) -> None:
-        """Forget connections that were never counted out."""
+    async def forgive(self) -> None:
+        """Forget connections that were never counted out, and end them: they must have no lines later."""
         for proxy in (self.proxy, self.doors, self.chained):
+            for alive in tuple(proxy._sweeper.alive):
+                alive.abort()
+            proxy._sweeper.alive.clear()
             proxy._desk.per_client.clear()
+        await asyncio.sleep(0)
 
 
 @contextlib.asynccontextmanager
