@@ -262,9 +262,9 @@ class Gate:
     def _end_all(self, visit: Visit, reason: Reason, detail: str) -> None:
         if visit.broken:
             return
-        visit.broken = True
         for passage in tuple(visit.passages.values()) or (None,):
             self._blame(visit, passage, reason, detail)
+        visit.broken = True  # now: what could not be recorded is tried once more as what broke
 
     def _blame(self, visit: Visit, passage: Passage | None, reason: Reason, detail: str) -> None:
         if passage is None:

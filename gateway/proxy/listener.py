@@ -129,6 +129,10 @@ class ClientConnection(asyncio.Protocol):
                 self._task = None
             elif self._tunnel is not None and self._hello is None:
                 self._end_unused()
+        except _FAULTS as error:
+            _LOG.error("the end of a connection could not be recorded", exc_info=error)
+            detail = f"{type(error).__name__}: {error}"
+            self._case.refuse(self._tunnel or self._nowhere(), Reason.INTERNAL_ERROR, detail)
         finally:
             self._hand_over()()
 

@@ -7,8 +7,12 @@ the client who has cost least of late: many costly connections keep each other w
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Hashable
+from itertools import chain
+
+_LOG = logging.getLogger(__name__)
 
 BUDGET = 0.004
 """Seconds of work in one turn of the loop, beyond which whoever comes has to wait for another."""
@@ -36,7 +40,7 @@ class Turns:
     def _arm(self) -> None:
         if not self._armed:
             self._armed = True
-            self._loop.call_soon(self._renew)
+            self._loop.call_soon(self._next)
 
     async def take(self, client: Hashable) -> None:
         """Wait for a turn: not at all, unless this one was long already, or others wait."""
@@ -47,10 +51,21 @@ class Turns:
         self._arm()
         await turn
 
-    def _renew(self) -> None:
-        """Begin another turn, with one of those who wait."""
+    def _next(self) -> None:
+        """Begin another turn. Should that fail, all who wait have one: late is fair enough, and never is not."""
         self._armed = False
         self._spent = 0.0
+        try:
+            self._renew()
+        except Exception:
+            _LOG.exception("nobody could be given the next turn: all who wait have one")
+            waiting, self._waiting = self._waiting, {}
+            for turn in chain.from_iterable(waiting.values()):
+                if not turn.done():
+                    turn.set_result(None)
+
+    def _renew(self) -> None:
+        """Give the turn to one of those who wait."""
         if (now := self._loop.time()) >= self._forgets:
             self._forgets = now + _OF_LATE
             self._cost.clear()

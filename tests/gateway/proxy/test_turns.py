@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from gateway.proxy.turns import BUDGET, Turns
 
 
@@ -57,3 +59,25 @@ async def test_who_is_cancelled_takes_nobody_s_turn() -> None:
     first.cancel()
     await asyncio.wait_for(second, 5)
     assert first.cancelled()
+
+
+async def test_a_turn_that_nobody_could_be_given(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever goes wrong with the order: nobody waits for ever, and there is another turn after it."""
+
+    class Strange:
+        wrong = False
+
+        def __hash__(self) -> int:
+            if self.wrong:
+                raise RuntimeError("no hash")
+            return 1
+
+    turns, loop = Turns(asyncio.get_running_loop()), asyncio.get_running_loop()
+    strange = Strange()
+    turns.charge("a", BUDGET)
+    waiting = [asyncio.Task(turns.take(each), loop=loop, eager_start=True) for each in ("a", strange, "b", strange)]
+    strange.wrong = True
+    await asyncio.wait_for(asyncio.gather(*waiting), 5)
+    assert "nobody could be given the next turn" in caplog.text
+    turns.charge("a", BUDGET)
+    await asyncio.wait_for(turns.take("a"), 5)

@@ -38,7 +38,7 @@ ANSWERED: dict[str, tuple[bytes, Reason | None]] = {
     "body behind 204": (ANSWERS[b"/empty"], None),
     "body behind 304": (ANSWERS[b"/same"], None),
     "bare CR": (ANSWERS[b"/split"], Reason.UPSTREAM_FAILURE),
-    "interim answers": (ANSWERS[b"/flood"], None),
+    "interim answers": (ANSWERS[b"/flood"], Reason.UPSTREAM_FAILURE),  # more of them than anybody needs
     "no status line": (b"hello\r\n\r\n" + POISON, Reason.UPSTREAM_FAILURE),
     "another protocol": (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", Reason.UPSTREAM_FAILURE),
     "fold": (b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\nok", Reason.UPSTREAM_FAILURE),

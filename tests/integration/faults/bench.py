@@ -135,28 +135,32 @@ class Bench:
         """
         for cache in self._caches:  # what was remembered would hide what breaks
             cache.cache_clear()
+        self.stand.forget()
         decisions: list[type] = []
         hits: list[int] = []
-        broken = frozenset(codes)
+        watched = frozenset(codes)
 
         def started(code: CodeType) -> None:
-            if code in broken:
-                hits.append(len(decisions))
+            before = len(decisions)
             if code is _DECIDE:
                 decisions.append(type(sys._getframe(2).f_locals["request"]))
-            if code in broken:
-                act(code)
+            if code in watched:
+                try:
+                    act(code)
+                except BaseException:
+                    hits.append(before)
+                    raise
 
         log = _Log()
         logging.getLogger().addHandler(log)
-        self._injector.arm((*broken, _DECIDE), started)
+        self._injector.arm((*watched, _DECIDE), started)
         try:
             course = self._runner.run(self._course(scenario, wait, 10 if written else 0))
         finally:
             self._injector.disarm()
             logging.getLogger().removeHandler(log)
         course.hits, course.logged = len(hits), log.said
-        course.decisions = decisions[: hits[0]] if hits and act is not None else decisions
+        course.decisions = decisions[: hits[0]] if hits else decisions
         return course
 
     def scenarios_of(self, code: CodeType) -> list[str]:
@@ -172,7 +176,7 @@ class Bench:
             await until(lambda: not stand.open_connections, wait)
         except TimeoutError:
             ended = False
-            stand.forgive()
+            await stand.forgive()
         return Course(
             answer=answer,
             lines=stand.lines(writing),

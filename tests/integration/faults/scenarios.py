@@ -163,8 +163,18 @@ def over_http2(*more: tuple[bytes, bytes], times: int = 2) -> "Act":
     return act
 
 
-async def _in_http2(stand: Stand, sent: bytes, times: int) -> bytes:
-    refused, reader, writer = await tunnel(stand, "seen.test", seen=True, alpn=("h2",))
+async def two_places(stand: Stand) -> bytes:
+    """Two requests at once that may not be sent to the same address."""
+    place = f"split.test:{stand.secure.port}".encode()
+    fields = [
+        ((b":method", b"GET"), (b":scheme", b"https"), (b":authority", place), (b":path", path))
+        for path in (b"/here", b"/there")
+    ]
+    return await _in_http2(stand, http2.begin() + http2.requests(*fields), 1, "split.test")
+
+
+async def _in_http2(stand: Stand, sent: bytes, times: int, name: str = "seen.test") -> bytes:
+    refused, reader, writer = await tunnel(stand, name, seen=True, alpn=("h2",))
     try:
         if refused:
             return refused
@@ -242,8 +252,7 @@ def with_password(*, spliced: bool) -> "Act":
 
     async def act(stand: Stand) -> bytes:
         number, host = _somebody(stand)  # each address has ten tries
-        proof = base64.b64encode(f"u{number}:secret".encode()).decode()
-        field = f"Proxy-Authorization: Basic {proof}"
+        field = _proof(number)
         if spliced:
             return await through("users.test", fields=f"{field}\r\n", host=host)(stand)
         return await plainly("users.test", field, host=host)(stand)
@@ -329,6 +338,36 @@ async def open_websocket(stand: Stand) -> Opened:
     return b"" if b" 101 " in heard else heard or b"closed", reader, writer
 
 
+def _proof(number: int) -> str:
+    return f"Proxy-Authorization: Basic {base64.b64encode(f'u{number}:secret'.encode()).decode()}"
+
+
+async def open_as_somebody(stand: Stand) -> Opened:
+    """An inspected tunnel of somebody whose password changes, without a request in it."""
+    number, host = _somebody(stand)
+    return await tunnel(stand, "ours.test", seen=True, fields=f"{_proof(number)}\r\n", host=host)
+
+
+async def upload_as_somebody(stand: Stand) -> Opened:
+    """The same, in the middle of an upload."""
+    refused, reader, writer = await open_as_somebody(stand)
+    if not refused:
+        place = f"ours.test:{stand.secure.port}"
+        writer.write(f"POST / HTTP/1.1\r\nHost: {place}\r\nContent-Length: 1000\r\n\r\nx".encode())
+        await asyncio.sleep(0.05)
+    return refused, reader, writer
+
+
+async def plainly_as_somebody(stand: Stand) -> Opened:
+    """The same without a tunnel."""
+    number, host = _somebody(stand)
+    reader, writer = await asyncio.open_connection("127.0.0.1", stand.port, local_addr=(host, 0))
+    place = f"users.test:{stand.good.port}"
+    writer.write(get(place, _proof(number), "Content-Length: 1000", method="POST") + b"x")
+    await asyncio.sleep(0.05)
+    return b"", reader, writer
+
+
 type Act = Callable[[Stand], Awaitable[bytes]]
 
 
@@ -375,6 +414,13 @@ SCENARIOS: dict[str, Scenario] = {
     "reload, tunnel": Scenario(rejudged(open_tunnel), served=0),
     "reload, WebSocket": Scenario(rejudged(open_websocket), served=0),
     "reload, to look inside": Scenario(rejudged(open_tunnel, 2), served=0),
+    "reload, password": Scenario(rejudged(open_as_somebody, 3), served=0),
+    "reload, password, inside": Scenario(rejudged(upload_as_somebody, 3), served=0),
+    "reload, password, plain": Scenario(rejudged(plainly_as_somebody, 3), served=0),
+    "pinned": Scenario(through("pinned.test", seen=True)),
+    "another pin": Scenario(through("other.test", seen=True), 0),
+    "too large an answer": Scenario(plainly("limited.test"), 0),
+    "too large an answer, in pieces": Scenario(plainly("limited.test", "X-Test: chunked"), 0),
     "denied, plain": Scenario(raw(b"GET http://evil.test:{evil}/ HTTP/1.1\r\nHost: evil.test:{evil}\r\n\r\n"), 0),
     "denied, CONNECT": Scenario(raw(b"CONNECT evil.test:{evil} HTTP/1.1\r\n\r\n"), 0),
     "denied, address": Scenario(raw(b"GET http://127.0.0.2:{evil}/ HTTP/1.1\r\nHost: 127.0.0.2:{evil}\r\n\r\n"), 0),
@@ -404,5 +450,6 @@ SCENARIOS: dict[str, Scenario] = {
     "too much": Scenario(
         plainly("capped.test", "Content-Length: 200000", method="POST", body=b"x" * 1000), 0
     ),
+    "two places": Scenario(two_places, lines=4),
 }  # fmt: skip
-"""By name."""
+"""By name. The first that comes to a place is taken: those with several requests are last."""

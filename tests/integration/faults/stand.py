@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import bcrypt
+from cryptography import x509
 
+from addons.pinning import pin_of
 from gateway.dns.resolver import Resolver
 from gateway.ledger import Ledger
 from gateway.proxy.server import Proxy
@@ -29,7 +31,7 @@ USERS = [f"u{number}" for number in range(2000)]
 """Enough for each fault to meet somebody whose password was not checked before."""
 NAMES = (
     "good.test", "two.test", "seen.test", "capped.test", "looked.test", "users.test", "login.microsoftonline.com",
-    "going.test", "tiny.test",
+    "going.test", "tiny.test", "pinned.test", "other.test", "limited.test", "ours.test", "split.test",
 )  # fmt: skip
 POLICY = """\
 version: 1
@@ -38,7 +40,7 @@ clients:
   batch: {{users: [{users}]}}
 proxy:
   listen: ["127.0.0.1:3128"]
-  auth: {{htpasswd: htpasswd}}
+  auth: {{htpasswd: {htpasswd}}}
   timeouts: {{head: 600ms, hello: 600ms, connect: 2s, idle: 1s, lifetime: 3s}}
   tenants: {{microsoft: {{tenants: [acme.example], context: 456ff232-3512-5823-b3b3-3236a0826f3d}}}}
 dns:
@@ -52,6 +54,11 @@ dns:
     going.test: [127.0.0.1]
     login.microsoftonline.com: [127.0.0.1]
     tiny.test: [127.0.0.1]
+    pinned.test: [127.0.0.1]
+    other.test: [127.0.0.1]
+    limited.test: [127.0.0.1]
+    ours.test: [127.0.0.1]
+    split.test: [127.0.0.1, 127.0.0.3]
     inside.test: [10.0.0.1]
     nowhere.test: [{{txt: no address}}]
     evil.test: [127.0.0.2]
@@ -83,6 +90,31 @@ policy:
       action: allow
       clients: [batch]
       to: {{domains: [users.test], addresses: [127.0.0.0/8], ports: [1-65535]}}
+    - name: ours
+      action: allow
+      clients: [batch]
+      to: {{domains: [ours.test], addresses: [127.0.0.0/8], ports: [1-65535]}}
+      tls: inspect
+    - name: pinned
+      action: allow
+      to: {{domains: [pinned.test], addresses: [127.0.0.0/8], ports: [1-65535]}}
+      pins: ['pin-sha256="{pin}"']
+    - name: other
+      action: allow
+      to: {{domains: [other.test], addresses: [127.0.0.0/8], ports: [1-65535]}}
+      pins: ['pin-sha256="{other}"']
+    - name: limited
+      action: allow
+      to: {{domains: [limited.test], addresses: [127.0.0.0/8], ports: [1-65535]}}
+      http: {{max_response: 10B}}
+    - name: here
+      action: allow
+      to: {{domains: [split.test], addresses: [127.0.0.1/32], ports: [1-65535]}}
+      http: {{paths: [/here]}}
+    - name: there
+      action: allow
+      to: {{domains: [split.test], addresses: [127.0.0.3/32], ports: [1-65535]}}
+      http: {{paths: [/there]}}
 {going}
     - name: good
       action: allow
@@ -116,6 +148,11 @@ class Talking(Origin):
             if b"X-Test: strange" in head:
                 writer.write(b"HTTP/1.1 200 OK\r\nX: a\rb\r\nContent-Length: 22\r\n\r\n" + HELLO)
                 return
+            if b"X-Test: chunked" in head:
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n16\r\n" + HELLO + b"\r\n0\r\n\r\n"
+                )
+                continue
             if b"upgrade: websocket" in head.lower():
                 await self._echo(reader, writer)
                 return
@@ -156,7 +193,7 @@ class Stand:
     origin_certificate: Path
     client_certificate: Path
     states: tuple[State, ...]
-    """In force; without the rule `going`; with one that looks inside."""
+    """In force; without the rule `going`; with one that looks inside; with other passwords."""
     limits: Callable[[bool], None]
     """Makes all limits short, or as they were."""
     users: Iterator[int] = field(default_factory=count)
@@ -185,15 +222,26 @@ class Stand:
         self._read += len(data)
         return [line for line in map(json.loads, data.splitlines()) if "gateway.verdict" in line]
 
+    def forget(self) -> None:
+        """Forget what was decided: it would not be decided again."""
+        for state in self.states:
+            policy = state.policy
+            for memory in (policy._known, policy._allowed, policy._queries, policy._answers, policy._names):
+                memory.clear()
+
     @property
     def open_connections(self) -> int:
         """Of all listeners."""
         return self.proxy.open_connections + self.doors.open_connections + self.chained.open_connections
 
-    def forgive(self) -> None:
-        """Forget connections that were never counted out."""
+    async def forgive(self) -> None:
+        """Forget connections that were never counted out, and end them: they must have no lines later."""
         for proxy in (self.proxy, self.doors, self.chained):
+            for alive in tuple(proxy._sweeper.alive):
+                alive.abort()
+            proxy._sweeper.alive.clear()
             proxy._desk.per_client.clear()
+        await asyncio.sleep(0)
 
 
 @contextlib.asynccontextmanager
@@ -203,12 +251,21 @@ async def a_stand(folder: Path) -> AsyncIterator[Stand]:
     server = make_certificate(folder / "server.pem", "127.0.0.1")
     authority = Authority(folder)
     shown = authority.issue("batch", "Example")
-    known = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
-    (folder / "htpasswd").write_text("".join(f"{user}:{known}\n" for user in USERS))
+    for file, password in (("htpasswd", b"secret"), ("changed", b"another")):
+        known = bcrypt.hashpw(password, bcrypt.gensalt(4)).decode()
+        (folder / file).write_text("".join(f"{user}:{known}\n" for user in USERS))
+    pin = pin_of(x509.load_pem_x509_certificate(certificate.read_bytes()))
+    other = pin_of(x509.load_pem_x509_certificate(server.read_bytes()))
     states = []
-    for number, going in enumerate((GOING, "", GOING + "      tls: inspect\n")):
+    policies = (
+        (GOING, "htpasswd"),
+        ("", "htpasswd"),
+        (GOING + "      tls: inspect\n", "htpasswd"),
+        (GOING, "changed"),
+    )
+    for number, (going, htpasswd) in enumerate(policies):
         path = folder / f"policy-{number}.yaml"
-        path.write_text(POLICY.format(going=going, users=", ".join(USERS)))
+        path.write_text(POLICY.format(going=going, htpasswd=htpasswd, users=", ".join(USERS), pin=pin, other=other))
         states.append(load_state(path, number + 1))
     state = states[0]
     with contextlib.ExitStack() as stack:

@@ -17,7 +17,7 @@ from gateway.proxy.case import Case
 from gateway.proxy.dial import Dialer
 from gateway.runtime import Runtime
 from tests.integration.faults.bench import KINDS, Bench, Fault
-from tests.integration.faults.test_functions import check
+from tests.integration.faults.test_functions import ENDS, check
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:coroutine .* was never awaited",
@@ -40,8 +40,8 @@ ELSEWHERE = {
     "addons.standalone": "tests/addons/test_standalone.py",
     "addons.gate.Gate._fail": "says what broke: broken itself, test_functions breaks it for good",
     "addons.gate.Gate._blame": "says what broke",
-    "addons.gate.Gate._settle_address": "one of its calls: two requests to one place at once whose addresses differ",
     "gateway.proxy.listener.ClientConnection._crashed": "says what broke",
+    "gateway.proxy.listener.ClientConnection.connection_lost": "says what broke",
     "gateway.proxy.listener.ClientConnection._enter": "tests/gateway/proxy/test_listener.py: a thousand connections",
     "gateway.proxy.door.Door._refuse": "tests/integration/bypasses/test_identity.py: there is nobody to answer",
 }
@@ -69,6 +69,12 @@ def _within(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
 PLACES = sorted(set(_places()))
 
 
+def test_the_table_names_what_there_is() -> None:
+    """A function that has another name now is not excused by its old one."""
+    for name in ELSEWHERE:
+        assert any(caller == name or caller.startswith(f"{name}.") for caller, _ in PLACES), name
+
+
 def _elsewhere(caller: str) -> bool:
     return any(caller == name or caller.startswith(f"{name}.") for name in ELSEWHERE)
 
@@ -82,6 +88,8 @@ def test_no_decision(bench: Bench, caller: str, called: str) -> None:
     reached = False
     for scenario in scenarios:
         for kind in ("an error", "an error each time", "cancelled by nobody"):
+            if caller in ENDS and kind == "an error each time":
+                continue
             begin = KINDS[kind]()
 
             def act(code: CodeType, begin=begin) -> None:  # type: ignore[no-untyped-def]
@@ -94,7 +102,9 @@ def test_no_decision(bench: Bench, caller: str, called: str) -> None:
             if not reached:
                 break
             check(bench, caller, scenario, kind, course)
-            assert course.served < max(bench.clean[scenario].served, 1) or "Dial" in caller
+            clean = bench.clean[scenario]
+            # Of two requests one may be denied anyway, and is when this breaks; the other has nothing to do with it.
+            assert course.served < max(clean.served, 1) or "Dial" in caller or (clean.served and clean.denials)
         if reached:
             break
     assert reached, f"no scenario comes to where {caller} calls {called}"
@@ -124,7 +134,7 @@ def _raise(error: BaseException) -> None:
 RESOURCES: dict[str, tuple[str, str]] = {
     "the resolver": ("plain", "gateway.dns.resolver.Resolver.lookup"),
     "the resolver, spliced": ("spliced", "gateway.dns.resolver.Resolver.lookup"),
-    "local records": ("spliced", "gateway.dns.forwarder.Forwarder.lookup"),
+    "local records": ("spliced", "gateway.dns.forwarder.Forwarder.all_at_hand"),
     "the account of an upload": ("upload, plain", "gateway.proxy.uploads.Uploads.open"),
     "the table of uploads": ("upload, plain", "gateway.proxy.budget.BudgetTable.room"),
     "the table of uploads, taking": ("too much, in pieces", "gateway.proxy.budget.BudgetTable.take"),

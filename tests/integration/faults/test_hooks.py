@@ -8,13 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mitmproxy.addons.tlsconfig import TlsConfig
 from mitmproxy.certs import CertStore
 from mitmproxy.hooks import all_hooks
 
 import addons
 import gateway.proxy
-from gateway.proxy.inspect import _hooks
 from tests.integration.faults.bench import KINDS, Bench
 
 pytestmark = pytest.mark.filterwarnings(
@@ -23,9 +21,9 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 HOOKS: dict[str, tuple[str, bool, bool]] = {
-    "tls_clienthello": ("inspected", False, True),
     "tls_start_client": ("inspected", False, True),
     "tls_start_server": ("inspected", False, True),
+    "tls_established_server": ("pinned", False, True),
     "requestheaders": ("plain", False, True),
     "request": ("plain", False, True),
     "responseheaders": ("plain", False, False),
@@ -55,7 +53,6 @@ def _methods() -> Iterator[tuple[str, str]]:
 
 def test_every_hook_has_a_row(bench: Bench) -> None:
     """Who adds a hook says here what happens when it breaks."""
-    gate = bench.stand.proxy._inspector.gate
     assert set(bench.stand.proxy._inspector.hooks) == set(HOOKS)
     ours = set(_methods())
     assert {name for module, name in ours if module == "standalone"} == STANDALONE
