@@ -15,6 +15,7 @@ from gateway.agreement import http_flaw, sni_flaw
 from gateway.conditions import ADDRESS_TYPES, Barrier, Condition, Conditions, Facts, tightest
 from gateway.decision import Decision, Fact, Match, Point, Reason, Tls, Verdict
 from gateway.domainset import DomainMap, Lists, NoLists
+from gateway.memo import Memo
 from gateway.names import embedded_addresses, is_localhost
 from gateway.request import (
     Client,
@@ -62,13 +63,13 @@ class Policy:
             self._inspected.add(pattern, 1)
             self._any_inspected = True
         self._allowed: dict[tuple[int, bool, int, int], Decision] = {}
-        self._known: dict[Hashable, Decision] = {}
+        self._known = Memo[Hashable, Decision](_FLOWS_KEPT)
         """What was allowed on the way to a spliced tunnel: whoever connects again asks the same three times."""
-        self._queries: dict[Hashable, Decision | Rule] = {}
+        self._queries = Memo[Hashable, Decision | Rule](_QUERIES_KEPT)
         """What was decided on DNS queries, or the rule that denies with evidence of its own each time."""
-        self._answers: dict[Hashable, Decision] = {}
+        self._answers = Memo[Hashable, Decision](_QUERIES_KEPT)
         """What was decided on DNS answers with nothing in them that a rule could see."""
-        self._names: dict[str, tuple[int, tuple[int, int] | None]] = {}
+        self._names = Memo[str, tuple[int, tuple[int, int] | None]](_NAMES_KEPT)
 
     def decide(self, request: Request) -> Decision:
         """Return the verdict on a request.
@@ -83,9 +84,7 @@ class Policy:
             if known is None:
                 known = self._decide(request)
                 if known.verdict is Verdict.ALLOW and not known.reported:
-                    if len(self._known) >= _FLOWS_KEPT:
-                        self._known.clear()
-                    self._known[key] = known
+                    self._known.keep(key, known)
             return known
         except Exception as error:
             # Fails closed: whatever went wrong, the answer is no, and the record says what it was.
@@ -133,12 +132,12 @@ class Policy:
             return known
         facts = self._query_facts(request)
         decision = self._evaluate(facts)
-        if len(self._queries) >= _QUERIES_KEPT:
-            self._queries.clear()
         if decision.matched is None and all(would.matched is None for would in decision.reported):
-            self._queries[key] = decision
+            self._queries.keep(key, decision)
         elif not decision.reported:
-            self._queries.update((key, rule) for rule in self.rules if self._denied_by(rule, facts) == decision)
+            for rule in self.rules:
+                if self._denied_by(rule, facts) == decision:
+                    self._queries.keep(key, rule)
         return decision
 
     def _query_facts(self, request: DnsQuery, barrier: Barrier | None = None) -> Facts:
@@ -158,9 +157,7 @@ class Policy:
         if found is None:
             index = self._index
             found = index.name_rules(name), self.lists.lookup_name(name) if index.with_listings else None
-            if len(self._names) >= _NAMES_KEPT:
-                self._names.clear()
-            self._names[name] = found
+            self._names.keep(name, found)
         return found
 
     def _decide_answer(self, request: DnsAnswer) -> Decision:
@@ -180,9 +177,7 @@ class Policy:
             return known
         decision = self._decide_fully(request)
         if decision.matched is None and all(would.matched is None for would in decision.reported):
-            if len(self._answers) >= _QUERIES_KEPT:
-                self._answers.clear()
-            self._answers[key] = decision
+            self._answers.keep(key, decision)
         return decision
 
     def _decide_fully(self, request: DnsAnswer) -> Decision:

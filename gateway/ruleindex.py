@@ -4,7 +4,7 @@ Pure: no I/O, no clock. Bit i of every mask stands for rule i. A rule without a 
 look-up returns those rules too.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Literal
 
 from gateway.addresses import AddressClass, IPAddress, IPNetwork, NetworkMap, classify, classify_network
@@ -12,6 +12,7 @@ from gateway.buckets import buckets_of
 from gateway.decision import Fact, Point, Reason, Tls, Verdict
 from gateway.domainset import DomainMap, ListInfo
 from gateway.filetypes import UNREADABLE
+from gateway.memo import Memo
 from gateway.names import registered_domain
 from gateway.request import Client, HttpRequest, HttpResponse
 from gateway.rule import ClientGroup, HttpConditions, Rule, glob_pattern
@@ -59,7 +60,7 @@ class RuleIndex:
         self._group_networks = NetworkMap(
             (network, 1 << bit) for bit, group in enumerate(self._groups) for network in group.addresses
         )
-        self._clients: dict[tuple[int, int, str | None, str | None, tuple[str, ...], bool], tuple[int, bool]] = {}
+        self._clients = Memo[Hashable, tuple[int, bool]](_CLIENTS_KEPT)
 
     def client_rules(self, client: Client, point: Point) -> int:
         """Return the rules whose `clients` hold."""
@@ -72,8 +73,6 @@ class RuleIndex:
         key = (int(address), address.version, client.user, client.certificate, client.names, point is Point.DNS)
         found = self._clients.get(key)
         if found is None:
-            if len(self._clients) >= _CLIENTS_KEPT:
-                self._clients.clear()
             mask = self.all & ~self.with_clients
             belongs = False
             for position in self._belonging(client, point):
@@ -83,7 +82,7 @@ class RuleIndex:
                 # as a match, and a deny does not.
                 known = point is not Point.DNS or self._groups[position].addresses
                 mask |= rules if known else rules & self.allow
-            found = self._clients[key] = mask, belongs
+            found = self._clients.keep(key, (mask, belongs))
         return found
 
     def groups_of(self, client: Client, point: Point) -> tuple[str, ...]:

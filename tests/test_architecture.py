@@ -54,6 +54,7 @@ PURE = [
     "shadowing",
     "urlpaths",
     "units",
+    "memo",
     "explain",
     "filetypes",
     "feeds.entry",

@@ -29,7 +29,7 @@ from gateway.tunnelling.zones import PRIVATE, exists
 
 _ALONE = "; this worker counts alone, since the accounts that workers share cannot be opened"
 _CLIENTS = 8192
-"""Whose keys are at hand: to write an address takes longer than to look one up."""
+"""Clients whose keys are at hand: to write an address takes longer than to look one up."""
 
 
 class Leakage:
@@ -44,7 +44,6 @@ class Leakage:
         self._state_dir = state_dir
         self._now = 0.0
         self._alone = False
-        self._keys: dict[bytes, str] = {}
         self._detector: Detector | None = None
         self._is_on = _is_on(settings)
 
@@ -99,14 +98,8 @@ class Leakage:
         """Return the denial of a query that is about to leave, enforced or only reported; None lets it go."""
         if not self._is_on or (action := self._settings.action_for(groups)) == "off":
             return None
-        packed = address.packed
-        client = self._keys.get(packed)
-        if client is None:
-            if len(self._keys) >= _CLIENTS:
-                self._keys.clear()
-            client = self._keys[packed] = client_key(address)
         detector = self._detector or self.detector
-        found = detector.query(self._clock(), client, name, qtype, enforced=action == "deny")
+        found = detector.query(self._clock(), client_key(address), name, qtype, enforced=action == "deny")
         return self._decision(found, enforced=action == "deny") if found.denied else None
 
     def response(
@@ -190,7 +183,7 @@ def client_key(address: IPAddress) -> str:
     return _key_of(address.packed)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=_CLIENTS)
 def _key_of(packed: bytes) -> str:
     return str(IPv4Address(packed)) if len(packed) == 4 else packed[:8].hex()
 

@@ -6,6 +6,8 @@ generations, of which the old one is dropped when the young one is full. Who is 
 
 from enum import Enum
 
+from gateway.memo import Memo
+
 CLIENTS = 65536
 """Clients in a generation: about 10 MB."""
 WINDOW = 10.0
@@ -32,7 +34,7 @@ class RateLimit:
         self._room = clients
         self._young: dict[str, float] = {}
         self._old: dict[str, float] = {}
-        self._windows: dict[str, float] = {}
+        self._windows = Memo[str, float](clients)
 
         self.share = max(1, min(32, int(per_second / 16), burst // 16))
         """Queries that may be counted at once, in advance, without making a difference that a client could notice."""
@@ -60,8 +62,6 @@ class RateLimit:
     def _excess(self, client: str, now: float) -> Excess:
         since = self._windows.get(client)
         if since is None or not 0 <= now - since < WINDOW:
-            if since is None and len(self._windows) >= self._room:
-                self._windows.clear()
-            self._windows[client] = now
+            self._windows.keep(client, now)
             return Excess.FIRST
         return Excess.TELL if now - since < TOLD else Excess.SILENCE

@@ -14,6 +14,7 @@ from gateway.dns.judge import Judge
 from gateway.dns.message import STREAM_SIZE, Answer, render, udp_limit
 from gateway.dns.settings import Settings
 from gateway.dns.wire import CD, RD, Query
+from gateway.memo import Memo
 from gateway.request import Client, DnsAnswer, DnsQuery, Flaw
 
 _LOG = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class Replies:
     def __init__(self, judge: Judge, settings: Settings) -> None:
         self._judge = judge
         self._settings = settings
-        self._blocks: dict[Hashable, Block] = {}
+        self._blocks = Memo[Hashable, Block](_BLOCKS_KEPT)
 
     def use(self, settings: Settings) -> None:
         """Go on with another configuration."""
@@ -110,10 +111,8 @@ class Replies:
         )
         block = self._blocks.get(key)
         if block is None:
-            if len(self._blocks) >= _BLOCKS_KEPT:
-                self._blocks.clear()
             block = Block(query, decision, self._settings.block_answer, self._settings.block_ttl, ede=ede)
-            self._blocks[key] = block
+            self._blocks.keep(key, block)
         return block.render(query.id.to_bytes(2, "big"), query.question, ident, options)
 
     def refuse(

@@ -38,6 +38,7 @@ from gateway.dns.ratelimit import Excess, RateLimit
 from gateway.dns.replies import Known, Miss, Replies
 from gateway.dns.settings import Settings
 from gateway.dns.wire import HEADER, RD, Query, Rcode, Type, WireError, read_query
+from gateway.memo import Memo
 from gateway.request import Client, DnsQuery, Flaw
 
 if TYPE_CHECKING:
@@ -109,13 +110,13 @@ class Resolver:
         self._now = self._date = 0.0
         self._stamp = stamp(0)
         self._numbers = count(1)
-        self._clients: dict[Peer, Known] = {}
+        self._clients = Memo[Peer, Known](_CLIENTS_KEPT)
         self._find_known = self._clients.get
         self._views: dict[object, bytes] = {}
         self._hot = HotAnswers()
         self._cookies = Cookies(secret or secrets.token_bytes(32))
         self._awaited: set[asyncio.Future[bytes | None]] = set()
-        self._excesses: dict[str, tuple[Decision, str]] = {}
+        self._excesses = Memo[str, tuple[Decision, str]](_CLIENTS_KEPT)
         self._retired: list[Forwarder] = []
         self._settings = judge.settings
         self._limit = _limit_of(self._settings)
@@ -247,13 +248,11 @@ class Resolver:
         if view not in self._views:
             # Never used again, so that what was kept for an earlier generation is never found again.
             self._views[view] = self._new_view()
-        if len(self._clients) >= _CLIENTS_KEPT:
-            self._clients.clear()
         source = client.address
         limited = str(source) if source.version == 4 else source.packed[:8].hex()
         share = self._limit.share if self._limit is not None and source.version == 4 else 1
         groups = self._judge.groups(client)
-        known = self._clients[peer] = Known(client, groups, self._views[view], limited, share)
+        known = self._clients.keep(peer, Known(client, groups, self._views[view], limited, share))
         if self._limit is None:
             known.credit = math.inf
         if self.leakage.closed_to(source):
@@ -313,10 +312,7 @@ class Resolver:
         rate, burst = self._settings.rate_limit or (0, 0)
         flaw = Flaw(Reason.RATE_LIMIT, f"more than {rate:g} queries a second, and {burst} at once")
         noted = self._judge.judge(DnsQuery(client=known.client, name="", qtype=0, flaw=flaw))
-        if len(self._excesses) >= _CLIENTS_KEPT:
-            self._excesses.clear()
-        self._excesses[bucket] = noted
-        return noted
+        return self._excesses.keep(bucket, noted)
 
     def _answer(self, known: Known, data: bytes, key: bytes, stream: bool) -> Reply:
         client = known.client

@@ -10,6 +10,7 @@ from json.encoder import encode_basestring_ascii as quoted
 from gateway.decision import Decision, Verdict
 from gateway.ledger.event import Event, Outcome, encode, event
 from gateway.ledger.text import timestamp, visible, without_userinfo
+from gateway.memo import Memo
 from gateway.request import DnsQuery, TlsHello
 
 _LIMIT = 4096
@@ -44,8 +45,8 @@ class Patterns:
 
     def __init__(self, role: str) -> None:
         self._role = role
-        self._kept: dict[Hashable, _Pattern] = {}
-        self._ends: dict[Hashable, tuple[Decision, _Pattern]] = {}
+        self._kept = Memo[Hashable, _Pattern](_LIMIT)
+        self._ends = Memo[Hashable, tuple[Decision, _Pattern]](_FEW)
 
     def line(
         self, kind: Hashable, request: DnsQuery, decision: Decision, *, id: str, now: float, generation: int
@@ -76,9 +77,7 @@ class Patterns:
             pattern = _pattern(made)
             if not pattern:
                 return encode(made)
-            if len(self._kept) >= _LIMIT:
-                self._kept.clear()
-            self._kept[key] = pattern
+            self._kept.keep(key, pattern)
         values = [quoted(timestamp(now)), quoted(id), quoted(visible(request.name) or ".")]
         if decision.detail:
             values.append(quoted(visible(without_userinfo(decision.detail))))
@@ -115,9 +114,7 @@ class Patterns:
             kept = decision, _pattern(made, _COUNTS)
             if not kept[1]:
                 return encode(made)
-            if len(self._ends) >= _FEW:
-                self._ends.clear()
-            self._ends[key] = kept
+            self._ends.keep(key, kept)
         pieces = [*kept[1]]
         duration = round(outcome.seconds * 1e9)
         pieces[1::2] = (

@@ -25,6 +25,7 @@ from gateway.ledger.notice import CHANGE, change_event, gap_event, rolled_up
 from gateway.ledger.pattern import Patterns
 from gateway.ledger.rollup import Repeats, Rollup
 from gateway.ledger.writer import Writer
+from gateway.memo import Memo
 from gateway.request import Client, DnsAnswer, DnsQuery, Request, TlsHello
 
 _LOG = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class Ledger:
         self._lock = threading.Lock()  # of the roll-up
         self._rollup: Rollup[Written] = Rollup()
         self._patterns = Patterns(role)
-        self._clients: dict[int, tuple[Client, Hashable]] = {}
+        self._clients = Memo[int, tuple[Client, Hashable]](_CLIENTS_KEPT)
         self._backlog = Backlog(backlog)
         file = LedgerFile(directory, role, worker, rotate=rotate, keep=keep)
         self._writer = Writer(file, self._backlog, clock=clock, prepare=self._close_windows, describe=self._describe)
@@ -221,10 +222,8 @@ class Ledger:
         """Return what is recorded of a client, for keys: hashing an address object costs more than all the rest."""
         known = self._clients.get(id(client))
         if known is None or known[0] is not client:  # an id is used again once its object is gone
-            if len(self._clients) >= _CLIENTS_KEPT:
-                self._clients.clear()
             known = client, (str(client.address), client.user, client.certificate)
-            self._clients[id(client)] = known
+            self._clients.keep(id(client), known)
         return known[1]
 
     def _count_unreadable(self, decision: Decision, error: Exception) -> str:

@@ -9,6 +9,8 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gateway.memo import Memo
+
 MAX_HELLO = 16 * 1024
 """Longest handshake message. The largest seen (post-quantum key shares, tickets) are under 4 KB; TLS allows 16 MB."""
 MAX_RECORDS = 2048
@@ -156,7 +158,7 @@ def _remembering(parse: Callable[[bytes], Hello]) -> Callable[[bytes], Hello]:
     look-up. What differs is cut out, and only if the hello that was read has just that there: with the rest the same,
     all types and lengths in it, another has it there as well.
     """
-    kept: dict[bytes, Hello] = {}
+    kept = Memo[bytes, Hello](_KEPT)
 
     def read(message: bytes) -> Hello:
         if not 39 < len(message) <= _LONG:
@@ -171,9 +173,7 @@ def _remembering(parse: Callable[[bytes], Hello]) -> Callable[[bytes], Hello]:
         if hello is None:
             hello = parse(message)
             if _is_extension(message, found):
-                if len(kept) >= _KEPT:
-                    kept.clear()
-                kept[outline] = hello
+                kept.keep(outline, hello)
         return hello
 
     return read
