@@ -130,6 +130,14 @@ class Gateway:
         lines = self.ledger[since:]
         return Counter(line["event.reason"] for line in lines if line.get("gateway.verdict") == "deny")
 
+    def lines_of(self, net: str) -> list[str]:
+        """Return the reasons of denials, or nothing, of all lines about clients in a /24."""
+        return [
+            line["event.reason"] if line["gateway.verdict"] == "deny" else ""
+            for line in self.ledger
+            if str(line.get("source.ip")).startswith(f"{net}.")
+        ]
+
     def await_reasons(self, expected: Mapping[str, int], since: int = 0, seconds: float = 10) -> None:
         """Wait until the ledger has just these reasons for denials, in the lines from that one on."""
         ends = time.monotonic() + seconds

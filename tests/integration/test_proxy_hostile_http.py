@@ -8,6 +8,7 @@ import pytest
 
 from tests.integration.hostile_rig import Gateway, a_gateway, polite
 from tests.peers.flood import Stream, flood, inspected
+from tests.peers.namespace import wait_until
 
 GROWTH = 40 << 20
 """Octets that eight connections may need while they send or are sent without end: some MB each, for buffers."""
@@ -78,15 +79,6 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         yield made
 
 
-def own_lines(gateway: Gateway, net: str) -> list[str]:
-    """Return the reasons of denials, or nothing, of all lines that are about some rude clients."""
-    return [
-        line["event.reason"] if line["gateway.verdict"] == "deny" else ""
-        for line in gateway.ledger
-        if str(line.get("source.ip")).startswith(f"{net}.")
-    ]
-
-
 @pytest.mark.parametrize("name", ATTACKS)
 def test_without_end(gateway: Gateway, name: str) -> None:
     """It streams, or it is ended with its reason; the memory it takes is bounded; and each has one line."""
@@ -98,10 +90,8 @@ def test_without_end(gateway: Gateway, name: str) -> None:
     if attack.reason:
         assert all(stream.ended for stream in streams)
     assert sum(stream.sent + stream.received for stream in streams) > attack.moves
-    ends = time.monotonic() + 10
-    while len(own_lines(gateway, net)) < len(streams) and time.monotonic() < ends:
-        time.sleep(0.05)
-    assert own_lines(gateway, net) == [attack.reason] * len(streams)
+    wait_until(lambda: len(gateway.lines_of(net)) >= len(streams), "a line of each", 10)
+    assert gateway.lines_of(net) == [attack.reason] * len(streams)
 
 
 def test_others_are_served_meanwhile(gateway: Gateway) -> None:
@@ -110,7 +100,4 @@ def test_others_are_served_meanwhile(gateway: Gateway) -> None:
     with polite(gateway, "HTTP/1"):
         for attack in ATTACKS.values():
             flood(attack.streams(gateway, "127.4.1"), 0.3)
-    ends = time.monotonic() + 15
-    while gateway.memory > before + KEPT and time.monotonic() < ends:
-        time.sleep(0.1)
-    assert gateway.memory < before + KEPT
+    wait_until(lambda: gateway.memory < before + KEPT, "the memory to be free again", 15)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.integration.hostile_rig import Gateway, a_gateway, polite
 from tests.peers.flood import Stream, first_flight, flood, inspected
+from tests.peers.namespace import wait_until
 
 GROWTH = 40 << 20
 """Octets that a handful of connections may need meanwhile."""
@@ -130,15 +131,6 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         yield made
 
 
-def own_lines(gateway: Gateway, net: str) -> list[str]:
-    """Return the reasons of denials, or nothing, of all lines that are about some rude clients."""
-    return [
-        line["event.reason"] if line["gateway.verdict"] == "deny" else ""
-        for line in gateway.ledger
-        if str(line.get("source.ip")).startswith(f"{net}.")
-    ]
-
-
 @pytest.mark.parametrize("name", ATTACKS)
 def test_http2(gateway: Gateway, name: str) -> None:
     """Who floods is cut off, with a line; whoever takes no window is not sent what would fill the memory."""
@@ -147,9 +139,8 @@ def test_http2(gateway: Gateway, name: str) -> None:
     gateway.forget_peak()
     streams = flood(attack.streams(gateway, net), 5 if attack.denied else 0.5)
     assert gateway.peak < before + GROWTH
-    ends = time.monotonic() + 10
-    while len(set_of := own_lines(gateway, net)) < len(streams) and time.monotonic() < ends:
-        time.sleep(0.05)
+    wait_until(lambda: len(gateway.lines_of(net)) >= len(streams), "a line of each", 10)
+    set_of = gateway.lines_of(net)
     if attack.denied:
         assert all(stream.ended for stream in streams)
         assert set_of.count("malformed") >= len(streams)
@@ -164,10 +155,7 @@ def test_others_are_served_during_floods(gateway: Gateway) -> None:
     with polite(gateway, "HTTP/2"):
         for attack in ATTACKS.values():
             flood(attack.streams(gateway, "127.4.2"), 0.3)
-    ends = time.monotonic() + 15
-    while gateway.memory > before + KEPT and time.monotonic() < ends:
-        time.sleep(0.1)
-    assert gateway.memory < before + KEPT
+    wait_until(lambda: gateway.memory < before + KEPT, "the memory to be free again", 15)
 
 
 NAMES = 1200
@@ -187,7 +175,4 @@ def test_names_without_end(gateway: Gateway, suffix: str) -> None:
             if number and not number % 100:
                 stack.pop_all().close()
             time.sleep(0.004)
-    ends = time.monotonic() + 15
-    while gateway.memory > before + KEPT and time.monotonic() < ends:
-        time.sleep(0.1)
-    assert gateway.memory < before + KEPT
+    wait_until(lambda: gateway.memory < before + KEPT, "the memory to be free again", 15)
