@@ -155,6 +155,11 @@ class Resolver:
 
     def burst(self) -> Burst:
         """Return what answers the datagrams that wait now."""
+        self._begin()
+        return Burst(self._find_known, self._hot, self._now, self._stamp, self._date, self._datagram)
+
+    def _begin(self) -> None:
+        """Look at policy, closures and time, all of which then stay as they are until the event loop goes on."""
         if self._judge.generation is not self._generation:
             self._adopt()
         if self._closures != self.leakage.closures:
@@ -162,12 +167,11 @@ class Resolver:
             self._clients.clear()  # another worker may have closed a zone to one of them
         self._now, self._date = self._clock(), self._wall()
         self._stamp = stamp(self._now)
-        return Burst(self._find_known, self._hot, self._now, self._stamp, self._date, self._datagram)
 
     def answer_now(self, peer: Peer, data: bytes, *, stream: bool = False) -> Reply:
         """Answer a packet at once if that can be done without an upstream."""
         try:
-            self.burst()
+            self._begin()
             return self._message(peer, data) if stream else self._datagram(peer, data)
         except Exception as error:
             return self._broken(peer, data, error)
