@@ -55,6 +55,7 @@ PURE = [
     "urlpaths",
     "units",
     "memo",
+    "http2frames",
     "explain",
     "filetypes",
     "feeds.entry",

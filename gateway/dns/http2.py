@@ -40,6 +40,7 @@ from gateway.dns.outbound import padded
 from gateway.dns.replies import Miss
 from gateway.dns.resolver import Resolver
 from gateway.dns.streams import close_stream
+from gateway.http2frames import PREFACE, FrameHeads
 
 MAX_STREAMS = 64
 MAX_NOISE = 200
@@ -53,8 +54,6 @@ MAX_WAITING = 256 * 1024
 _READ = 4096
 """Octets looked at in one turn: frames of ten octets cost 5 ms."""
 _MAX_FRAME = 16384  # the default of SETTINGS_MAX_FRAME_SIZE, which we leave
-_HEADERS, _CONTINUATION = 1, 9
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 @dataclass(slots=True)
@@ -73,38 +72,9 @@ class _Stream:
     """What is still to be sent."""
 
 
-class FrameGate:
-    """Looks at the headers of frames before h2 does.
-
-    h2 keeps a frame whole, up to 16 MB of it, before it finds it too long, and a header block over 64 frames.
-    """
-
-    def __init__(self) -> None:
-        self._skip = len(_PREFACE)
-        self._head = b""
-        self._block = 0
-
-    def passes(self, data: bytes) -> bool:
-        """Say whether the frames that begin in the next octets are of a bearable length."""
-        at, size = 0, len(data)
-        while at < size:
-            if self._skip:
-                step = min(self._skip, size - at)
-                self._skip -= step
-                at += step
-                continue
-            piece = data[at : at + 9 - len(self._head)]
-            self._head += piece
-            at += len(piece)
-            if len(self._head) < 9:
-                break
-            length, kind, self._head = int.from_bytes(self._head[:3], "big"), self._head[3], b""
-            if kind in (_HEADERS, _CONTINUATION):
-                self._block = length + (self._block if kind == _CONTINUATION else 0)
-            if length > _MAX_FRAME or self._block > MAX_HEAD:
-                return False
-            self._skip = length
-        return True
+def is_bearable(heads: FrameHeads, data: bytes) -> bool:
+    """Say whether the frames that begin in the next octets are short enough for h2 to keep."""
+    return all(head.length <= _MAX_FRAME and head.block <= MAX_HEAD for head in heads.read(data))
 
 
 class Http2Connection:
@@ -132,7 +102,7 @@ class Http2Connection:
         self._active = self._loop.time()
         self._leaving = False
         self._timer: asyncio.Timeout | None = None
-        self._gate = FrameGate()
+        self._heads = FrameHeads(PREFACE)
         self._h2 = H2Connection(H2Configuration(client_side=False, header_encoding=None))
         # Given here rather than by `update_settings`, so that they hold before the client has acknowledged them.
         self._h2.local_settings = Settings(
@@ -214,7 +184,7 @@ class Http2Connection:
 
     def _received(self, data: bytes) -> bool:
         """Handle octets; return whether the connection goes on."""
-        if not self._gate.passes(data):
+        if not is_bearable(self._heads, data):
             self._give_up(ErrorCodes.FRAME_SIZE_ERROR)
             return False
         try:

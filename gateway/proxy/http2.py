@@ -17,6 +17,8 @@ from mitmproxy.proxy.layers.http._events import RequestData, RequestHeaders, Res
 from mitmproxy.proxy.layers.http._http1 import Http1Client
 from mitmproxy.proxy.layers.http._http2 import Http2Client, Http2Connection, Http2Server
 
+from gateway.http2frames import DATA, HEADERS, PREFACE, RST_STREAM, FrameHead, FrameHeads
+
 type Commands = layer.CommandGenerator[None]
 
 MAX_FRAME = 16384
@@ -40,19 +42,14 @@ MOST_WAITING_IN_ALL = 2 * 1024 * 1024
 _MOST_PIECES = 1000
 """Pieces of the same, however small."""
 
-_DATA, _HEADERS, _RESET, _CONTINUATION = 0, 1, 3, 9
-_PREFACE = len(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-
 
 class FrameMeter:
-    """Looks at the headers of frames, and says what is wrong with them. `greeting` is what comes before the first."""
+    """Looks at the headers of frames, and says what is wrong with them."""
 
     def __init__(self, *, requests: bool, now: float) -> None:
         """Measure what a client sends, or (not `requests`) what an origin does."""
-        self._skip = _PREFACE if requests else 0
+        self._heads = FrameHeads(PREFACE if requests else b"")
         self._requests = requests
-        self._head = b""
-        self._block = 0
         self._credit = CREDIT
         self._now = now
 
@@ -64,36 +61,19 @@ class FrameMeter:
         """Take octets; return why they cannot be borne, or nothing."""
         self.earn((now - self._now) * EARNED_A_SECOND)
         self._now = now
-        at, size = 0, len(data)
-        while at < size:
-            if self._skip:
-                step = min(self._skip, size - at)
-                self._skip -= step
-                at += step
-                continue
-            piece = data[at : at + 9 - len(self._head)]
-            self._head += piece
-            at += len(piece)
-            if len(self._head) < 9:
-                break
-            length, kind, self._head = int.from_bytes(self._head[:3], "big"), self._head[3], b""
-            if why := self._frame(length, kind):
-                return why
-            self._skip = length
-        return ""
+        return next(filter(None, map(self._frame, self._heads.read(data))), "")
 
-    def _frame(self, length: int, kind: int) -> str:
+    def _frame(self, head: FrameHead) -> str:
+        length, kind, block = head
         if length > MAX_FRAME:
             return f"a frame of {length} octets"
-        if kind in (_HEADERS, _CONTINUATION):
-            self._block = length + (self._block if kind == _CONTINUATION else 0)
-            if self._block > MAX_BLOCK:
-                return f"a header block of more than {MAX_BLOCK} octets"
-        if kind == _DATA and length:
+        if block > MAX_BLOCK:
+            return f"a header block of more than {MAX_BLOCK} octets"
+        if kind == DATA and length:
             self.earn(length / 1024 * EARNED_A_KILOBYTE)
-        elif kind != _HEADERS or not self._requests:
+        elif kind != HEADERS or not self._requests:
             # Streams of a client are bounded by their number; heads of an origin may be interim answers without end.
-            self._credit -= RESET_COSTS if kind == _RESET else 1.0
+            self._credit -= RESET_COSTS if kind == RST_STREAM else 1.0
             if self._credit < 0:
                 return "too many frames without use"
         return ""

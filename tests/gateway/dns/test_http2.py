@@ -15,9 +15,10 @@ from h2.settings import SettingCodes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dns.http2 import MAX_NOISE, MAX_STREAMS, MAX_WAITING, FrameGate
+from gateway.dns.http2 import MAX_NOISE, MAX_STREAMS, MAX_WAITING, is_bearable
 from gateway.dns.resolver import Resolver
 from gateway.dns.settings import Endpoint
+from gateway.http2frames import PREFACE, FrameHeads
 from gateway.request import DnsQuery
 from tests.gateway.dns.support import PolicyJudge, a_judge, addresses, ask, parse
 from tests.peers.dns_tls import Http2Client, a_certificate, http2, serving_all
@@ -289,9 +290,9 @@ def test_the_gate_follows_frames(frames: list[tuple[int, int]], step: int) -> No
         block = size + block * (kind == 9) if kind in (1, 9) else block
         good = good and block <= 16384
     for pieces in ([data], [data[at : at + step] for at in range(0, len(data), step)]):
-        gate = FrameGate()
-        assert all(gate.passes(piece) for piece in pieces) is good
-    assert not FrameGate().passes(data[:24] + b"\0\x40\1" + bytes(6))
+        heads = FrameHeads(PREFACE)
+        assert all(is_bearable(heads, piece) for piece in pieces) is good
+    assert not is_bearable(FrameHeads(PREFACE), data[:24] + b"\0\x40\1" + bytes(6))
 
 
 async def test_idle_and_unfinished_connections_end(tmp_path: Path) -> None:
