@@ -28,15 +28,16 @@ def check(argv: list[str]) -> dict[str, object]:
 
 
 def test_cron() -> None:
-    """One line, in the form of /etc/cron.d: five times, a user, a command; it waits a while, and is quiet."""
+    """One line, in the form of /etc/cron.d: five times, a user, a command; it waits, is quiet and gives way."""
     lines = [line for line in CRON.splitlines() if line and not line.startswith("#") and "=" not in line.split()[0]]
     (line,) = lines
     *times, user, command = line.split(None, 6)
     assert len(times) == 5
     assert all(re.fullmatch(r"[0-9*/,-]+", each) for each in times)
     assert user == "gateway"
-    program, *argv = shlex.split(command)
-    assert program == "gateway"
+    nice, how, much, program, *argv = shlex.split(command)
+    assert (nice, how, program) == ("nice", "-n", "gateway")
+    assert 0 < int(much) < 19, "it gives way, but is not starved on a busy host"
     options = check(argv)
     assert (options["quiet"], options["jitter"]) == (True, parse_duration("10m"))
 
@@ -47,6 +48,9 @@ def test_systemd() -> None:
     assert found is not None
     assert check(shlex.split(found[1]))["quiet"]
     assert "SuccessExitStatus=1" in SERVICE
+    weight = re.search(r"^CPUWeight=(\d+)$", SERVICE, re.MULTILINE)
+    assert weight is not None
+    assert int(weight[1]) < 100, "it gives way to whoever has the usual weight"
     assert "RandomizedDelaySec=10min" in TIMER
 
 

@@ -1,5 +1,7 @@
 """Tests of `gateway.proxy.fingerprint`."""
 
+import re
+
 import pytest
 
 from gateway.proxy.clienthello import Hello, HelloReader
@@ -33,6 +35,12 @@ def a_hello(
         signature_algorithms=algorithms,
         ech=False,
     )
+
+
+def _read(octets: bytes) -> Hello:
+    hello = HelloReader().feed(octets)
+    assert isinstance(hello, Hello)
+    return hello
 
 
 @pytest.mark.parametrize(
@@ -119,13 +127,52 @@ def test_nothing_to_hash() -> None:
         ("pip", ""),
         ("apt", ""),
         ("openssl-servername", ""),
+        ("deb11-curl", "curl"),
+        ("deb11-curl-http1.1", "curl"),
+        ("deb11-curl-tls12", "curl"),
+        ("deb11-java-httpclient", "java"),
+        ("deb11-java-url", "java"),
+        ("deb11-perl", "perl"),
+        ("deb11-urllib", ""),
+        ("deb12-perl", "perl"),
+        ("deb12-php", "php"),
+        ("deb12-ruby", ""),
+        ("deb13-apt", ""),
+        ("deb13-aria2", "aria2"),
+        ("deb13-curl", "curl"),
+        ("deb13-curl-http1.1", ""),
+        ("deb13-curl-tls12", "curl"),
+        ("deb13-git", "git"),
+        ("deb13-go", "go"),
+        ("deb13-java-httpclient", "java"),
+        ("deb13-java-url", "java"),
+        ("deb13-node-fetch", "node"),
+        ("deb13-node-https", "node"),
+        ("deb13-perl", "perl"),
+        ("deb13-php", "php"),
+        ("deb13-requests", ""),
+        ("deb13-ruby", ""),
+        ("deb13-urllib", "python-urllib"),
     ],
 )
 def test_tools(program: str, tool: str) -> None:
     """A program is told by its hello, unless others say the same."""
-    hello = HelloReader().feed(CAPTURED[program])
-    assert isinstance(hello, Hello)
-    assert tool_of(ja4(hello)) == tool
+    assert tool_of(ja4(_read(CAPTURED[program]))) == tool
+
+
+def test_a_fingerprint_that_two_programs_share_tells_nothing() -> None:
+    """Programs that say the same are of one tool, or the fingerprint is none's."""
+    tools: dict[str, set[str]] = {}
+    for program, octets in CAPTURED.items():
+        tools.setdefault(ja4(_read(octets)), set()).add(re.sub(r"^(deb|py)\d+-", "", program).partition("-")[0])
+    shared = {fingerprint for fingerprint, programs in tools.items() if len(programs) > 1}
+    assert shared, "some do"
+    assert {tool_of(fingerprint) for fingerprint in shared} == {""}
+
+
+def test_every_fingerprint_was_captured() -> None:
+    """No entry of the table is from hearsay."""
+    assert {ja4(_read(octets)) for octets in CAPTURED.values()} >= set(TOOLS)
 
 
 def test_tools_are_known() -> None:
