@@ -36,6 +36,7 @@ IMPURE = frozenset(
 
 PURE = [
     "names",
+    "suffixlist",
     "addresses",
     "authority",
     "buckets",
