@@ -75,7 +75,7 @@ class Standalone:
             )
         settings = state.config.file.ledger
         ledger = Ledger(
-            state.config.state_dir / "ledger",
+            state.config.ledger_folder,
             role="proxy",
             worker=0,
             clock=time.time,

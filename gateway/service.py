@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.binding import remedy
-from gateway.config import Config, load
+from gateway.config import EXIT_CONFIG, Config, load
 from gateway.dns.certificate import certificate_problem
 from gateway.document import ConfigError
 from gateway.proxy.tls import TlsFiles, tls_problem
@@ -30,8 +30,6 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0  # between restarts of a worker that ke
 _HEALTHY_SECONDS = 60.0  # a worker that lived this long starts again without a pause
 SECRET = 32
 """Octets of the secret that workers are told."""
-EXIT_CONFIG = 2
-"""Exit code of a process that could not start because of its configuration or its ports."""
 
 
 @dataclass(frozen=True, slots=True)

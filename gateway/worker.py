@@ -20,10 +20,11 @@ from pathlib import Path
 
 import uvloop
 
+from gateway.config import EXIT_CONFIG
 from gateway.document import ConfigError
 from gateway.ledger import Ledger
 from gateway.runtime import Runtime, load_state, snapshot_stamp
-from gateway.service import EXIT_CONFIG, SECRET
+from gateway.service import SECRET
 
 _LOG = logging.getLogger(__name__)
 _SNAPSHOT_CHECK_SECONDS = 2.0
@@ -183,7 +184,7 @@ def main() -> int:
         return EXIT_CONFIG
     settings = state.config.file.ledger
     ledger = Ledger(
-        state.config.state_dir / "ledger",
+        state.config.ledger_folder,
         role=options.role,
         worker=options.index,
         clock=time.time,
