@@ -24,7 +24,6 @@ from gateway.config import EXIT_CONFIG
 from gateway.document import ConfigError
 from gateway.ledger import Ledger
 from gateway.runtime import Runtime, load_state, snapshot_stamp
-from gateway.service import SECRET
 
 _LOG = logging.getLogger(__name__)
 _SNAPSHOT_CHECK_SECONDS = 2.0
@@ -168,8 +167,8 @@ def main() -> int:
 
     secret = b""
     if options.secret_fd is not None:
-        secret = os.read(options.secret_fd, SECRET)
-        os.close(options.secret_fd)
+        with os.fdopen(options.secret_fd, "rb") as told:
+            secret = told.read()
 
     def ready() -> None:
         settle()

@@ -66,6 +66,7 @@ PURE = [
     "feeds.protected",
     "feeds.packing",
     "feeds.verification",
+    "feeds.publickeys",
     "feeds.impact",
     "feeds.hunt",
     "dns.wire",

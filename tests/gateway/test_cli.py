@@ -46,11 +46,11 @@ except SystemExit as end:
 
 NEVER = {"requests", "tldextract"}
 """What nothing needs: a public suffix list is read, not fetched."""
-SERVING = {"asyncio", "aiohttp", "mitmproxy", "uvloop", "h2", "h11"}
-"""What only those need who talk with a network."""
+SERVING = {"asyncio", "aiohttp", "mitmproxy", "uvloop", "h2", "h11", "cryptography"}
+"""What only those need who talk with a network, or make and check certificates and signatures."""
 DRAWING = {"rich"}
 """What only a terminal needs, and a pipe is none."""
-READING = {"pydantic", "yaml", "dnslib", "cryptography", "bcrypt"}
+READING = {"pydantic", "yaml", "dnslib", "bcrypt"}
 """What only those need who read a policy file."""
 
 LEFT_OUT = [
