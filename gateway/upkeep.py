@@ -22,8 +22,9 @@ from gateway.feeds.report import Outcome, Progress, RefreshReport
 from gateway.feeds.snapshot import Snapshot, SnapshotError
 from gateway.feeds.store import Store as Lists
 from gateway.feeds.zones import read_index, write_zone, zone_folder
-from gateway.ledger import Event, Ledger
+from gateway.ledger import Event
 from gateway.ledger.store import Store
+from gateway.runtime import open_ledger
 
 _LOG = logging.getLogger(__name__)
 
@@ -172,8 +173,7 @@ def record(config: Config, report: RefreshReport, steward: Steward) -> None:
     fresh = [feed for feed in report.feeds if feed.outcome is Outcome.FRESH and report.swapped]
     if not (failed or fresh or report.problem or report.swapped):
         return
-    settings = config.file.ledger
-    with Ledger(config.ledger_folder, role="refresh", rotate=settings.rotate, keep=settings.keep) as ledger:
+    with open_ledger(config, "refresh") as ledger:
         for feed in fresh:
             ledger.change(
                 "feed-changed",
