@@ -30,7 +30,7 @@ FILE = 100_000
 """Octets of the file."""
 HEX_FILE = 2048
 TRICKLE = 20
-"""Lines of the chat, of some 20 octets, five a second."""
+"""Lines of the chat, of some 20 octets, ten a second."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Lab:
         target = f"10.99.0.1/{_SINK}" if tool.program == "iodine" else f"127.0.0.1/{_ENTRY}"
         data = self.folder / "file"
         data.write_bytes(random.Random(1).randbytes(FILE))  # iodine compresses what it can
-        chat = f'for i in $(seq {TRICKLE}); do echo "$i: hello, anybody?"; sleep 0.2; done'
+        chat = f'for i in $(seq {TRICKLE}); do echo "$i: hello, anybody?"; sleep 0.1; done'
         said = sum(len(f"{index}: hello, anybody?\n") for index in range(1, TRICKLE + 1))
         self._send(f"cat {data} > /dev/tcp/{target}", FILE, patience)
         self._send(f"({chat}) > /dev/tcp/{target}", FILE + said, patience)
