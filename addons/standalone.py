@@ -23,7 +23,7 @@ from addons.visit import Visit
 from gateway.decision import Decision, Reason, Tls
 from gateway.dns.resolver import Resolver
 from gateway.document import ConfigError
-from gateway.ledger import Ledger, Outcome
+from gateway.ledger import Outcome
 from gateway.proxy.asked import hello_request, host_flaw, own_authorities
 from gateway.proxy.case import Case, Refusal
 from gateway.proxy.clienthello import Hello, HelloReader
@@ -34,7 +34,7 @@ from gateway.proxy.layers import GatedHttpLayer, GatedStream
 from gateway.proxy.responses import ALERT_ACCESS_DENIED
 from gateway.proxy.uploads import Uploads
 from gateway.request import TlsHello, Tunnel
-from gateway.runtime import Runtime, load_state
+from gateway.runtime import Runtime, load_state, open_ledger
 
 _LOG = logging.getLogger(__name__)
 _NOT_READY = "egress gateway: no policy is loaded (set egress_config)"
@@ -73,17 +73,7 @@ class Standalone:
             raise exceptions.OptionsError(  # type: ignore[no-untyped-call]  # mitmproxy's
                 "egress_config: proxy.auth, proxy.parent and proxy.proxy_protocol_from need 'gateway proxy'"
             )
-        settings = state.config.file.ledger
-        ledger = Ledger(
-            state.config.state_dir / "ledger",
-            role="proxy",
-            worker=0,
-            clock=time.time,
-            rotate=settings.rotate,
-            keep=settings.keep,
-            allowed_dns=settings.allowed_dns,
-        )
-        self.use(Runtime(state, ledger))
+        self.use(Runtime(state, open_ledger(state.config, "proxy")))
 
     def use(self, runtime: Runtime, dialer: Dialer | None = None) -> None:
         """Decide by a runtime."""

@@ -25,6 +25,9 @@ from gateway.schema import HttpSection, PolicyFile, RuleSection
 from gateway.shadowing import shadowed
 from gateway.tsigkey import Key, parse_keys
 
+EXIT_CONFIG = 2
+"""Exit code of a process that could not start because of its configuration or its ports."""
+
 
 @dataclass(frozen=True, slots=True)
 class RpzZone:
@@ -100,6 +103,11 @@ class Config:
     def snapshot_path(self) -> Path:
         """The compiled lists."""
         return self.state_dir / "snapshot.egs"
+
+    @property
+    def ledger_folder(self) -> Path:
+        """The ledger's files."""
+        return self.state_dir / "ledger"
 
     def policy(self, lists: Lists | None) -> Policy:
         """Compile the rules, bound to a snapshot of the lists."""

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+
+type Rows = tuple[Sequence[str], list[Sequence[object]]]
+"""Headings, and rows under them."""
 
 _STYLES = {"deny": "bold red", "allow": "green", "would deny": "yellow"}
 
@@ -21,20 +21,37 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, singular or plural.
+
+    >>> counted(1, "rule"), counted(0, "list")
+    ('1 rule', '0 lists')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows under headings: a rich table on a terminal, aligned columns elsewhere."""
     cells = [[clean(str(cell)) for cell in row] for row in rows]
     if sys.stdout.isatty():
-        rich_table = Table(box=None, header_style="bold", pad_edge=False)
-        for heading in headings:
-            rich_table.add_column(heading, overflow="fold")
-        for row in cells:
-            rich_table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-        Console().print(rich_table)
+        _draw(headings, cells)
         return
     widths = [max(len(heading), *(len(row[i]) for row in cells), 0) for i, heading in enumerate(headings)]
     for line in (headings, *cells):
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _draw(headings: Sequence[str], cells: list[list[str]]) -> None:
+    from rich.console import Console  # not at the top: only a terminal needs it, and it takes 40 ms
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in headings:
+        drawn.add_column(heading, overflow="fold")
+    for row in cells:
+        drawn.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+    Console().print(drawn)
 
 
 def as_json(data: Any) -> None:

@@ -12,20 +12,15 @@ from functools import cache, lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
 import idna
-import tldextract
 
 from gateway.addresses import IPAddress, parse_address
+from gateway.suffixlist import read_rules
 
 MAX_LENGTH = 253
 """Longest name in text form (RFC 1035: 255 octets on the wire)."""
 
 _NORMAL = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\Z")
-# A name off the wire may hold any visible character, and tldextract reads `/`, `?`, `@` and `:` as parts of a URL.
-_STRANGE = re.compile(r"[^a-z0-9_.-]")
-_PLAIN = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.[a-z_-][a-z0-9_-]*\Z")
 _NUMBER = re.compile(r"(?:[0-9]+|0x[0-9a-f]*)\Z")
-# The list bundled with the package, never one fetched at run time: a decision must not depend on the network.
-_EXTRACT = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, include_psl_private_domains=True)
 
 
 def normalize(text: str) -> str:
@@ -98,14 +93,6 @@ def suffixes(name: str) -> Iterator[str]:
         at = name.find(".", at + 1)
 
 
-def public_suffix_rules() -> tuple[frozenset[str], frozenset[str]]:
-    """Return the rules of the public suffix list as they are written there: all of them, and those of the section of
-    registries alone.
-    """
-    registries = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)  # not kept: it takes megabytes
-    return frozenset(_EXTRACT.tlds), frozenset(registries.tlds)
-
-
 @lru_cache(maxsize=65536)
 def registered_domain(name: str) -> str:
     """Return the domain somebody registered: one label below the public suffix, private suffixes included.
@@ -115,45 +102,35 @@ def registered_domain(name: str) -> str:
     >>> registered_domain("a.b.github.io"), registered_domain("www.example.co.uk"), registered_domain("co.uk")
     ('b.github.io', 'example.co.uk', '')
     """
-    if _PLAIN.match(name) and "xn--" not in name:
-        return _registered(name)
-    found = _EXTRACT(_STRANGE.sub("-", name))
-    if found.suffix:
-        registered = len(found.top_domain_under_public_suffix)
-        return name[-registered:] if registered else ""
-    return ".".join(name.rsplit(".", 2)[-2:]) if "." in name else ""
+    labels = name.split(".")
+    taken = (_suffix_length(labels) or 1) + 1
+    return ".".join(labels[-taken:]) if len(labels) >= taken else ""
 
 
 @cache
 def _suffix_rules() -> dict[str, bool]:
-    """Return where rules lie on the way down from the root, and whether one ends there: without those that only names
-    in A-labels meet.
-    """
+    """Return where rules lie on the way down from the root, and whether one ends there."""
     rules: dict[str, bool] = {}
-    for rule in _EXTRACT.tlds:
-        for place in suffixes(rule) if rule.isascii() else ():
+    for rule in read_rules().everything:
+        for place in suffixes(rule):
             rules[place] = place == rule or rules.get(place, False)
     return rules
 
 
-def _registered(name: str) -> str:
-    """Return what `registered_domain` does, of a name in plain letters, as the library finds it, in less than half
-    the time.
-    """
-    rules, labels = _suffix_rules(), name.split(".")
-    place, ends = "", 0
+def _suffix_length(labels: list[str]) -> int:
+    """Return how many of a name's last labels are its public suffix; none, when no rule speaks of it."""
+    rules, place, length = _suffix_rules(), "", 0
     for depth, label in enumerate(reversed(labels)):
         here = f"{label}.{place}" if place else label
         ending = rules.get(here)
         if ending is None:
             if place and "*." + place in rules:
-                ends = depth if f"!{here}" in rules else depth + 1
+                length = depth if f"!{here}" in rules else depth + 1
             break
         place = here
         if ending:
-            ends = depth + 1
-    taken = (ends or 1) + 1
-    return ".".join(labels[-taken:]) if len(labels) >= taken else ""
+            length = depth + 1
+    return length
 
 
 def is_public_suffix(name: str) -> bool:
@@ -162,7 +139,8 @@ def is_public_suffix(name: str) -> bool:
     >>> is_public_suffix("co.uk"), is_public_suffix("github.io"), is_public_suffix("example.com")
     (True, True, False)
     """
-    return bool(name) and _EXTRACT(_STRANGE.sub("-", name)).suffix == name
+    labels = name.split(".")
+    return _suffix_length(labels) == len(labels)
 
 
 # Services whose names carry the address that they answer with; and names that always answer with loopback.

@@ -32,6 +32,19 @@ class State:
     """Identity of the snapshot file, to see when another has taken its place."""
 
 
+def open_ledger(config: Config, role: str, worker: int = 0) -> Ledger:
+    """Open the ledger of an installation, for one process to write to."""
+    settings = config.file.ledger
+    return Ledger(
+        config.ledger_folder,
+        role,
+        worker,
+        rotate=settings.rotate,
+        keep=settings.keep,
+        allowed_dns=settings.allowed_dns,
+    )
+
+
 def snapshot_stamp(config: Config) -> tuple[int, int] | None:
     """Return what identifies the snapshot file on disk now; None when there is none."""
     try:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.binding import remedy
-from gateway.config import Config, load
+from gateway.config import EXIT_CONFIG, Config, load
 from gateway.dns.certificate import certificate_problem
 from gateway.document import ConfigError
 from gateway.proxy.tls import TlsFiles, tls_problem
@@ -28,10 +28,7 @@ DRAIN_SECONDS = 30.0
 """How long workers may take to finish what they have begun."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0  # between restarts of a worker that keeps dying
 _HEALTHY_SECONDS = 60.0  # a worker that lived this long starts again without a pause
-SECRET = 32
-"""Octets of the secret that workers are told."""
-EXIT_CONFIG = 2
-"""Exit code of a process that could not start because of its configuration or its ports."""
+_SECRET = 32  # octets, that workers are told
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +96,7 @@ class Supervisor:
     _reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
     _reloads: set[asyncio.Task[None]] = field(default_factory=set)
     _workers: dict[tuple[str, int], asyncio.subprocess.Process] = field(default_factory=dict)
-    _secret: bytes = field(default_factory=lambda: secrets.token_bytes(SECRET), repr=False)
+    _secret: bytes = field(default_factory=lambda: secrets.token_bytes(_SECRET), repr=False)
     """What the workers of this run have in common and nobody else knows: DNS cookies are made with it."""
 
     async def run(self) -> int:

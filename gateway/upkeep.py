@@ -22,8 +22,9 @@ from gateway.feeds.report import Outcome, Progress, RefreshReport
 from gateway.feeds.snapshot import Snapshot, SnapshotError
 from gateway.feeds.store import Store as Lists
 from gateway.feeds.zones import read_index, write_zone, zone_folder
-from gateway.ledger import Event, Ledger
+from gateway.ledger import Event
 from gateway.ledger.store import Store
+from gateway.runtime import open_ledger
 
 _LOG = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Steward:
 
     def impact(self, old: Snapshot, new: Snapshot) -> Impact:
         """Return what was allowed in the last 24 hours and would be denied with the new lists."""
-        events = _within(read_ledger(self.config, self.now - IMPACT_WINDOW), self.budget, lambda: None)
+        events = _within(self._events(self.now - IMPACT_WINDOW), self.budget, lambda: None)
         return newly_denied(events, self.config.policy(old), self.config.policy(new))
 
     def swapped(self, old: Snapshot | None, new: Snapshot) -> None:
@@ -66,14 +67,12 @@ class Steward:
             self.exhausted = True
 
         since = self.now - self.config.file.ledger.keep
-        for event in _within(read_ledger(self.config, since), self.budget, out_of_time):
+        for event in _within(self._events(since), self.budget, out_of_time):
             hunt.look(event)
         self.sightings, self.untold = tuple(hunt.sightings()), hunt.dropped
 
-
-def read_ledger(config: Config, since: float) -> Iterator[Event]:
-    """Return the events since then."""
-    return Store(config.state_dir / "ledger").read(since=since)
+    def _events(self, since: float) -> Iterator[Event]:
+        return Store(self.config.ledger_folder).read(since=since)
 
 
 def _within(events: Iterator[Event], seconds: float, late: Callable[[], None]) -> Iterator[Event]:
@@ -174,8 +173,7 @@ def record(config: Config, report: RefreshReport, steward: Steward) -> None:
     fresh = [feed for feed in report.feeds if feed.outcome is Outcome.FRESH and report.swapped]
     if not (failed or fresh or report.problem or report.swapped):
         return
-    settings = config.file.ledger
-    with Ledger(config.state_dir / "ledger", role="refresh", rotate=settings.rotate, keep=settings.keep) as ledger:
+    with open_ledger(config, "refresh") as ledger:
         for feed in fresh:
             ledger.change(
                 "feed-changed",
@@ -191,7 +189,7 @@ def record(config: Config, report: RefreshReport, steward: Steward) -> None:
         if report.swapped:
             ledger.change("lists-swapped", f"new lists: {report.entries} entries", octets=report.octets)
         for found in steward.sightings[:MOST_TOLD]:
-            ledger.change("feed-hunt", describe(found), **sighting_fields(found))
+            ledger.change("feed-hunt", str(found), **found.fields())
         untold = len(steward.sightings[MOST_TOLD:]) + steward.untold
         if untold or steward.exhausted:
             ledger.change(
@@ -199,27 +197,3 @@ def record(config: Config, report: RefreshReport, steward: Steward) -> None:
                 f"{untold} more findings; `gateway hunt` shows all" if untold else
                 f"the ledger was not searched to its end within {steward.budget:g} seconds; run `gateway hunt`",
             )  # fmt: skip
-
-
-def describe(found: Sighting) -> str:
-    """Return a finding as a sentence."""
-    who = f"{found.user}@{found.client}" if found.user else found.client
-    return f"{who} {found.how} {found.indicator}, which feed {found.match.list} now lists ({found.match.entry})"
-
-
-def sighting_fields(found: Sighting) -> dict[str, object]:
-    """Return a finding as fields, for the ledger and for JSON."""
-    return {
-        "client": found.client,
-        "user": found.user or None,
-        "indicator": found.indicator,
-        "how": found.how,
-        "feed": found.match.list,
-        "version": found.match.version,
-        "line": found.match.line,
-        "entry": found.match.entry,
-        "first": found.first,
-        "last": found.last,
-        "count": found.count,
-        "event": found.id,
-    }

@@ -22,13 +22,15 @@ def a_detector(exempt: tuple[str, ...] = (), room: Room | None = None, controls:
 
 
 class Leak:
-    """What a tunnel got past a detector."""
+    """What a tunnel got past a detector. With `only_until_denied`, it gives up at the first denial."""
 
-    def __init__(self, encoder: Encoder, seed: int) -> None:
+    def __init__(self, encoder: Encoder, seed: int, *, only_until_denied: bool = False) -> None:
         detector = a_detector()
         self.queries = self.payload = self.answers = self.passed = 0
         denied = False
         for asked in encoder(random.Random(seed)):
+            if denied and only_until_denied:
+                break
             found = detector.query(asked.at, asked.client, asked.name, asked.qtype)
             denied |= found.denied
             if found.denied:

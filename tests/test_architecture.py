@@ -36,6 +36,7 @@ IMPURE = frozenset(
 
 PURE = [
     "names",
+    "suffixlist",
     "addresses",
     "authority",
     "buckets",
@@ -65,6 +66,7 @@ PURE = [
     "feeds.protected",
     "feeds.packing",
     "feeds.verification",
+    "feeds.publickeys",
     "feeds.impact",
     "feeds.hunt",
     "dns.wire",

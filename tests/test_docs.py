@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from gateway import cli
+from gateway.cli import main
 from gateway.config import json_schema, load
 from gateway.decision import Reason
 from gateway.schema import PolicyFile
@@ -30,15 +30,17 @@ def test_keys_are_explained(key: str) -> None:
     assert re.search(rf"`{key}:?`|^ *{key}:", README, re.MULTILINE)
 
 
-def commands() -> Iterator[str]:
-    """Yield the names of the commands."""
-    for value in vars(cli).values():
-        if isinstance(value, click.Group):
-            prefix = "" if value.name == "main" else f"{value.name} "
-            yield from (prefix + name for name in value.commands)
+def commands(group: click.Group, prefix: str = "") -> Iterator[str]:
+    """Yield the names of the commands of a group, and of those below it."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        yield prefix + name
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{prefix}{name} ")
 
 
-@pytest.mark.parametrize("command", sorted(set(commands())))
+@pytest.mark.parametrize("command", sorted(commands(main)))
 def test_commands_are_explained(command: str) -> None:
     """Every command is in the README."""
     assert f"gateway {command}" in README

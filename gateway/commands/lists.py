@@ -1,114 +1,21 @@
-"""Commands about lists: getting them, how they do, who was where they point, and giving them to others."""
+"""Commands about the lists at hand: how they do, who was where they point, and giving them to others."""
 
-import contextlib
-import random
-import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from gateway import console, reports
+from gateway import console
 from gateway.commands.options import config_option, fail, json_option, load_config
 from gateway.feeds.export import FORMATS, ExportError, ExportFormat, collect, render, write_export
 from gateway.feeds.hunt import Hunt, ListLookup
-from gateway.feeds.report import Progress as Event
-from gateway.feeds.report import Step
 from gateway.feeds.snapshot import Snapshot, SnapshotError
 from gateway.feeds.status import load_status
-from gateway.feeds.store import Store
+from gateway.feeds.store import Store as Lists
 from gateway.ledger.query import parse_time
-from gateway.service import prepare_state_dir
-from gateway.units import parse_duration
-from gateway.upkeep import read_ledger, run_refresh
-
-
-def _jitter(_: click.Context, __: click.Parameter, value: str) -> float:
-    try:
-        return parse_duration(value) if value else 0.0
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
-@click.command(name="refresh")
-@config_option
-@json_option
-@click.option("--quiet", "-q", is_flag=True, help="Print only what needs attention: for cron.")
-@click.option("--offline", is_flag=True, help="Use local files and the copies at hand; no network.")
-@click.option("--force", is_flag=True, help="Ask for feeds before their interval is over.")
-@click.option("--accept", multiple=True, metavar="FEED", help="Accept a feed's new copy whatever it changes.")
-@click.option("--preview", is_flag=True, help="Say what new lists would deny of the last 24 hours; change nothing.")
-@click.option("--jitter", callback=_jitter, default="", metavar="TIME", help="Wait up to so long before: for cron.")
-def refresh_command(
-    config_path: Path | None,
-    *,
-    as_json: bool,
-    quiet: bool,
-    offline: bool,
-    force: bool,
-    accept: tuple[str, ...],
-    preview: bool,
-    jitter: float,
-) -> None:
-    """Fetch feeds and compile all lists into the snapshot that workers use.
-
-    Exit code 0: all lists are the newest; 1: some kept their last good copy; 2: nothing could be compiled. With
-    --preview, 1 also means that something would newly be denied.
-    """
-    config = load_config(config_path)
-    if problem := prepare_state_dir(config.state_dir):
-        fail(problem)
-    if jitter:
-        time.sleep(random.uniform(0, jitter))  # many gateways with one cron file are not to ask at once
-    with _progress(show=not (quiet or as_json)) as progress:
-        report, steward = run_refresh(
-            config,
-            now=time.time(),
-            offline=offline,
-            force=force,
-            preview=preview,
-            accept=accept,
-            progress=progress,
-        )
-    if as_json:
-        console.as_json(reports.refresh_json(report, steward.sightings))
-    else:
-        if not quiet:
-            console.table(*reports.refresh_table(report))
-        if report.impact is not None and (report.impact.denials or preview):
-            for line in reports.impact_lines(report.impact):
-                (console.say if preview else console.complain)(line)
-        for line in (*reports.findings(report), *reports.hunt_lines(steward.sightings)):
-            console.complain(line)
-    denies = preview and report.impact is not None and bool(report.impact.denials)
-    raise SystemExit(report.exit_code or int(denies))
-
-
-@contextlib.contextmanager
-def _progress(*, show: bool) -> Iterator[Callable[[Event], None]]:
-    """Show bars on a terminal: one for each list that is fetched, one for compiling."""
-    if not show or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def progress(event: Event) -> None:
-            name = "compiling" if event.step is Step.COMPILING else event.name
-            if event.step is Step.DONE:
-                if name in tasks:
-                    bars.remove_task(tasks.pop(name))
-                return
-            if name not in tasks:
-                tasks[name] = bars.add_task(console.clean(name), total=None)
-            bars.update(tasks[name], completed=event.octets, total=event.expected)
-
-        yield progress
+from gateway.ledger.store import Store
+from gateway.reports import lists as report
 
 
 @click.command()
@@ -124,10 +31,10 @@ def feeds(config_path: Path | None, *, as_json: bool) -> None:
     if not status.refreshed:
         fail("no refresh has been made yet: run `gateway refresh`")
     if as_json:
-        console.as_json(reports.feeds_json(status, now))
+        console.as_json(report.feeds_json(status, now))
     else:
-        console.table(*reports.feeds_table(status, now))
-        for line in reports.feeds_notes(status, config.active_feeds, now):
+        console.table(*report.feeds_table(status, now))
+        for line in report.feeds_notes(status, config.active_feeds, now):
             console.complain(line)
     bad = any(feed.outcome in ("kept", "missing") or feed.is_stale(now) for feed in status.feeds.values())
     raise SystemExit(int(bad or bool(status.problem)))
@@ -155,15 +62,15 @@ def hunt(config_path: Path | None, *, as_json: bool, since: str, lists: tuple[st
     try:
         with Snapshot.open(config.snapshot_path) as snapshot:
             search = Hunt(ListLookup(snapshot), lists=frozenset(lists))
-            for event in read_ledger(config, start):
+            for event in Store(config.ledger_folder).read(since=start):
                 search.look(event)
     except SnapshotError as error:
         fail(str(error))
     found = search.sightings()
     if as_json:
-        console.as_json(reports.hunt_json(found))
+        console.as_json(report.hunt_json(found))
     else:
-        console.table(*reports.hunt_table(found))
+        console.table(*report.hunt_table(found))
         if search.dropped:
             console.complain(f"{search.dropped} more are not shown: narrow it with --since or --list")
     raise SystemExit(int(bool(found)))
@@ -199,7 +106,7 @@ def export(
             found = collect(
                 snapshot,
                 active,
-                Store(config.state_dir),
+                Lists(config.state_dir),
                 lambda name, feed: (
                     not (lists or categories) or name in lists or not set(categories).isdisjoint(feed.categories)
                 ),

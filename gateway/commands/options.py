@@ -9,9 +9,8 @@ import click
 
 from gateway import console
 from gateway.addresses import IPAddress
-from gateway.config import Config, load
+from gateway.config import EXIT_CONFIG, Config, load
 from gateway.document import ConfigError
-from gateway.service import EXIT_CONFIG
 
 _PLACES = (Path("gateway.yaml"), Path("/etc/gateway/gateway.yaml"))
 

@@ -60,7 +60,7 @@ def tunnels(context: click.Context, config_path: Path | None, *, as_json: bool, 
         start = parse_time(since, now) if since else None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    suspects = gather(Store(config.state_dir / "ledger").read(since=start))
+    suspects = gather(Store(config.ledger_folder).read(since=start))
     released = _released(config)
     states = [suspect.state(now, released) for suspect in suspects]
     if as_json:

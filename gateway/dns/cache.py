@@ -26,6 +26,15 @@ _HOT = 2
 """Times that an answer was taken from here before it counts as hot."""
 
 
+class Terms(NamedTuple):
+    """On what terms answers of a zone are kept."""
+
+    least_ttl: int = 0
+    """Seconds at least."""
+    metered: bool = False
+    """See `Answer.metered`."""
+
+
 class Key(NamedTuple):
     """What an answer depends on, besides the upstreams."""
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from gateway.addresses import IPAddress
 from gateway.decision import Reason
 from gateway.dns.bailiwick import Trust, select
-from gateway.dns.cache import RECHECK, Cache, Entry, Key
+from gateway.dns.cache import RECHECK, Cache, Entry, Key, Terms
 from gateway.dns.exchange import Failure, UpstreamError
 from gateway.dns.local import local_answer, special_answer, zone_of
 from gateway.dns.message import Answer, encode_name, make_answer, soa_record, with_ttl
@@ -73,15 +73,6 @@ class _Failed(NamedTuple):
     error: UpstreamError
     wait: float
     until: float
-
-
-class Terms(NamedTuple):
-    """On what terms answers of a zone are kept."""
-
-    least_ttl: int = 0
-    """Seconds at least."""
-    metered: bool = False
-    """See `Answer.metered`."""
 
 
 class Forwarder:

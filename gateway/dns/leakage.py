@@ -14,7 +14,7 @@ from pathlib import Path
 from gateway.addresses import IPAddress
 from gateway.decision import Decision, Reason, Verdict
 from gateway.dns.accounts import open_table
-from gateway.dns.forwarder import Terms
+from gateway.dns.cache import Terms
 from gateway.dns.message import Answer
 from gateway.dns.settings import Tunnelling
 from gateway.techniques import techniques

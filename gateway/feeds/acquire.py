@@ -15,17 +15,11 @@ from gateway.feeds.fetch import Failed, Fetched, Sessions, Validators, fetch, fe
 from gateway.feeds.guards import Judgement, flaw_of_content, judge, version_of
 from gateway.feeds.packing import unpack_file
 from gateway.feeds.protected import NeverBlock
+from gateway.feeds.publickeys import parse_ed25519_key, parse_minisign_key
 from gateway.feeds.report import Outcome, Progress, Step
 from gateway.feeds.status import FeedStatus
 from gateway.feeds.store import FeedState, Store
-from gateway.feeds.verification import (
-    MAX_SIGNATURE,
-    flaw_of_digest,
-    flaw_of_ed25519,
-    flaw_of_minisign,
-    parse_ed25519_key,
-    parse_minisign_key,
-)
+from gateway.feeds.verification import MAX_SIGNATURE, flaw_of_digest, flaw_of_ed25519, flaw_of_minisign
 from gateway.units import render_duration
 
 _EARLY = 0.95

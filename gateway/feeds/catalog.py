@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, RootModel, model_validator
 
 from gateway.document import read_document, validate
-from gateway.feeds.verification import parse_ed25519_key, parse_minisign_key
+from gateway.feeds.publickeys import parse_ed25519_key, parse_minisign_key
 from gateway.units import Duration, Percent, Size
 
 type Format = Literal[

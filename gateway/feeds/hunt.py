@@ -63,6 +63,27 @@ class Sighting:
     id: str = ""
     """Id of the first event."""
 
+    def __str__(self) -> str:
+        who = f"{self.user}@{self.client}" if self.user else self.client
+        return f"{who} {self.how} {self.indicator}, which feed {self.match.list} now lists ({self.match.entry})"
+
+    def fields(self) -> dict[str, object]:
+        """Return it as fields, for the ledger and for JSON."""
+        return {
+            "client": self.client,
+            "user": self.user or None,
+            "indicator": self.indicator,
+            "how": self.how,
+            "feed": self.match.list,
+            "version": self.match.version,
+            "line": self.match.line,
+            "entry": self.match.entry,
+            "first": self.first,
+            "last": self.last,
+            "count": self.count,
+            "event": self.id,
+        }
+
 
 @dataclass(slots=True)
 class Hunt:

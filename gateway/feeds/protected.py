@@ -8,11 +8,10 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from functools import cache
 
-import tldextract
-
 from gateway.feeds.entry import Entry, NameEntry, PathEntry, RangeEntry, Scope
 from gateway.feeds.layout import is_too_deep
-from gateway.names import normalize, suffixes
+from gateway.names import suffixes
+from gateway.suffixlist import read_rules
 
 NEVER_BLOCK = "never-block"
 PUBLIC_SUFFIX = "public suffix"
@@ -142,13 +141,4 @@ def is_registry(name: str) -> bool:
 
 @cache
 def _registries() -> frozenset[str]:
-    # The list bundled with the package, never one fetched at run time.
-    extract = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
-    return frozenset(_a_labels(rule) for rule in extract.tlds)
-
-
-def _a_labels(rule: str) -> str:
-    if rule.isascii():
-        return rule
-    mark = rule[: len(rule) - len(rule.lstrip("*.!"))]
-    return mark + normalize(rule[len(mark) :])
+    return read_rules().registries

@@ -8,7 +8,8 @@ import re
 from functools import cache
 from typing import NamedTuple
 
-from gateway.names import public_suffix_rules, registered_domain
+from gateway.names import registered_domain
+from gateway.suffixlist import read_rules
 
 NO_TLD = "."
 """The zone of names under no existing top-level domain: all of them together."""
@@ -67,21 +68,12 @@ class _Suffixes(NamedTuple):
 
 @cache
 def _suffixes() -> _Suffixes:
-    everything, public = (set(map(_ascii, rules)) for rules in public_suffix_rules())
+    everything, public = read_rules()
     tlds = frozenset(rule for rule in public if "." not in rule)
     wild = {rule[2:] for rule in everything if rule.startswith("*.") and "." not in rule[2:]}
     deep = {".".join(rule.lstrip("!").rsplit(".", 2)[-2:]) for rule in everything if "." in rule}
     known = frozenset(rule.rpartition(".")[2] for rule in public)
     return _Suffixes(known, tlds - wild, frozenset(deep), frozenset(everything - public))
-
-
-def _ascii(rule: str) -> str:
-    """Return a rule in A-labels: the list has some in neither form, some in both."""
-    if rule.isascii():
-        return rule
-    return ".".join(
-        label if label.isascii() else "xn--" + label.encode("punycode").decode() for label in rule.split(".")
-    )
 
 
 def exists(tld: str) -> bool:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
@@ -22,7 +23,8 @@ CRONJOB = yaml.safe_load((DEPLOY / "kubernetes/refresh-cronjob.yaml").read_text(
 
 def check(argv: list[str]) -> dict[str, object]:
     """Parse a command line as the program would; return its options."""
-    command = main.commands[argv[0]]
+    command = main.get_command(click.Context(main), argv[0])
+    assert command is not None
     context = command.make_context(argv[0], argv[1:])
     return dict(context.params)
 

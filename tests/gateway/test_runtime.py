@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from gateway.decision import Decision, Reason
+from gateway.config import load
+from gateway.decision import Decision, Reason, Verdict
 from gateway.document import ConfigError
 from gateway.feeds.snapshot import SnapshotError
 from gateway.ledger import Ledger
 from gateway.ledger.store import Store
-from gateway.runtime import Runtime, load_state, snapshot_stamp
-from tests.builders import a_tunnel
+from gateway.runtime import Runtime, load_state, open_ledger, snapshot_stamp
+from tests.builders import a_query, a_tunnel
 
 ALLOW_ONE = """
 version: 1
@@ -107,3 +108,13 @@ def test_the_stamp_follows_the_file(runtime: Runtime) -> None:
     path.with_name("new").write_bytes(b"two")
     path.with_name("new").replace(path)
     assert snapshot_stamp(runtime.state.config) not in (None, first)
+
+
+@pytest.mark.parametrize("allowed_dns", [True, False])
+def test_the_ledger_is_kept_as_the_policy_file_says(tmp_path: Path, allowed_dns: bool) -> None:
+    """Allowed queries are recorded where that is asked for, in the file of this process."""
+    text = f"version: 1\nstate_dir: state\nledger: {{allowed_dns: {str(allowed_dns).lower()}}}\n"
+    (tmp_path / "gateway.yaml").write_text(text)
+    with open_ledger(load(tmp_path / "gateway.yaml"), "dns", 3) as ledger:
+        ledger.record(a_query("www.example.com"), Decision(Verdict.ALLOW, Reason.DEFAULT_ALLOW))
+    assert bool((tmp_path / "state/ledger/dns-3.jsonl").read_text()) is allowed_dns

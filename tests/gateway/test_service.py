@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import Config, load
+from gateway.config import EXIT_CONFIG, Config, load
 from gateway.service import (
-    EXIT_CONFIG,
     Listener,
     Supervisor,
     listen_problem,

@@ -9,7 +9,7 @@ from gateway.config import Config, load
 from gateway.decision import Decision, Reason, Verdict
 from gateway.ledger import Event, Ledger, Outcome
 from gateway.ledger.store import Store
-from gateway.upkeep import bootstrap, read_ledger, run_refresh
+from gateway.upkeep import bootstrap, run_refresh
 from tests.builders import a_query, a_tunnel
 
 POLICY = """
@@ -42,7 +42,7 @@ def config(tmp_path: Path) -> Config:
 
 def changes(config: Config, action: str) -> list[Event]:
     """Return the lines of the ledger about changes of one kind."""
-    return [event for event in read_ledger(config, 0) if event["event.action"] == action]
+    return [event for event in Store(config.ledger_folder).read() if event["event.action"] == action]
 
 
 def test_a_refresh_looks_before_and_after(config: Config) -> None:

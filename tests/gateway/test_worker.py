@@ -7,14 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.peers.ports import free_port
 
-def start(policy: Path, role: str = "dns") -> subprocess.CompletedProcess[str]:
+AS_USUAL = ("-m", "gateway.worker")
+THEN_TELL = ("-c", "import sys\nfrom gateway import worker\nworker.main()\nprint(*sys.modules)")
+
+
+def start(policy: Path, role: str = "dns", code: tuple[str, str] = AS_USUAL) -> subprocess.CompletedProcess[str]:
     """Run a worker whose supervisor has already gone; return how it ended."""
     read_end, write_end = os.pipe()
     try:
         return subprocess.run(
             [
-                *(sys.executable, "-m", "gateway.worker", "--config", str(policy)),
+                *(sys.executable, *code, "--config", str(policy)),
                 *("--role", role, "--index", "0", "--ready-fd", str(write_end)),
             ],
             input="",  # a pipe that is at its end
@@ -82,3 +87,19 @@ def test_without_a_supervisor_it_ends_by_itself(tmp_path: Path, role: str) -> No
     )
     result = start(tmp_path / "gateway.yaml", role)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("role", "without"),
+    [
+        ("dns", {"mitmproxy", "aiohttp", "cryptography", "requests", "tldextract", "click", "rich"}),
+        ("proxy", {"aiohttp", "requests", "tldextract", "rich"}),
+    ],
+)
+def test_it_imports_only_what_its_role_needs(tmp_path: Path, role: str, without: set[str]) -> None:
+    """Libraries are a good part of what a worker weighs, and there is one for each core."""
+    places = f'dns: {{listen: ["udp://127.0.0.1:{free_port()}"]}}\nproxy: {{listen: ["127.0.0.1:{free_port()}"]}}\n'
+    (tmp_path / "gateway.yaml").write_text(f"version: 1\nstate_dir: state\n{places}")
+    loaded = start(tmp_path / "gateway.yaml", role, THEN_TELL).stdout.split()
+    assert f"gateway.{role}.server" in loaded
+    assert not without.intersection(loaded)

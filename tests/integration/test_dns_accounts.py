@@ -14,7 +14,7 @@ POLICY = """
 version: 1
 state_dir: state
 dns: {workers: 2, upstreams: ["udp://9.9.9.9"]}
-proxy: {workers: 1}
+proxy: {listen: []}
 tunnelling: {action: deny, controls: {min_ttl: 0s}}
 policy: {default: {proxy: deny, dns: allow}}
 """

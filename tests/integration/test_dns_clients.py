@@ -18,7 +18,7 @@ from tests.peers.namespace import Internet, wait_until
 POLICY = """
 version: 1
 state_dir: state
-proxy: {workers: 1}
+proxy: {listen: []}
 dns:
   workers: 1
   listen: ["udp://127.0.0.1:53", "tcp://127.0.0.1:53", "tls://127.0.0.1:853", "https://127.0.0.1:8443/dns-query"]

@@ -322,7 +322,7 @@ dns:
   workers: 1
   listen: ["udp://127.0.0.1:5335", "tls://127.0.0.1:8853", "https://127.0.0.1:8443/dns-query"]
   certificate: {cert: dns.pem, key: dns.key}
-proxy: {workers: 1}
+proxy: {listen: []}
 policy:
   default: {proxy: deny, dns: allow}
   rules:

@@ -18,6 +18,7 @@ from tests.peers.namespace import Internet, wait_until
 POLICY = """
 version: 1
 state_dir: state
+proxy: {listen: []}
 dns: {workers: 1, upstreams: ["udp://9.9.9.9"], rate_limit: null}
 lists:
   ours: {path: ours.txt, format: domains, categories: [blocked-by-us]}

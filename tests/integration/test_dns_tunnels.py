@@ -15,7 +15,7 @@ dns:
   listen: ["udp://{RESOLVER}:53", "tcp://{RESOLVER}:53"]
   workers: WORKERS
   upstreams: ["udp://{UPSTREAM}"]
-proxy: {{workers: 1}}
+proxy: {{listen: []}}
 tunnelling: {{TUNNELLING}}
 policy: {{default: {{proxy: deny, dns: allow}}}}
 """

@@ -269,6 +269,7 @@ async def test_a_late_answer_is_nobodys() -> None:
 POLICY = """
 version: 1
 state_dir: state
+proxy: {listen: []}
 dns: {workers: 1, upstreams: ["udp://9.9.9.9"], cache: {serve_stale: 0s}}
 policy:
   default: {proxy: deny, dns: allow}

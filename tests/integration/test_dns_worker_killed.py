@@ -16,6 +16,7 @@ from tests.peers.namespace import Internet, wait_until
 POLICY = """
 version: 1
 state_dir: state
+proxy: {listen: []}
 dns: {workers: 2, upstreams: ["udp://9.9.9.9"], rate_limit: null}
 policy:
   default: {proxy: deny, dns: allow}

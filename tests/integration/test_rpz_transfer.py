@@ -143,6 +143,13 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The same for all tests that leave lists and zones as they were."""
+    with running(tmp_path_factory.mktemp("steady"), POLICY) as made:
+        yield made
+
+
 def status(port: int, name: str) -> str:
     """Return the status that a resolver gives a name."""
     command = [need("dig"), "@127.0.0.1", "-p", str(port), name, "+tries=1", "+time=2", "+noall", "+comments"]
@@ -182,25 +189,25 @@ def test_bind_with_a_key(world: World) -> None:
     assert "failed" not in named.partition("Transfer started")[2]
 
 
-def test_bind_with_a_wrong_key(world: World) -> None:
+def test_bind_with_a_wrong_key(steady: World) -> None:
     """A secondary with another secret gets nothing, and the log says who and why."""
-    port = bind(world, BAD)
-    wait_until(lambda: "TSIG error 16" in world.log(), "the refusal")
+    port = bind(steady, BAD)
+    wait_until(lambda: "TSIG error 16" in steady.log(), "the refusal")
     assert status(port, "evil.example") == "NOERROR"
 
 
-def test_dig_without_a_key(world: World) -> None:
+def test_dig_without_a_key(steady: World) -> None:
     """Without a signature the zone that needs one is refused; the other is for everybody on this machine."""
-    command = [need("dig"), "@127.0.0.1", "-p", str(world.port), "AXFR", "+tries=1", "+time=3"]
+    command = [need("dig"), "@127.0.0.1", "-p", str(steady.port), "AXFR", "+tries=1", "+time=3"]
     for name, wanted in (("rpz.example", "Transfer failed"), ("open.example", "*.evil.example.open.example.")):
         done = subprocess.run([*command, name], capture_output=True, text=True, timeout=20, check=False)
         assert wanted in done.stdout
-    assert "whose query is not signed" in world.log()
+    assert "whose query is not signed" in steady.log()
 
 
-def test_dig_with_a_key(world: World) -> None:
+def test_dig_with_a_key(steady: World) -> None:
     """dig checks the signatures of every message."""
-    command = [need("dig"), "@127.0.0.1", "-p", str(world.port), "-k", str(world.folder / "xfr.key")]
+    command = [need("dig"), "@127.0.0.1", "-p", str(steady.port), "-k", str(steady.folder / "xfr.key")]
     done = subprocess.run([*command, "AXFR", "rpz.example"], capture_output=True, text=True, timeout=20, check=False)
     assert "XFR size: 9 records" in done.stdout, done.stdout
     assert "ould" not in done.stdout, "couldn't verify, or the like"
@@ -225,14 +232,14 @@ def test_a_zone_that_comes_later(tmp_path: Path) -> None:
         assert "*.evil.example.open.example." in answer("open.example", "AXFR")
 
 
-def test_unbound(world: World) -> None:
+def test_unbound(steady: World) -> None:
     """Unbound transfers the zone and denies what is listed."""
-    folder = world.folder / "unbound"
+    folder = steady.folder / "unbound"
     folder.mkdir()
     port = free_port()
-    (folder / "unbound.conf").write_text(UNBOUND.format(folder=folder, port=port, primary=world.port))
+    (folder / "unbound.conf").write_text(UNBOUND.format(folder=folder, port=port, primary=steady.port))
     (folder / "example.db").write_text(EXAMPLE)
-    world.start(need("unbound"), "-d", "-p", "-c", str(folder / "unbound.conf"), log="unbound.log")
+    steady.start(need("unbound"), "-d", "-p", "-c", str(folder / "unbound.conf"), log="unbound.log")
     wait_until(lambda: status(port, "www.evil.example") == "NXDOMAIN", "the zone in Unbound")
     assert status(port, "old.example") == "NXDOMAIN"
     assert status(port, "other.example") == "NOERROR"

@@ -24,7 +24,7 @@ proxy:
   certificate: {cert: server.pem, key: server.pem}
   client_ca: ca/authority.pem
   auth: {htpasswd: users}
-dns: {workers: 1}
+dns: {listen: []}
 policy:
   rules:
     - {name: for-batch, action: allow, clients: [batch], to: {domains: [www.example.com]}}

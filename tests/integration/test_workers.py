@@ -11,7 +11,7 @@ POLICY = """
 version: 1
 state_dir: state
 proxy: {{workers: 2}}
-dns: {{workers: 1}}
+dns: {{listen: []}}
 policy:
   rules:
     - {{name: web, action: allow, to: {{domains: [{names}]}}}}

@@ -81,7 +81,7 @@ class Internet:
             assert process.poll() is None, f"gateway ended with {process.returncode}: {output.read_text()}"
             return "gateway is running" in output.read_text()
 
-        wait_until(serving, f"the gateway to serve; see {output}")
+        wait_until(serving, f"the gateway to serve; see {output}", 40)
         return process
 
     def seen(self) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ FILE = 100_000
 """Octets of the file."""
 HEX_FILE = 2048
 TRICKLE = 20
-"""Lines of the chat, of some 20 octets, five a second."""
+"""Lines of the chat, of some 20 octets, ten a second."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,18 @@ class Lab:
     inside: Internet
     outside: Internet
     folder: Path
+    _lines: list[dict[str, Any]] = field(default_factory=list)
+    _read: int = 0
 
     def lines(self) -> list[dict[str, Any]]:
-        """Return what the far end has seen."""
-        return [json.loads(line) for line in (self.folder / "far.jsonl").read_text().splitlines()]
+        """Return what the far end has seen. It is asked for again and again, and thousands of lines come."""
+        with (self.folder / "far.jsonl").open("rb") as log:
+            log.seek(self._read)
+            new = log.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self._read += len(whole)
+        self._lines += map(json.loads, whole.splitlines())
+        return self._lines
 
     def arrived(self) -> int:
         """Return how many octets came out of the tunnel."""
@@ -108,7 +116,7 @@ class Lab:
         target = f"10.99.0.1/{_SINK}" if tool.program == "iodine" else f"127.0.0.1/{_ENTRY}"
         data = self.folder / "file"
         data.write_bytes(random.Random(1).randbytes(FILE))  # iodine compresses what it can
-        chat = f'for i in $(seq {TRICKLE}); do echo "$i: hello, anybody?"; sleep 0.2; done'
+        chat = f'for i in $(seq {TRICKLE}); do echo "$i: hello, anybody?"; sleep 0.1; done'
         said = sum(len(f"{index}: hello, anybody?\n") for index in range(1, TRICKLE + 1))
         self._send(f"cat {data} > /dev/tcp/{target}", FILE, patience)
         self._send(f"({chat}) > /dev/tcp/{target}", FILE + said, patience)

@@ -27,20 +27,7 @@ _PARSERS: dict[str, Callable[[Buffer, ParseReport], Iterator[Entry]]] = {
     "misp": misp,
 }
 
-FORMATS = (
-    "hosts",
-    "domains",
-    "wildcard",
-    "adblock",
-    "dnsmasq",
-    "unbound",
-    "rpz",
-    "urls",
-    "addresses",
-    "csv",
-    "misp",
-    "stix",
-)
+FORMATS = (*_PARSERS, "csv", "stix")
 """The names of the formats, as in a catalogue."""
 
 

@@ -1,0 +1,150 @@
+"""Commands about the policy file: what is wrong with it, what it may hold, what it makes of a request."""
+
+from pathlib import Path
+
+import click
+from pydantic import TypeAdapter, ValidationError
+
+from gateway import console
+from gateway.addresses import IPAddress
+from gateway.commands.options import Address, config_option, fail, find, json_option, load_config
+from gateway.config import EXIT_CONFIG, Config, json_schema, load
+from gateway.decision import Point, Reason
+from gateway.document import ConfigError
+from gateway.explain import explain_destination, explain_name, parse_destination
+from gateway.feeds.snapshot import Snapshot, SnapshotError
+from gateway.reports.policy import problems_json, stage_json, stage_notes, stage_table
+from gateway.request import Client, Flaw
+from gateway.schema import QueryType
+
+
+@click.command()
+@config_option
+@json_option
+def check(config_path: Path | None, *, as_json: bool) -> None:
+    """Validate the policy file and its catalogues; print every problem.
+
+    Exit code 0: good; 1: there are warnings; 2: it cannot be used.
+    """
+    path = find(config_path)
+    try:
+        config = load(path)
+        problems, code = list(config.warnings), int(bool(config.warnings))
+    except ConfigError as error:
+        config, problems, code = None, error.problems, EXIT_CONFIG
+    if as_json:
+        console.as_json(problems_json(problems))
+    else:
+        for problem in problems:
+            console.complain(str(problem))
+        if config is not None:
+            rules, lists = (
+                console.counted(len(config.rules), "rule"),
+                console.counted(len(config.active_feeds), "list"),
+            )
+            console.say(f"{path}: good: {rules}, {lists}")
+    raise SystemExit(code)
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of the policy file."""
+    console.as_json(json_schema())
+
+
+@click.command()
+@config_option
+@json_option
+@click.argument("destination", required=False)
+@click.option("--dns", "name", metavar="NAME", help="Explain a DNS question instead of a URL.")
+@click.option("--type", "qtype", default="A", show_default=True, help="Its query type.")
+@click.option("--client", type=Address(), default="127.0.0.1", show_default=True, help="Who asks.")
+@click.option("--user", help="User name, taken for proven.")
+@click.option(
+    "--certificate",
+    "certificates",
+    multiple=True,
+    metavar="NAME",
+    help="Name that a certificate proves: CN=..., DNS:...",
+)
+@click.option("--method", default="GET", show_default=True)
+@click.option("--user-agent", default="", help="As the client would send it, in CONNECT too.")
+@click.option("--address", "addresses", type=Address(), multiple=True, help="Assume that the name resolves to this.")
+def explain(
+    config_path: Path | None,
+    *,
+    as_json: bool,
+    destination: str | None,
+    name: str | None,
+    qtype: str,
+    client: IPAddress,
+    user: str | None,
+    certificates: tuple[str, ...],
+    method: str,
+    user_agent: str,
+    addresses: tuple[IPAddress, ...],
+) -> None:
+    """Say what would happen to a request, at each stage, and why. Sends nothing.
+
+    DESTINATION is https://host/path, http://host/path or host:port. Exit code 0: allowed; 1: denied.
+    """
+    if (destination is None) == (name is None):
+        raise click.UsageError("give a DESTINATION, or --dns NAME")
+    config = load_config(config_path)
+    snapshot = _open_snapshot(config)
+    policy = config.policy(snapshot)
+    who = Client(
+        address=client, user=user, certificate=certificates[0] if certificates else None, names=certificates[1:]
+    )
+    try:
+        if name is not None:
+            code = TypeAdapter(QueryType).validate_python(qtype)
+            stages = list(explain_name(policy, who, name, code, addresses))
+        else:
+            target = parse_destination(destination or "")
+            stages = list(
+                explain_destination(
+                    policy,
+                    who,
+                    target,
+                    method=method.upper(),
+                    user_agent=user_agent,
+                    addresses=addresses,
+                    unproven=_unproven(config, user),
+                )
+            )
+    except ValidationError as error:
+        raise click.UsageError(str(error.errors()[0]["ctx"]["error"])) from None
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    point = Point.PROXY if name is None else Point.DNS
+    if as_json:
+        console.as_json([stage_json(stage, config) for stage in stages])
+    else:
+        console.table(*stage_table(stages))
+        for line in stage_notes(stages, config, policy.groups_of(who, point), resolved=bool(addresses)):
+            console.say(line)
+    raise SystemExit(int(any(stage.decision.denied for stage in stages)))
+
+
+def _unproven(config: Config, user: str | None) -> Flaw | None:
+    """Return why the proxy would not take a user's word, or ask for a user."""
+    accounts = config.accounts
+    if accounts is None:
+        return None
+    if user is not None and user not in accounts.hashes:
+        return Flaw(Reason.AUTH_FAILED, f"the htpasswd file has no user {user}")
+    return (
+        Flaw(Reason.AUTH_REQUIRED, "user name and password are needed")
+        if user is None and accounts.required
+        else None
+    )
+
+
+def _open_snapshot(config: Config) -> Snapshot | None:
+    if not config.active_feeds:
+        return None
+    try:
+        return Snapshot.open(config.snapshot_path)
+    except SnapshotError as error:
+        fail(str(error))

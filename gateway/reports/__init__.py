@@ -1,0 +1,1 @@
+"""What commands print, by subject: from values to rows, lines and JSON."""

@@ -1,0 +1,144 @@
+"""Commands about the policy file, run in this process; as processes they are in tests/integration."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from gateway.cli import main
+
+POLICY = """
+version: 1
+state_dir: state
+lists:
+  ours: {path: ours.txt, format: domains, categories: [blocked-by-us]}
+policy:
+  default: {proxy: deny, dns: allow}
+  rules:
+    - {name: ours, action: deny, to: {lists: [ours]}, technique: [T1105]}
+    - {name: web, action: allow, to: {domains: [.example.com]}}
+"""
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    """A policy with one compiled list."""
+    (tmp_path / "ours.txt").write_text("# ours\nbad.example.com\n")
+    path = tmp_path / "gateway.yaml"
+    path.write_text(POLICY)
+    assert run("refresh", "-c", str(path), "--quiet").exit_code == 0
+    return path
+
+
+def run(*argv: str) -> Result:
+    """Run a command."""
+    return CliRunner().invoke(main, argv)
+
+
+def test_check_counts_what_is_good(policy: Path) -> None:
+    """A good file says so on standard output, and exits 0."""
+    result = run("check", "-c", str(policy))
+    assert (result.exit_code, result.stdout) == (0, f"{policy}: good: 2 rules, 1 list\n")
+
+
+def test_check_exits_1_for_a_rule_that_can_never_match(policy: Path) -> None:
+    """A warning is something to look at, not an error."""
+    policy.write_text(POLICY + "    - {name: late, action: deny, to: {domains: [www.example.com]}}\n")
+    result = run("check", "-c", str(policy))
+    assert result.exit_code == 1
+    assert "rule 'late' can never match: 'web' before it covers all of it" in result.stderr
+
+
+def test_check_as_json_has_file_line_and_path(policy: Path) -> None:
+    """For editors and CI."""
+    policy.write_text(POLICY + "bogus: 1\n")
+    result = run("check", "-c", str(policy), "--json")
+    (problem,) = json.loads(result.stdout)
+    assert (result.exit_code, problem["line"], problem["path"]) == (2, 11, "bogus")
+
+
+def test_the_schema_accepts_what_check_accepts(policy: Path) -> None:
+    """The examples in the repository and the schema agree."""
+    schema = json.loads(run("schema").stdout)
+    validator = jsonschema.Draft202012Validator(schema)
+    for path in (policy, *(Path(__file__).parents[3] / "deploy/examples").glob("*.yaml")):
+        assert not list(validator.iter_errors(yaml.safe_load(path.read_text()))), path
+    assert list(validator.iter_errors({"version": 1, "bogus": 1}))
+    assert list(validator.iter_errors({"version": 1, "control": {}}))
+
+
+def test_explain_names_the_list_line_and_exits_1(policy: Path) -> None:
+    """The line that matched is quoted from the copy that was compiled."""
+    result = run("explain", "-c", str(policy), "https://www.bad.example.com/")
+    assert result.exit_code == 1
+    assert "list ours (blocked-by-us)" in result.stdout
+    assert "line 2:" in result.stdout
+    assert "T1105" in result.stdout
+
+
+def test_explain_as_json(policy: Path) -> None:
+    """Stages with verdicts, for scripts."""
+    result = run("explain", "-c", str(policy), "--json", "--dns", "www.example.com", "--address", "10.0.0.1")
+    stages = json.loads(result.stdout)
+    assert [(stage["stage"], stage["reason"]) for stage in stages] == [
+        ("dns query", "rule"),
+        ("dns answer", "dns-rebinding"),
+    ]
+
+
+USERS = """
+version: 1
+clients: {batch: {addresses: [10.2.0.0/16], users: [batch]}, machines: {certificates: ["DNS:batch.example"]}}
+proxy:
+  auth: {htpasswd: users, required: %s}
+  listen: ["tls://127.0.0.1:3129"]
+  certificate: {cert: c.pem, key: k.pem}
+  client_ca: ca.pem
+policy:
+  rules:
+    - {name: for-batch, action: allow, clients: [batch], to: {domains: [a.example]}}
+    - {name: for-machines, action: allow, clients: [machines], to: {domains: [b.example]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("required", "argv", "reason"),
+    [
+        ("false", ("--user", "batch", "--client", "10.2.0.7", "https://a.example/"), "rule"),
+        ("false", ("--user", "batch", "--client", "10.3.0.7", "https://a.example/"), "client-unknown"),
+        ("false", ("--client", "10.2.0.7", "https://a.example/"), "client-unknown"),
+        ("false", ("--user", "nobody", "https://a.example/"), "auth-failed"),
+        ("true", ("--client", "10.2.0.7", "http://a.example/"), "auth-required"),
+        ("true", ("--user", "batch", "--client", "10.2.0.7", "http://a.example/"), "rule"),
+        ("false", ("--certificate", "CN=x", "--certificate", "DNS:batch.example", "https://b.example/"), "rule"),
+        ("false", ("--certificate", "CN=x", "https://b.example/"), "client-unknown"),
+        # The resolver knows addresses alone: a group that has them is judged by them.
+        ("true", ("--client", "10.2.0.7", "--dns", "a.example"), "rule"),
+    ],
+)
+def test_explain_says_who_is_asked(tmp_path: Path, required: str, argv: tuple[str, ...], reason: str) -> None:
+    """User, address and certificate each count as they would for the proxy and the resolver."""
+    (tmp_path / "users").write_text("batch:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n")
+    (tmp_path / "gateway.yaml").write_text(USERS % required)
+    result = run("explain", "-c", str(tmp_path / "gateway.yaml"), "--json", *argv)
+    assert json.loads(result.stdout)[-1]["reason"] == reason, result.stderr
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        (),
+        ("https://a.example/", "--dns", "a.example"),
+        ("ftp://a.example/",),
+        ("--dns", "a.example", "--type", "BOGUS"),
+        ("https://a.example/", "--client", "nobody"),
+    ],
+)
+def test_explain_refuses_what_it_cannot_explain(policy: Path, argv: tuple[str, ...]) -> None:
+    """Usage errors exit 2 and say what was expected."""
+    result = run("explain", "-c", str(policy), *argv)
+    assert result.exit_code == 2
+    assert "Error" in result.stderr
