@@ -103,7 +103,7 @@ FORMS = {
     "no existing top-level domain": ("www.nosuchtld", "A", Controls(tlds=False)),
 }
 """Controls that bound the channel whatever is sent through it, all on by default: what each keeps here, and its
-switch (`tunnelling.controls`). `min_ttl`, and the letters' case, which has no switch, have tests of their own below."""
+switch (`tunnelling.controls`). `min_ttl`, and the letters' case, which has no switch, have tests of their own."""
 
 
 @pytest.mark.parametrize(("name", "qtype", "off"), list(FORMS.values()), ids=list(FORMS))
