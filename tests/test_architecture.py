@@ -80,6 +80,7 @@ PURE = [
     "dns.servicebinding",
     "dns.tsig",
     "tunnelling.zones",
+    "tunnelling.labels",
     "tunnelling.charmodel",
     "tunnelling.window",
     "tunnelling.priors",

@@ -6,7 +6,7 @@ window is cut into parts and summed over one part more, an account that has to m
 of its set, and a name that was forgotten is new again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from math import ceil
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 KEY = 16
 """Octets of the key for hashes, at the beginning of the table: equal names have equal hashes in all workers."""
-LAYOUT = b"accounts 2\n"
+LAYOUT = b"accounts 3\n"
 """What follows the key, so that a file of another layout is not taken for one."""
 _PARTS = 8
 _RING = _PARTS + 1
@@ -64,7 +64,10 @@ _DAY = 86400.0
 _UNTIL, _SINCE, _TOTAL, _NEW, _HEAVY, _MARK, _ANSWERS, _DAYS = 2, 3, 4, 5, 6, 7, 8, 9  # in words
 _FACTS = 40
 _SPEND = Struct("=II")
+_BASES = 5  # among what is read at a glance
 _SEEN = Struct("=8H")
+_MARKS = Struct(f"={_RING}I")
+_SUMS = Struct("=I12xI")
 _eight_from = Struct("=8Q").unpack_from
 
 
@@ -95,6 +98,11 @@ def size(spans: int, room: Room = Room()) -> int:  # noqa: B008 -- immutable
 def _cell(spans: int) -> int:
     octets = _FACTS + spans * 8 + _SEEN.size + spans * _RING * 4
     return octets + -octets % 64  # so that what is read most often is one line of the processor's cache
+
+
+def paired(limits: Sequence[int], others: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
+    """Return the limits of a client with a zone and of that zone, a pair for each window, as `charge` takes them."""
+    return tuple((_BASES + span, *pair) for span, pair in enumerate(zip(limits, others, strict=True)))
 
 
 def grains(octets: float) -> int:
@@ -130,15 +138,16 @@ class SharedTable:
         self._longs = buffer.cast("Q")
         self._cell = _cell(spans)
         self._head = Struct(f"=Q8I{2 * spans}I")
-        self._read = self._head.unpack_from
+        # Of it: hash, until when it is closed, all that it has spent, names with news, parts, all when they began.
+        self._glance = Struct(f"=QI4xII16x{4 * spans}s{spans}I").unpack_from
         self._part_struct = Struct(f"={spans}I")
         self._parts_at, self._bases_at = _FACTS, _FACTS + 4 * spans
         self._seen_at = _FACTS + 8 * spans
         self._rings_at = self._seen_at + _SEEN.size
+        self._state = Struct(f"={2 * spans}I")
         self._spans = range(spans)
-        self._bases_in = 9 + spans
-        self._parts_in = slice(9, 9 + spans)
         self._parts: tuple[int, ...] = ()
+        self._part_octets = b""
         self._part_since = self._part_until = 0.0
 
     @classmethod
@@ -155,15 +164,26 @@ class SharedTable:
         """Say whether any worker was asked for a name."""
         return value in _eight_from(self._buffer, _NAMES + value % self._names * 64)
 
-    def learn(self, values: Iterable[int]) -> None:
-        """Remember names. Where there is no room, one that was there is forgotten."""
-        buffer, longs, names = self._buffer, self._longs, self._names
-        for value in values:
-            at = _NAMES + value % names * 64
-            there = _eight_from(buffer, at)
-            if value not in there:
-                way = there.index(0) if 0 in there else value // names % _WAYS
-                longs[at // 8 + way] = value
+    def place(self, value: int) -> int:
+        """Return where a name is to be remembered, -1 when it is known. Where there is no room, one that is there
+        will be forgotten.
+        """
+        at = value % self._names * _WAYS + _NAMES // 8
+        if not self._longs[at]:
+            return at
+        there = _eight_from(self._buffer, at * 8)
+        if value in there:
+            return -1
+        return at + (value // self._names % _WAYS if there[-1] else there.index(0))
+
+    def learn(self, places: Mapping[int, int]) -> None:
+        """Remember names, at the places that were found for them."""
+        longs = self._longs
+        for value, place in places.items():
+            if longs[place]:  # by another one meanwhile, or there is no room
+                place = self.place(value)
+            if place >= 0:
+                longs[place] = value
 
     # -- accounts ----------------------------------------------------------------------------------------------
 
@@ -197,61 +217,55 @@ class SharedTable:
         pair: int,
         zone: int,
         spent: int,
-        pair_limits: Sequence[int],
-        zone_limits: Sequence[int],
+        limits: Iterable[tuple[int, int, int]],
         site: int,
     ) -> tuple[int, int]:
         """Count a light name for a client with a zone, and for the zone, unless one of them is closed or would exceed
         a limit. Returns what the client had spent in the shortest window, -1 when nothing was counted; and where the
-        account of the zone lies: `site` is where it lay the last time.
+        account of the zone lies: `site` is where it lay the last time. `limits` are those of `paired`.
 
         What `open`, `until`, `exceeds` and `spend` do, with one reading of each account and one writing.
         """
         if not self._part_since <= now < self._part_until:
             self._turn(now)
-        buffer, read, parts = self._buffer, self._read, self._parts_in
-        first, tag = pair % self.pairs[1] * _WAYS, pair | 2
-        tags = _eight_from(buffer, self._tags + first * 8)
-        if tag in tags:
-            own = self._cells + (first + tags.index(tag)) * self._cell
-        else:
-            own = self._begin(now, first, tags, tag)
-        mine = read(buffer, own)
-        if mine[parts] != self._parts:
-            self._roll(own)
-            mine = read(buffer, own)
-        its = read(buffer, site)
-        if its[0] != zone | 2 or its[parts] != self._parts:
+        buffer, glance, parts = self._buffer, self._glance, self._part_octets
+        # Most often it is the first of its set.
+        own = self._cells + (pair % self.pairs[1] * _WAYS + 1) * self._cell
+        mine = glance(buffer, own)
+        if mine[0] != pair | 2 or mine[4] != parts:
+            own = self.open(now, self.pairs, pair)
+            mine = glance(buffer, own)
+        its = glance(buffer, site)
+        if its[0] != zone | 2 or its[4] != parts:
             site = self.open(now, self.zones, zone)
-            its = read(buffer, site)
+            its = glance(buffer, site)
         if now < mine[1] or now < its[1]:
             return -1, site
-        mine_all, its_all, span = mine[3], its[3], self._bases_in
-        before: int = mine_all - mine[span] & _ROUND
-        for limit, most in zip(pair_limits, zone_limits, strict=True):
-            if (mine_all - mine[span] & _ROUND) + spent > limit or (its_all - its[span] & _ROUND) + spent > most:
+        mine_all, its_all = mine[2], its[2]
+        for base, limit, most in limits:
+            if (mine_all - mine[base] & _ROUND) + spent > limit or (its_all - its[base] & _ROUND) + spent > most:
                 return -1, site
-            span += 1
-        _SPEND.pack_into(buffer, own + 16, mine_all + spent & _ROUND, mine[4] + 1)
-        _SPEND.pack_into(buffer, site + 16, its_all + spent & _ROUND, its[4] + 1)
-        return before, site
+        _SPEND.pack_into(buffer, own + 16, mine_all + spent & _ROUND, mine[3] + 1)
+        _SPEND.pack_into(buffer, site + 16, its_all + spent & _ROUND, its[3] + 1)
+        return mine_all - mine[_BASES] & _ROUND, site
 
     def _begin(self, now: float, first: int, tags: tuple[int, ...], value: int) -> int:
-        way = tags.index(0, 1) if 0 in tags[1:] else self._evict(now, first)
+        way = self._evict(now, first) if tags[-1] else tags.index(0, 1)
         at = self._cells + (first + way) * self._cell
-        if tags[0] or self._longs[self._tags // 8 + first]:
+        if tags[0] or tags[-1]:
             floor = self._cells + first * self._cell
             self._roll(floor)
             self._buffer[at : at + self._cell] = self._buffer[floor : floor + self._cell]
         else:
             self._part_struct.pack_into(self._buffer, at + _FACTS, *self._parts)
-        self._words[at // 4 + _SINCE] = max(0, min(_ROUND, int(now)))
+        self._words[at // 4 + _SINCE] = int(now) if 0 <= now < _ROUND else 0
         self._longs[at // 8] = self._longs[self._tags // 8 + first + way] = value
         return at
 
     def _turn(self, now: float) -> None:
         """Work out the numbers of the parts that hold from now on, and until when."""
         self._parts = tuple(int(now * _PARTS // seconds) & _ROUND for seconds in self.seconds)
+        self._part_octets = self._part_struct.pack(*self._parts)
         self._part_since = now
         self._part_until = min(
             (part + 1) * seconds / _PARTS for part, seconds in zip(self._parts, self.seconds, strict=True)
@@ -263,22 +277,31 @@ class SharedTable:
 
     def _roll(self, at: int) -> None:
         """Let go of what has left the windows of an account."""
-        words, base = self._words, at // 4
-        for span, part in zip(self._spans, self._parts, strict=True):
-            place, ring = base + self._parts_at // 4 + span, base + self._rings_at // 4 + span * _RING
-            before, total = words[place], self._all(at, span)
+        buffer, longest = self._buffer, len(self.seconds)
+        state = [*self._state.unpack_from(buffer, at + _FACTS)]  # a part for each window, then a mark for each
+        spent, answers = _SUMS.unpack_from(buffer, at + 4 * _TOTAL)
+        ring = at + self._rings_at
+        for span, part in enumerate(self._parts):
+            before, mark = state[span], state[longest + span]
             gone = part - before
-            if -_PARTS <= gone <= 0:
-                continue  # also when the clock was set back: that makes nothing free
-            if gone < 0:
-                # Spent at a time that is far off: by a clock that was wrong. It counts as spent now.
-                for slot in range(_RING):
-                    words[ring + slot] = words[base + self._bases_at // 4 + span]
-            else:
-                for step in range(1, min(gone, _RING) + 1):
-                    words[ring + (before + step if gone <= _RING else step) % _RING] = total
-                words[base + self._bases_at // 4 + span] = words[ring + (part + 1) % _RING]
-            words[place] = part
+            if not -_PARTS <= gone <= 0:  # also when the clock was set back: that makes nothing free
+                total = spent if span < longest - 1 else answers
+                if mark == total:
+                    pass  # nothing is in the window: all its marks are the same
+                elif gone < 0:
+                    # Spent at a time that is far off: by a clock that was wrong. It counts as spent now.
+                    _MARKS.pack_into(buffer, ring, *(mark,) * _RING)
+                elif gone >= _RING:
+                    _MARKS.pack_into(buffer, ring, *(total,) * _RING)
+                    state[longest + span] = total
+                else:
+                    words, first = self._words, ring // 4
+                    for each in range(before + 1, part + 1):
+                        words[first + each % _RING] = total
+                    state[longest + span] = words[first + (part + 1) % _RING]
+                state[span] = part
+            ring += _MARKS.size
+        self._state.pack_into(buffer, at + _FACTS, *state)
 
     def _spendings(self, at: int, span: int) -> list[int]:
         """Return what was spent in each part of a window, the oldest first, as it is counted."""
@@ -330,7 +353,7 @@ class SharedTable:
 
     def facts(self, at: int) -> Facts:
         """Return what an account holds beside what was spent."""
-        _, until, since, _, new, heavy, mark, _, days, *_ = self._read(self._buffer, at)
+        _, until, since, _, new, heavy, mark, _, days, *_ = self._head.unpack_from(self._buffer, at)
         seen = _SEEN.unpack_from(self._buffer, at + self._seen_at)
         return Facts(until, since, new, heavy, mark, days & 0xFFFF, 8 - seen.count(0))
 

@@ -75,6 +75,16 @@ class Assessment(NamedTuple):
         return (self.used + self.octets) / self.budget if self.budget else 0.0
 
 
+_new, _NO_MORE = tuple.__new__, (None, "", None, 0.0, 0.0, 0.0, ())
+
+
+def passed(
+    zone: str, prior: Prior, octets: float = 0.0, used: float = 0.0, budget: float = 0.0, seconds: float = 0.0
+) -> Assessment:
+    """Return that a query may leave: what `Assessment` does with these fields, in half the time."""
+    return _new(Assessment, (False, zone, prior, octets, used, budget, seconds, *_NO_MORE))
+
+
 def entropy(text: str) -> float:
     """Return the Shannon entropy of a text, bits a character.
 

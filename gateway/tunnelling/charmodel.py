@@ -37,6 +37,7 @@ more: the weight goes from least to 1 between."""
 _MOST_BITS = 5.25
 """A character of a name that is not case-sensitive carries no more (37 symbols)."""
 _PARTS = re.compile(r"[a-z]+|[0-9]+|[^a-z0-9]+")
+_LETTERS = re.compile(r"[a-z]+")
 _CHEAP = 1.0
 """Octets of a label that is not looked at part by part."""
 _WORD_WEIGHT = 0.3
@@ -90,7 +91,12 @@ class CharacterModel:
         if cheap is not None:
             return cheap
         octets = _weighted(self._spelled(label), len(label)) / 8
-        return octets if octets <= _CHEAP else min(octets, self._by_parts(label) / 8)
+        if octets <= _CHEAP:
+            return octets
+        if _LETTERS.fullmatch(label):  # one part: what it has as a word, or else the same again
+            usual = self._words.get(label)
+            return octets if usual is None else min(octets, usual * _WORD_WEIGHT / 8)
+        return min(octets, self._by_parts(label) / 8)
 
     def _by_parts(self, label: str) -> float:
         """Return the weighted bits of a label as words, numbers and what is between them."""

@@ -17,10 +17,10 @@ from hashlib import blake2b
 
 from gateway.decision import Reason
 from gateway.tunnelling.accounts import SharedTable
-from gateway.tunnelling.assessment import Assessment, Features, entropy
+from gateway.tunnelling.assessment import Assessment, Features, entropy, passed
 from gateway.tunnelling.charmodel import CharacterModel
 from gateway.tunnelling.downloads import ANSWER_BUDGET, AnswerReader
-from gateway.tunnelling.limits import Finding, Limits, Told, account_of, factor_of
+from gateway.tunnelling.limits import Finding, Limits, Total, account_of, factor_of
 from gateway.tunnelling.news import Reader
 from gateway.tunnelling.priors import FACTORS, Prior, Priors
 from gateway.tunnelling.state import Bounds, Client, Tables, Trip, Zone
@@ -81,37 +81,37 @@ class Detector:
         zone = self._zone(now, name)
         fresh = zone.asked(now, client, qtype)
         if zone.factor is None or (zone.divided and self._reader.priors.of_name(name) is not None):
-            return Assessment(False, zone.key, zone.prior)
+            return passed(zone.key, zone.prior)
         strict = zone.strict
         if strict and not zone.reverse:
             flaw = flaw_of(name, qtype, self._reader.controls)
             if flaw is not None:
                 return self._flawed(now, client, zone, name, qtype, flaw, enforced=enforced)
-        news = self._reader.news(zone, name, qtype)
-        if name == zone.key and not zone.apex:
+        told = self._reader.news(zone, name, qtype)
+        if not zone.apex and name == zone.key:
             zone.apex = fresh = True
         value, first = self._client(client), self._limits.budget[0]
-        if news.octets <= 0:
+        octets = told[0]
+        if octets <= 0:
             if fresh and strict:
                 self._limits.visit(now, value, zone)
             if now < self._limits.until(value, zone):
                 return self._again(now, client, zone, name)
-            self._limits.table.learn(news.hashes)
-            return Assessment(False, zone.key, zone.prior)
+            self._limits.table.learn(told[3])
+            return passed(zone.key, zone.prior)
         if strict:
             value.asked(now, zone.value)
-        found, used = self._limits.settle(now, value, zone, news, fresh=fresh and strict, enforced=enforced)
+        found, used = self._limits.settle(now, value, zone, told, fresh=fresh and strict, enforced=enforced)
         zone.names += 1
-        if news.octets >= _WORTH_NOTING and (found is None or not enforced):
-            self.tables.step(account_of(value, zone), now, news.octets)
+        if octets >= _WORTH_NOTING and (found is None or not enforced):
+            self.tables.step(account_of(value, zone), now, octets)
         if found is not None:
             return (
                 self._again(now, client, zone, name)
                 if found.again
-                else self._deny(now, client, zone, name, news.octets, found, used)
+                else self._deny(now, client, zone, name, octets, found, used)
             )
-        budget = first.octets * factor_of(zone)
-        return Assessment(False, zone.key, zone.prior, news.octets, used, budget, first.seconds)
+        return passed(zone.key, zone.prior, octets, used, first.octets * zone.factor, first.seconds)
 
     def closed(self, now: float, client: str, name: str) -> Assessment | None:
         """Assess a query that would be answered from what is kept here: None, unless the client was denied before.
@@ -174,7 +174,7 @@ class Detector:
 
     def _zone(self, now: float, name: str) -> Zone:
         zones = self.tables.zones
-        zone = zones.young.get(".".join(name.rsplit(".", 2)[-2:]))
+        zone = zones.young.get(name[name.rfind(".", 0, max(0, name.rfind("."))) + 1 :])
         if zone is not None and zone.plain:
             if zone.days < _ESTABLISHED_DAYS:
                 return zone
@@ -188,6 +188,8 @@ class Detector:
                 prior = Prior.NOWHERE
             elif kind.reverse:
                 prior = Prior.REVERSE
+            elif kind.plain:
+                prior = self._reader.priors.popular.prior_of_plain(kind.zone)
             else:
                 prior = self._reader.priors.popular.prior(kind.zone)
             zone = self.make_zone(now, kind, self._hash(kind.zone), prior)
@@ -205,7 +207,7 @@ class Detector:
     def make_zone(self, now: float, kind: Kind, value: int, prior: Prior) -> Zone:
         """Return a zone as it begins; what the configuration says of it comes before what it was."""
         priors = self._reader.priors
-        prior = priors.of_name(kind.zone) or prior
+        prior = (priors.of_plain(kind.zone) if kind.plain else priors.of_name(kind.zone)) or prior
         factor = None if kind.zone in STAYING else FACTORS.get(prior)
         divided = priors.divides(kind.zone)
         return Zone(kind.zone, value, prior, factor, now, reverse=kind.reverse, plain=kind.plain, divided=divided)
@@ -215,13 +217,14 @@ class Detector:
     ) -> Assessment:
         """Refuse a query for its form. With names that look like data beside it, it is a tunnel and not a mistake."""
         news, value = self._reader.news(zone, name, qtype), self._client(client)
-        if not enforced and news.octets > 0:
+        octets, _, heavy, _ = news
+        if not enforced and octets > 0:
             self._limits.settle(now, value, zone, news, fresh=False, enforced=False)
         told = self._limits.told(now, value, zone)
         if now < self._limits.until(value, zone):
             return self._again(now, client, zone, name)
-        finding = Finding(Reason.DNS_TUNNEL, flaw, self._limits.budget[0], lasting=news.heavy or told.heavy > 0)
-        return self._deny(now, client, zone, name, news.octets, finding, told.recent)
+        finding = Finding(Reason.DNS_TUNNEL, flaw, self._limits.budget[0], lasting=heavy or told.heavy > 0)
+        return self._deny(now, client, zone, name, octets, finding, told.recent)
 
     # -- answers -----------------------------------------------------------------------------------------------
 
@@ -248,16 +251,16 @@ class Detector:
         zone.nxdomain += rcode == 3
         zone.answers += octets
         if zone.factor is None or (zone.divided and self._reader.priors.of_name(name) is not None):
-            return Assessment(False, zone.key, zone.prior)
-        counted, hashes = self._answers.news(zone, name, qtype, octets, rcode, contents)
+            return passed(zone.key, zone.prior)
+        counted, places = self._answers.news(zone, name, qtype, octets, rcode, contents)
         if not counted:
-            return Assessment(False, zone.key, zone.prior)
+            return passed(zone.key, zone.prior)
         value, budget = self._client(client), ANSWER_BUDGET
-        over, used = self._limits.settle_answer(now, value, zone, counted, hashes, budget, enforced=enforced)
+        over, used = self._limits.settle_answer(now, value, zone, counted, places, budget, enforced=enforced)
         if over:
             why = "more in answers than this client may get from the zone"
             return self._deny(now, client, zone, name, counted, Finding(Reason.DNS_TUNNEL, why, budget), used)
-        return Assessment(False, zone.key, zone.prior, counted, used, budget.octets * factor_of(zone), budget.seconds)
+        return passed(zone.key, zone.prior, counted, used, budget.octets * factor_of(zone), budget.seconds)
 
     # -- denials -----------------------------------------------------------------------------------------------
 
@@ -289,7 +292,7 @@ class Detector:
             curve,
         )
 
-    def _trip(self, client: str, zone: Zone, told: Told, reason: Reason, why: str, until: float) -> Trip:
+    def _trip(self, client: str, zone: Zone, told: Total, reason: Reason, why: str, until: float) -> Trip:
         """Return a denial that lasts, with its leak curve: as it is remembered here, if that is all of it."""
         trail = self.tables.trails.get(account_of(self._client(client), zone)) or ()
         total, curve = 0.0, []
@@ -361,9 +364,12 @@ class Detector:
 
 def _keyed(key: bytes) -> Callable[[str], int]:
     """Return a function that hashes text. A prefix keys BLAKE2 as its own parameter does, in half the time."""
+    copy = blake2b(key, digest_size=8).copy
 
     def hashed(text: str) -> int:
-        return int.from_bytes(blake2b(key + text.encode("utf-8", "replace"), digest_size=8).digest())
+        keyed = copy()
+        keyed.update(text.encode("utf-8", "replace"))
+        return int.from_bytes(keyed.digest())
 
     return hashed
 

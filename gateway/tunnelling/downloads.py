@@ -38,8 +38,8 @@ class AnswerReader:
         octets: int,
         rcode: int,
         contents: Iterable[tuple[int, bytes]] | None,
-    ) -> tuple[float, list[int]]:
-        """Return the octets of an answer that are new, weighted, and what to remember of it.
+    ) -> tuple[float, dict[int, int]]:
+        """Return the octets of an answer that are new, weighted, and what to remember of it, and where.
 
         `contents`, types and data of its records, say what of it is new: a record that came before, under whatever
         name, tells nothing. Without them, an answer of the same size is taken for the same one.
@@ -47,17 +47,17 @@ class AnswerReader:
         if contents is not None and zone.strict:
             return self._new_records(contents)
         value = self._reader.hash_of(f"{name}/{qtype}/{octets}")
-        if rcode or self._reader.is_known(value):
-            return 0.0, []
+        if rcode or (place := self._reader.table.place(value)) < 0:
+            return 0.0, {}
         if qtype in _BINDING_TYPES and octets <= _BINDING:
-            return octets * _BINDING_WEIGHT, [value]
-        return octets * _ANSWER_WEIGHTS.get(qtype, 1.0), [value]
+            return octets * _BINDING_WEIGHT, {value: place}
+        return octets * _ANSWER_WEIGHTS.get(qtype, 1.0), {value: place}
 
-    def _new_records(self, contents: Iterable[tuple[int, bytes]]) -> tuple[float, list[int]]:
-        counted, hashes = 0.0, []
+    def _new_records(self, contents: Iterable[tuple[int, bytes]]) -> tuple[float, dict[int, int]]:
+        counted, places = 0.0, dict[int, int]()
         for rtype, data in contents:
             value = int.from_bytes(blake2b(data, digest_size=8, key=self._key).digest(), "big")
-            if value not in hashes and not self._reader.is_known(value):
-                hashes.append(value)
+            if value not in places and (place := self._reader.table.place(value)) >= 0:
+                places[value] = place
                 counted += (len(data) + _RECORD) * _RECORD_WEIGHTS.get(rtype, 1.0)
-        return counted, hashes
+        return counted, places

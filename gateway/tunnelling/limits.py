@@ -6,8 +6,8 @@ Pure: no I/O, no clock.
 from typing import NamedTuple
 
 from gateway.decision import Reason
-from gateway.tunnelling.accounts import GRAIN, MOST, Facts, SharedTable, grains
-from gateway.tunnelling.news import News
+from gateway.tunnelling.accounts import GRAIN, MOST, Facts, SharedTable, grains, paired
+from gateway.tunnelling.news import News, Told
 from gateway.tunnelling.priors import FACTORS, Prior
 from gateway.tunnelling.state import Client, Zone
 from gateway.tunnelling.window import Limit
@@ -61,7 +61,7 @@ def account_of(client: Client, zone: Zone) -> int:
     return client.value * _MIXED + zone.value & _HASHES
 
 
-class Told(NamedTuple):
+class Total(NamedTuple):
     """What a client has told a zone, and what it had of it, octets."""
 
     recent: float
@@ -89,6 +89,7 @@ class Limits:
         factors = (0.0, *FACTORS.values())
         self._of_factor = {each: (self._times(each), self._times(each * _SITE_FACTOR)) for each in factors}
         """What a client may tell a zone, and what all may."""
+        self._pairs = {each: paired(*limits) for each, limits in self._of_factor.items()}
         least = min(budget[0].octets * _SINGLE_SHARE, budget[0].octets / 2)
         self._single = {each: min(least, budget[0].octets / 2 * each) for each in factors}
         """Octets of a name that need no look at it alone."""
@@ -97,25 +98,25 @@ class Limits:
         return tuple(min(MOST, int(limit.octets * factor * GRAIN)) for limit in self.budget)
 
     def settle(
-        self, now: float, client: Client, zone: Zone, news: News, *, fresh: bool, enforced: bool
+        self, now: float, client: Client, zone: Zone, told: Told, *, fresh: bool, enforced: bool
     ) -> tuple[Finding | None, float]:
         """Compare a name with what its client has told, and note it if it leaves: if nothing is found, or it is not
         `enforced`. `fresh`: the zone is to know about this client. Returns what is found, and what the client had
         spent in the shortest window.
         """
-        table, octets, factor = self.table, news.octets, zone.factor or 0.0
+        table, factor = self.table, zone.factor or 0.0
+        octets, _, heavy, places = told
         cost, pair = -int(octets * -GRAIN // 1), client.value * _MIXED + zone.value & _HASHES
-        if not news.heavy and octets <= self._single[factor]:
+        if not heavy and octets <= self._single[factor]:
             with table.lock:
-                own_limits, site_limits = self._of_factor[factor]
-                before, site = table.charge(now, pair, zone.value, cost, own_limits, site_limits, zone.place)
-                zone.place = site
+                before, zone.place = table.charge(now, pair, zone.value, cost, self._pairs[factor], zone.place)
                 if before >= 0:
                     if fresh:
-                        self._visit(now, client, zone, site)
-                    table.learn(news.hashes)
+                        self._visit(now, client, zone, zone.place)
+                    table.learn(places)
                     return None, before / GRAIN
-        heavy = news.heavy and zone.strict
+        news = News(*told)
+        heavy = heavy and zone.strict
         with table.lock:
             own, site = table.open(now, table.pairs, pair), table.open(now, table.zones, zone.value)
             if fresh:
@@ -128,8 +129,8 @@ class Limits:
                 if counted := grains(self._counted(zone, facts, news)):
                     whole = table.open(now, table.clients, client.value)
                 if found is None:
-                    told = table.spent(own, len(self.budget) - 1) + octets
-                    found = self._data_finding(now, zone, news, facts, site, used + octets, told)
+                    long = table.spent(own, len(self.budget) - 1) + octets
+                    found = self._data_finding(now, zone, news, facts, site, used + octets, long)
                 if found is None and whole:
                     found = self._whole_finding(client, whole, counted)
             if found is None or not enforced:
@@ -137,7 +138,7 @@ class Limits:
                 table.spend(site, cost, heavy=news.heavy)
                 if whole:
                     table.spend(whole, counted)
-                table.learn(news.hashes)
+                table.learn(places)
         return found, used
 
     def _finding(self, now: float, zone: Zone, own: int, site: int, news: News, cost: int) -> Finding | None:
@@ -203,7 +204,7 @@ class Limits:
         client: Client,
         zone: Zone,
         octets: float,
-        hashes: list[int],
+        places: dict[int, int],
         limit: Limit,
         *,
         enforced: bool,
@@ -218,7 +219,7 @@ class Limits:
             over = table.exceeds_answers(own, cost, int(limit.octets * factor_of(zone) * GRAIN))
             if not over or not enforced:
                 table.spend_answer(own, cost)
-                table.learn(hashes)
+                table.learn(places)
         return over, used
 
     # -- zones over all clients --------------------------------------------------------------------------------
@@ -261,7 +262,7 @@ class Limits:
             table.close(table.open(now, table.clients, client.value), until)
         return until
 
-    def told(self, now: float, client: Client, zone: Zone) -> Told:
+    def told(self, now: float, client: Client, zone: Zone) -> Total:
         """Return what was told in the longest window."""
         table = self.table
         with table.lock:
@@ -271,7 +272,7 @@ class Limits:
                 total += octets
                 curve.append((when, round(total, 1)))
             recent, out, answers = (table.spent(at, span) for span in (0, len(self.budget) - 1, -1))
-        return Told(recent, out, answers, facts.heavy, _CLOSERS[facts.mark % len(_CLOSERS)], tuple(curve))
+        return Total(recent, out, answers, facts.heavy, _CLOSERS[facts.mark % len(_CLOSERS)], tuple(curve))
 
     def release(self, client: Client, zone: Zone, at: float) -> bool:
         """Let the account of a client with a zone begin anew, if it was closed before a time. Says whether it was."""

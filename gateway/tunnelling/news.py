@@ -6,11 +6,12 @@ model, weighted by how unlike an ordinary one it is.
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
 from typing import NamedTuple
 
+from gateway.memo import Memo
 from gateway.tunnelling.accounts import SharedTable
-from gateway.tunnelling.charmodel import CharacterModel, numbered
+from gateway.tunnelling.charmodel import CharacterModel
+from gateway.tunnelling.labels import CHEAP, SYLLABLE, Label, Labels, below
 from gateway.tunnelling.priors import Prior, Priors
 from gateway.tunnelling.state import Tables, Zone
 from gateway.tunnelling.structure import Controls
@@ -25,14 +26,6 @@ _DATA_WEIGHT = 1.5
 _ROUTINE, _UNUSUAL = 0.25, 1.0
 """Octets that a known name carries when another type is asked for."""
 
-_TEMPLATE_DIGITS = 10
-_WORDS = re.compile(r"[a-z]+")
-_CHEAP, _MACHINE_DIGITS = 1.0, 3
-"""Octets of a label that need no closer look; digits of a machine's number."""
-_WORD, _SYLLABLE, _SHORT = 0.2, 0.4, 3
-"""Octets of a word that the zone has in other labels: `web`, `-fra` and a number make as many machines as one likes.
-Shorter ones are more: there are but a few letters, and a tunnel would soon have told them all. So is a whole label
-that the zone has elsewhere: `05a79b52.token` and `05a79b52.captcha`."""
 _NETBIOS = 15
 """Longest host name of Windows networks; browsers probe with 7 to 15 random letters."""
 _PRESCRIBED = re.compile(
@@ -43,13 +36,11 @@ _PRESCRIBED = re.compile(
 keys of mail addresses (RFC 8162, RFC 7929). They count, but a few are no tunnel yet."""
 _NOWHERE_HEAVY = 10.0
 """HEAVY, where nothing leaves: `desktop-c0ckdb9` under a domain that nobody registered is no tunnel."""
+_ARPA_6 = ".ip6.arpa"
+_TYPES = 256
+"""Query types whose numbers are at hand."""
 _EXPANDED = 0.2
 """Octets of a name that is known elsewhere with a search domain behind it: `api.github.com.example.org`."""
-_DIGITS = str.maketrans("0123456789", "0000000000")
-
-
-_LABELS = 8192
-"""Whose octets are at hand: a label is new to one zone after the other."""
 
 
 class News(NamedTuple):
@@ -59,11 +50,15 @@ class News(NamedTuple):
     plain: float
     """Without the weight of the type; 0 where standards put hashes."""
     heavy: bool
-    hashes: list[int]
-    """What to remember once it has been told."""
+    places: dict[int, int]
+    """What to remember once it has been told, and where (`SharedTable.learn`)."""
 
 
-_NOTHING = News(0.0, 0.0, False, [])
+type Told = tuple[float, float, bool, dict[int, int]]
+"""The fields of `News`: one is only made of names that are looked at closely."""
+
+_NO_PLACES: dict[int, int] = {}
+_NOTHING: Told = (0.0, 0.0, False, _NO_PLACES)
 
 
 class Reader:
@@ -79,103 +74,130 @@ class Reader:
         table: SharedTable,
     ) -> None:
         self.model = model
-        self._octets = lru_cache(_LABELS)(model.octets)
         self.hash_of = hash_of
         self.priors = priors
         self.controls = controls
         self.table = table
         """What zones were asked for, by whatever worker."""
         self._tables = tables
+        self._labels = Labels(model, hash_of)
+        self._types = Memo[int, int](_TYPES)
+        self._arpa_6 = hash_of(_ARPA_6[1:])
 
-    def news(self, zone: Zone, name: str, qtype: int) -> News:
+    def news(self, zone: Zone, name: str, qtype: int) -> Told:
         """Return what is new in a name below its zone."""
         if zone.reverse:
             return self._reverse(zone, name)
         nowhere = zone.prior is Prior.NOWHERE
-        if nowhere:
-            if len(name) <= _NETBIOS and "." not in name:
-                return _NOTHING
-            rest, suffix = name, ""
+        if not nowhere:
+            rest = name[: -len(zone.key) - 1]
+        elif len(name) <= _NETBIOS and "." not in name:
+            return _NOTHING
         else:
-            rest, suffix = name[: -len(zone.key) - 1], "." + zone.key
-        hashes: list[int] = []
-        octets, hash_of, knows = 0.0, self.hash_of, self.table.knows
-        while rest:
-            value = hash_of(rest + suffix)
-            if knows(value):
-                break
-            hashes.append(value)
-            label, _, above = rest.partition(".")
-            octets += self._label(zone, label, above + suffix, hashes)
-            rest = above
+            rest = name
+        value = number = zone.value
+        octets, places = 0.0, _NO_PLACES
+        if rest:
+            place_of, labels, at_hand = self.table.place, self._labels, self._labels.at_hand
+            down = []
+            for text in reversed(rest.split(".")) if "." in rest else (rest,):
+                label = at_hand.get(text) or labels.of(text)
+                down.append((value, label))
+                value = below(value, label.value)
+            number = value
+            place = place_of(value)
+            if place >= 0:
+                places = {}
+            while place >= 0:
+                places[value] = place
+                value, label = down.pop()
+                octets += self._label(zone, value, label, places)
+                place = place_of(value) if down else -1
+        if not octets and qtype in _ADDRESS_TYPES:
+            return 0.0, 0.0, False, places
         prescribed = octets >= HEAVY and _PRESCRIBED.search(name) is not None
         plain = 0.0 if prescribed else octets
         heavy = octets >= (_NOWHERE_HEAVY if nowhere else HEAVY) and not prescribed
         if nowhere and self.controls.tlds and not heavy:
-            return News(0.0, 0.0, False, hashes)  # never leaves
-        if octets > 1 and (fresh := name[: len(name) - len(rest + suffix)].rstrip(".")) and self._is_expanded(fresh):
+            return 0.0, 0.0, False, places  # never leaves
+        if octets > 1 and "." in rest and self._is_expanded(rest, len(down)):
             plain = octets = _EXPANDED
             heavy = False
         if qtype not in _ADDRESS_TYPES:
             octets *= 1.0 if prescribed else _DATA_WEIGHT
-            value = self.hash_of(f"{name}/{qtype}")
-            if not self.is_known(value):
-                hashes.append(value)
+            value = below(number, self._type(qtype))
+            place = self.table.place(value)
+            if place >= 0:
+                places = {**places, value: place}
                 octets += _ROUTINE if qtype in _ROUTINE_TYPES else _UNUSUAL
-        return News(octets, plain, heavy, hashes)
+        return octets, plain, heavy, places
+
+    def _type(self, qtype: int) -> int:
+        found = self._types.get(qtype)
+        return self._types.keep(qtype, self.hash_of(f" {qtype}")) if found is None else found
 
     def is_known(self, value: int) -> bool:
         """Say whether a name was asked for before, here or at another worker."""
         return self.table.knows(value)
 
-    def _is_expanded(self, fresh: str) -> bool:
-        """Say whether the new part of a name is a name by itself, known or popular."""
+    def _is_expanded(self, rest: str, known: int) -> bool:
+        """Say whether the new part of a name, all but that many labels, is a name by itself, known or popular."""
+        fresh = rest.rsplit(".", known)[0]
         if "." not in fresh or not exists(fresh.rpartition(".")[2]):
             return False
         domain = classify(fresh).zone
         if self.priors.popular.prior(domain) is not Prior.UNKNOWN:
             return True
         zone = self._tables.zones.get(domain)
-        return zone is not None and (fresh == domain or self.is_known(self.hash_of(fresh)))
+        if zone is None:
+            return False
+        return fresh == domain or self.is_known(self._labels.number(zone.value, fresh[: -len(domain) - 1]))
 
-    def _label(self, zone: Zone, label: str, parent: str, hashes: list[int]) -> float:
-        """Return the octets that a new label carries, weighted by how unlike an ordinary one it is."""
-        octets, hash_of, knows = self._octets(label), self.hash_of, self.table.knows
-        template = label.translate(_DIGITS)
-        digits = template.count("0")
-        if 0 < digits <= _TEMPLATE_DIGITS:
+    def _label(self, zone: Zone, parent: int, label: Label, places: dict[int, int]) -> float:
+        """Return the octets that a new label carries under a parent, weighted by how unlike an ordinary one it is."""
+        _, octets, row, row_octets, elsewhere, words, words_octets = label
+        place_of = self.table.place
+        if row:
             # One more of a numbered row (`cdn12`, `cdn13`) tells its number.
-            value = hash_of(f"{template}#{parent}")
-            if knows(value):
-                return min(octets, numbered(digits))
-            hashes.append(value)
-        if octets <= _CHEAP:
+            value = below(parent, row)
+            place = place_of(value)
+            if place < 0:
+                return row_octets
+            places[value] = place
+        if octets <= CHEAP:
             return octets
-        value = hash_of(f"{label}*{zone.key}")
-        if knows(value):
-            return _SYLLABLE
-        hashes.append(value)
-        if digits <= _MACHINE_DIGITS and (words := _WORDS.findall(label)):
-            values = [hash_of(f"{word}+{zone.key}") for word in words]
-            unknown = [value for value in values if not knows(value)]
-            if not unknown:
-                of_words = sum(_WORD if len(word) >= _SHORT else _SYLLABLE for word in words)
-                return min(octets, of_words + numbered(digits))
-            hashes += unknown
+        value = below(zone.value, elsewhere)
+        place = place_of(value)
+        if place < 0:
+            return SYLLABLE
+        places[value] = place
+        if words:
+            news = False
+            for word in words:
+                value = below(zone.value, word)
+                place = place_of(value)
+                if place >= 0:
+                    news, places[value] = True, place
+            if not news:
+                return words_octets
         return octets
 
-    def _reverse(self, zone: Zone, name: str) -> News:
+    def _reverse(self, zone: Zone, name: str) -> Told:
         if zone.key == "arpa":
             return _NOTHING  # 32 bits over all holders of networks
-        value = self.hash_of(name)
-        if self.is_known(value):
+        # Numbered like names below such a network that are no address: `lb._dns-sd._udp.0.8.e.f.ip6.arpa`.
+        digits = name[: -len(_ARPA_6)]
+        network = self._labels.number(self._arpa_6, digits[-2 * 16 + 1 :])
+        value = self._labels.number(network, digits[: -2 * 16]) if len(digits) > 2 * 16 else network
+        place = self.table.place(value)
+        if place < 0:
             return _NOTHING
         nibbles = (len(name) - len(zone.key)) // 2
-        network = name[-2 * 16 - len("ip6.arpa") :]
-        hashes, known = [value], self.hash_of(network)
-        if self.is_known(known):
+        places = {value: place}
+        place = self.table.place(network)
+        if place < 0:
             nibbles -= 4
         else:
-            hashes.append(known)
+            places[network] = place
         octets = max(0, nibbles) / 2
-        return News(octets, octets, False, hashes)
+        return octets, octets, False, places

@@ -77,6 +77,12 @@ class Popular(NamedTuple):
             return Prior.LEADING
         return Prior.POPULAR if domain in self.others else Prior.UNKNOWN
 
+    def prior_of_plain(self, domain: str) -> Prior:
+        """Return the same for a domain of two labels that is nobody's customer's, sooner."""
+        if domain in self.leading and domain not in self.operated:
+            return Prior.LEADING
+        return Prior.POPULAR if domain in self.others or domain in self.operated else Prior.UNKNOWN
+
     def _is_operated(self, domain: str) -> bool:
         if domain.count(".") < 2:
             return domain in self.operated
@@ -104,14 +110,23 @@ class Priors:
         self.popular = popular
         self._patterns = DomainMap()
         self._zones: set[str] = set()
+        self._wide: set[str] = set()
+        """Top-level domains below which a pattern covers everything."""
         for patterns, mask in ((services, 1), (exempt, 2)):
             for pattern in patterns:
                 self._patterns.add(pattern, mask)
-                self._zones.add(classify(parse_pattern(pattern)[0]).zone)
+                named = parse_pattern(pattern)[0]
+                self._zones.add(classify(named).zone)
+                if "." not in named:
+                    self._wide.add(named)
 
     def divides(self, zone: str) -> bool:
         """Say whether a pattern may cover some names of a zone and not others."""
         return zone in self._zones
+
+    def of_plain(self, zone: str) -> Prior | None:
+        """Return what `of_name` does for a domain of two labels, sooner where no pattern is near."""
+        return self.of_name(zone) if zone in self._zones or self._wide else None
 
     def of_name(self, name: str) -> Prior | None:
         """Return EXEMPT or SERVICE where patterns cover a name."""

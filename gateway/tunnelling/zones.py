@@ -92,6 +92,8 @@ def is_hosted(domain: str) -> bool:
     (True, False, False)
     """
     parent = domain.partition(".")[2]
+    if "." not in parent:
+        return False  # a top-level domain is no customer's
     if parent in _suffixes().hosted:
         return True
     return "*." + parent.partition(".")[2] in _suffixes().hosted
@@ -105,14 +107,15 @@ def classify(name: str) -> Kind:
     >>> classify("4.3.2.1.in-addr.arpa")
     Kind(zone='arpa', reverse=True, private=False, plain=False)
     """
-    rest, _, tld = name.rpartition(".")
-    suffixes = _suffixes()
-    if tld in suffixes.plain:
-        second = rest.rpartition(".")[2]
-        if second and (pair := f"{second}.{tld}") not in suffixes.deep:
-            if tld == "arpa" or second == "home":
+    suffixes, dot = _suffixes(), name.rfind(".")
+    tld = name[dot + 1 :]
+    if tld in suffixes.plain and dot > 0:
+        pair = name[name.rfind(".", 0, dot) + 1 :]
+        if pair not in suffixes.deep:
+            if tld == "arpa":
                 return _arpa(name, pair)
-            return Kind(pair, plain=True)
+            return Kind(pair, False, False, True)  # by position: by name it takes twice as long
+    rest = name[: max(0, dot)]
     if tld in PRIVATE:
         # Hosts may be right below; what is deeper has a zone of its own like everywhere.
         if tld in STAYING or "." not in rest:

@@ -95,15 +95,18 @@ async def test_modes(settings: Tunnelling, reaches: int, recorded: int) -> None:
         await resolver.close()
 
 
-@pytest.mark.parametrize(
-    ("name", "qtype", "off"),
-    [
-        ("www.evilzone.com", "NULL", Controls(types=False)),
-        ("www.evilzone.com", "KEY", Controls(types=False)),
-        ("a=b.evilzone.com", "A", Controls(octets=False)),
-        ("www.nosuchtld", "A", Controls(tlds=False)),
-    ],
-)
+FORMS = {
+    "a type in no use": ("www.evilzone.com", "NULL", Controls(types=False)),
+    "an obsolete type": ("www.evilzone.com", "KEY", Controls(types=False)),
+    "a type for private use": ("www.evilzone.com", "TYPE65399", Controls(types=False)),
+    "punctuation": ("a=b.evilzone.com", "A", Controls(octets=False)),
+    "no existing top-level domain": ("www.nosuchtld", "A", Controls(tlds=False)),
+}
+"""Controls that bound the channel whatever is sent through it, all on by default: what each keeps here, and its
+switch (`tunnelling.controls`). `min_ttl`, and the letters' case, which has no switch, have tests of their own."""
+
+
+@pytest.mark.parametrize(("name", "qtype", "off"), list(FORMS.values()), ids=list(FORMS))
 async def test_controls(name: str, qtype: str, off: Controls) -> None:
     """A query of a form that no honest client needs reaches the upstream only with the control off."""
     for controls, reaches in ((Controls(), []), (off, [name])):
@@ -114,8 +117,25 @@ async def test_controls(name: str, qtype: str, off: Controls) -> None:
             await resolver.close()
 
 
+def test_controls_are_on_by_default() -> None:
+    """Who configures nothing has them all."""
+    assert Tunnelling("deny").controls == Controls(types=True, octets=True, tlds=True, ttl=60)
+
+
+@pytest.mark.parametrize("written", ["WWW.EVILZONEWITHMANYLETTERS.COM", "wWw.EvIlZoNeWiThMaNyLeTtErS.cOm"])
+async def test_the_case_that_a_client_writes_is_not_seen_upstream(written: str) -> None:
+    """The upstream sees lower-case letters, or some mixed by the resolver: never as the client wrote them."""
+    async with upstream(answering()) as up:
+        resolver = Resolver(a_judge(up.endpoint, tunnelling=DENY))
+        await resolver.answer(WEB, ask(written))
+        sent = str(up.queries[0][0].q.qname).rstrip(".")
+        assert sent.lower() == written.lower()
+        assert sent != written
+        await resolver.close()
+
+
 async def test_letter_case_does_not_leave() -> None:
-    """Whatever case a client writes, the upstream sees the same octets, but for what the resolver itself mixes."""
+    """A name in another case is the same question: it does not leave again."""
     async with upstream(answering()) as up:
         resolver = Resolver(a_judge(up.endpoint, tunnelling=DENY))
         await resolver.answer(WEB, ask("wWw.eViLzOnE.com"))

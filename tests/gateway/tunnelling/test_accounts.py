@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.tunnelling.accounts import GRAIN, Room, SharedTable, grains, size
+from gateway.tunnelling.accounts import GRAIN, Room, SharedTable, grains, paired, size
 from gateway.tunnelling.data import character_model, popular
 from gateway.tunnelling.detector import Detector, windows
 from gateway.tunnelling.downloads import ANSWER_BUDGET
@@ -70,17 +70,17 @@ def test_to_charge_is_to_look_and_to_spend(table: SharedTable) -> None:
         (((100, 200), (400, 99)), False),
     ):
         pair, zone = (hash((limits, side)) & 2**64 - 1 for side in "pz")
-        before, site = table.charge(NOW, pair, zone, 100, *limits, 0)
+        before, site = table.charge(NOW, pair, zone, 100, paired(*limits), 0)
         assert (before, site) == (0 if counted else -1, table.find(table.zones, zone))
         for at in (table.find(table.pairs, pair), site):
             assert table.spent(at, 0) * GRAIN == (100 if counted else 0)
             assert table.facts(at).new == counted
-    more = (1000, 1000), (1000, 1000)
-    assert table.charge(NOW, 5, 6, 100, *more, 0)[0] == 0
-    assert table.charge(NOW, 5, 6, 100, *more, table.find(table.zones, 6))[0] == 100
+    more = paired((1000, 1000), (1000, 1000))
+    assert table.charge(NOW, 5, 6, 100, more, 0)[0] == 0
+    assert table.charge(NOW, 5, 6, 100, more, table.find(table.zones, 6))[0] == 100
     table.close(table.find(table.pairs, 5), NOW + 10)
-    assert table.charge(NOW, 5, 6, 100, *more, 0)[0] == -1
-    assert table.charge(NOW + 11, 5, 6, 100, *more, 0)[0] == 200
+    assert table.charge(NOW, 5, 6, 100, more, 0)[0] == -1
+    assert table.charge(NOW + 11, 5, 6, 100, more, 0)[0] == 200
 
 
 def test_a_flood_of_accounts_gives_nobody_a_fresh_budget() -> None:
@@ -104,7 +104,7 @@ def test_names_beyond_the_room_are_forgotten() -> None:
     """A name that is asked for again after a flood is new again, and the latest one is known."""
     table = SharedTable.private(SECONDS, b"", TIGHT)
     for value in range(5, 2005):
-        table.learn([value])
+        table.learn({value: table.place(value)})
         assert table.knows(value)
     assert not table.knows(5)
 
@@ -139,7 +139,7 @@ def test_other_windows_take_over_what_was_spent(table: SharedTable) -> None:
     table.spend_answer(at, grains(30))
     table.close(at, NOW + 99_000, 1)
     table.visit(NOW, table.open(NOW, table.zones, 8), 5, apex=False)
-    table.learn([77])
+    table.learn({77: table.place(77)})
     other = SharedTable.private((1800.0, 7200.0, 3600.0), b"key")
     other.adopt(NOW + 5001, table)
     at = other.open(NOW + 5001, other.pairs, 7)
@@ -256,3 +256,11 @@ def test_a_table_for_something_else_is_refused(table: SharedTable) -> None:
 def test_its_size() -> None:
     """Fixed: what it takes is there from the start."""
     assert size(len(windows(DEFAULT_BUDGET))) < 32e6
+
+
+def test_two_names_with_one_place_are_both_remembered() -> None:
+    """A place that was found free and was taken since is looked for again."""
+    table = SharedTable.private(SECONDS, b"", TIGHT)
+    table.learn({value: table.place(value) for value in (2, 4, 6)})
+    assert all(map(table.knows, (2, 4, 6)))
+    assert table.place(4) == -1

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.tunnelling.assessment import Assessment, entropy
+from gateway.tunnelling.assessment import Assessment, entropy, passed
 from gateway.tunnelling.priors import Prior
 
 
@@ -19,3 +19,11 @@ def test_the_score_says_how_near_a_denial_is() -> None:
 def test_entropy(text: str, bits: float) -> None:
     """Shannon entropy, bits a character."""
     assert entropy(text) == pytest.approx(bits)
+
+
+def test_what_passed_is_an_assessment_like_others() -> None:
+    """The short way and the long one make the same."""
+    assert passed("example.com", Prior.UNKNOWN, 1.0, 2.0, 120.0, 3600.0) == Assessment(
+        False, "example.com", Prior.UNKNOWN, 1.0, 2.0, 120.0, 3600.0
+    )
+    assert passed("example.com", Prior.UNKNOWN) == Assessment(False, "example.com", Prior.UNKNOWN)

@@ -1,5 +1,7 @@
 """What is known beforehand."""
 
+import pytest
+
 from gateway.tunnelling.priors import Popular, Prior, Priors
 
 
@@ -30,3 +32,12 @@ def test_whose_operator_answers_for_all() -> None:
     assert popular.prior("cloud.example") is Prior.POPULAR
     assert popular.prior("elb.eu.cloud.example") is Prior.POPULAR
     assert popular.prior("notcloud.example") is Prior.UNKNOWN
+
+
+@pytest.mark.parametrize("pattern", ["*.example.com", "*.www.example.com", ".com", "*.com", "example.com", "*.org"])
+def test_a_plain_domain_the_short_way(pattern: str) -> None:
+    """What is said of a domain of two labels does not depend on the way it is looked up."""
+    priors = Priors(Popular.of(["a.com", "c.com"], ["b.com"], ["c.com"]), [], [pattern])
+    for domain in ("a.com", "b.com", "c.com", "d.com", "example.com"):
+        assert priors.of_plain(domain) is priors.of_name(domain)
+        assert priors.popular.prior_of_plain(domain) is priors.popular.prior(domain)
