@@ -411,6 +411,7 @@ class Gate:
             close_meter(self._forget(flow))
             return
         visit = self.visits[flow.client_conn.id]
+        visit.answered = True
         passage.address = server_address(flow, visit, passage)
         if Fact.RESPONSE in passage.decision.pending:
             answer = to_response(flow, visit, passage, response)

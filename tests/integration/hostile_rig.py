@@ -237,13 +237,15 @@ def polite(gateway: Gateway, what: str) -> Iterator[None]:
     prober = subprocess.Popen(
         [
             *(sys.executable, str(ROOT / "tests/peers/proxy_prober.py")),
-            *(str(gateway.port), str(gateway.echo), str(gateway.http)),
+            *map(str, (gateway.port, gateway.echo, gateway.http, gateway.https)),
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
-    before, scheduled = gateway.memory, gateway.scheduled
+    assert prober.stdout is not None
     try:
+        assert prober.stdout.readline() == b"ready\n"
+        before, scheduled = gateway.memory, gateway.scheduled
         yield
     finally:
         output, _ = prober.communicate(timeout=60)
