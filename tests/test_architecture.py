@@ -58,6 +58,7 @@ PURE = [
     "http2frames",
     "explain",
     "filetypes",
+    "codings",
     "feeds.entry",
     "feeds.layout",
     "feeds.formats.*",
