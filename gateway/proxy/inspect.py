@@ -36,7 +36,7 @@ from gateway.proxy.case import Case
 from gateway.proxy.clienttls import ClientContexts, ClientTls
 from gateway.proxy.dial import Dialer
 from gateway.proxy.head import INSIDE, PLAIN
-from gateway.proxy.layers import GatedHttpLayer
+from gateway.proxy.layers import CutOff, GatedHttpLayer
 from gateway.proxy.lean import LeanHandler, make_lean, settled
 from gateway.proxy.leaves import Leaves
 from gateway.proxy.newcomers import Newcomers, TooManyError
@@ -166,7 +166,7 @@ class Handler(LeanHandler):
 
     async def serve(self) -> None:
         """Serve the connection to its end."""
-        self.visit.hang_up = self.hang_up
+        self.visit.hang_up, self.visit.cut_off = self.hang_up, self.cut_off
         self._gate.visits[self.client.id] = self.visit
         self._inspector.sweeper.alive.add(self)
         try:
@@ -255,6 +255,12 @@ class Handler(LeanHandler):
             io.handler.cancel(why)
         else:
             self._pipes[0].abort()
+
+    def cut_off(self, flow_id: str) -> None:
+        """End one request of many, now: neither side need send anything for that."""
+        # Eager: it never waits, and what goes wrong with it is heard of here.
+        loop = asyncio.get_running_loop()
+        asyncio.Task(self.server_event(CutOff(flow_id)), loop=loop, eager_start=True).result()
 
     async def hook_task(self, hook: commands.StartHook) -> None:
         """Go on with a flow once its hook was called; where that failed, the flow stays where it is."""
