@@ -204,7 +204,7 @@ class Gate:
         return pin_problem(decision.pins, visit.proofs.get(passage.server)) if decision.pins else None
 
     def withdraw(self, flow: http.HTTPFlow) -> bool:
-        """Set the response of a request that a policy denies that came into force since. Returns whether it was."""
+        """Set the response of a request that was denied since it was sent. Returns whether it was."""
         passage = self._passage(flow)
         if passage is None or passage.ended_by is None:
             return False

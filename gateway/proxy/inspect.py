@@ -188,6 +188,8 @@ class Handler(LeanHandler):
         pipe, task, hello = self._pipes[0], asyncio.current_task(), self.visit.hello
         assert task is not None
         assert hello is not None
+        if pipe.ended:  # before it was its task's turn
+            return False
         limit = self._inspector.settings().timeouts.connect
         pipe.lost = task.cancel
         try:

@@ -91,6 +91,7 @@ class Newcomers:
 
     def earn(self, client: Hashable) -> None:
         """Prefer a client from now on to others that cost as much: an origin has answered it."""
+        self._forget()
         self._cost[client] = max(-MOST_EARNED, self._cost.get(client, 0.0) - EARNED)
 
     def _has_room(self) -> bool:

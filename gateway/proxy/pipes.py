@@ -94,6 +94,11 @@ class Pipe(asyncio.Protocol):
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self._eof
+
     # -- the reader --------------------------------------------------------------------------------------------
 
     def took(self, seconds: float) -> None:

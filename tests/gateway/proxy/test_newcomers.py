@@ -149,3 +149,7 @@ async def test_what_clients_have_cost_is_forgotten(monkeypatch: pytest.MonkeyPat
     now += 60
     await newcomers.enter("a")
     assert not newcomers._cost
+    for number in range(100):
+        now += 30
+        newcomers.earn(f"another {number}")
+    assert len(newcomers._cost) < 5

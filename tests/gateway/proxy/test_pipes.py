@@ -41,11 +41,13 @@ async def test_who_is_told_that_the_peer_has_left() -> None:
         pipe.lost = lambda: told.append("left")
         pipe.data_received(b"x")
         assert not told
+        assert not pipe.ended
         if gone:
             pipe.connection_lost(None)
         else:
             pipe.eof_received()
         assert told.pop() == "left"
+        assert pipe.ended
 
 
 async def test_bounded() -> None:
