@@ -182,6 +182,8 @@ class Gate:
             return False
         passage.server = server_id
         try:
+            if self.withdraw(flow):
+                return False
             detail = self._unproven(self.visits[flow.client_conn.id], passage, passage.decision)
             if detail is None:
                 return True
@@ -200,6 +202,16 @@ class Gate:
     def _unproven(visit: Visit, passage: Passage, decision: Decision) -> str | None:
         """Return what the connection of a request would have to prove and does not, or None."""
         return pin_problem(decision.pins, visit.proofs.get(passage.server)) if decision.pins else None
+
+    def withdraw(self, flow: http.HTTPFlow) -> bool:
+        """Set the response of a request that was denied since it was sent. Returns whether it was."""
+        passage = self._passage(flow)
+        if passage is None or passage.ended_by is None:
+            return False
+        ledger_id = self._record(self.visits[flow.client_conn.id], passage, "")
+        refuse(flow, Refusal(passage.request, passage.ended_by, ledger_id))
+        self._forget(flow)
+        return True
 
     def look(self, flow: http.HTTPFlow, response: http.Response) -> Look | None:
         """Return what has to see the first octets of an answer, if a rule wants to know them."""
@@ -275,7 +287,7 @@ class Gate:
     def rejudge(self, visit: Visit) -> None:
         """End a connection whose client is no longer who it was, and what is under way on it and now denied.
 
-        Of HTTP/2, a stream: nothing of it is passed on any more, and it is reset with the next octet that comes.
+        Of HTTP/2, a stream: nothing of it is passed on any more, and it is ended at once.
         """
         if visit.hello is not None and (doubt := self._doubt(visit.client, visit.standing)) is not None:
             for passage in visit.passages.values():
@@ -284,7 +296,7 @@ class Gate:
                 Case(self._judge).refuse(visit.hello, doubt.reason, doubt.detail)
                 visit.hang_up(doubt.detail)
             return
-        for passage in tuple(visit.passages.values()):
+        for flow_id, passage in tuple(visit.passages.items()):
             found = visit.peers(passage.place) or visit.approved.get(passage.place, ())
             address = passage.address or next(iter(found), None)
             if address is None:
@@ -303,6 +315,8 @@ class Gate:
                 decision = passage.case.flawed(passage.request, doubt.reason, doubt.detail)
             if decision.denied:
                 cut_off(visit, passage, decision, "the policy that is now in force denies it")
+                if passage.multiplexed:
+                    visit.cut_off(flow_id)
 
     def _doubt(self, client: Client, standing: str | None) -> Flaw | None:
         return self._authenticator.doubt(client, standing) if self._authenticator is not None else None
@@ -390,10 +404,7 @@ class Gate:
         passage, response = self._passage(flow), flow.response
         if passage is None or response is None:
             return
-        if passage.ended_by is not None:  # by a policy that came into force since it was asked
-            ledger_id = self._record(self.visits[flow.client_conn.id], passage, "")
-            refuse(flow, Refusal(passage.request, passage.ended_by, ledger_id))
-            self._forget(flow)
+        if self.withdraw(flow):
             return
         passage.status = response.status_code
         if (strange := strange_field(response)) is not None:
@@ -411,6 +422,7 @@ class Gate:
             close_meter(self._forget(flow))
             return
         visit = self.visits[flow.client_conn.id]
+        visit.answered = True
         passage.address = server_address(flow, visit, passage)
         if Fact.RESPONSE in passage.decision.pending:
             answer = to_response(flow, visit, passage, response)

@@ -76,6 +76,10 @@ class Visit:
     """The TLS of connections to origins, by mitmproxy's connection id."""
     hang_up: Callable[[str], None] = lambda _: None
     """Ends the connection."""
+    cut_off: Callable[[str], None] = lambda _: None
+    """Ends one request of a connection with many, by flow id."""
+    answered: bool = False
+    """Whether an origin has answered."""
     broken: bool = False
     """Whether it ends because something broke, or because it is no HTTP any more."""
     failed: Refusal | None = None

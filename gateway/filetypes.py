@@ -5,10 +5,11 @@ What hides behind them is not found: a zip appended to a picture, a file inside 
 is 32 KiB away).
 """
 
-import zlib
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
+
+from gateway.codings import UNPACKERS
 
 LOOK = 262
 """Octets that have to be seen: the mark of tar ends there."""
@@ -144,10 +145,8 @@ class Look:
         """Look at a body with these Content-Encoding values. `partial`: what comes is not its beginning."""
         named = [coding.strip().lower() for value in codings for coding in value.split(",")]
         named = [coding for coding in named if coding not in ("", "identity")]
-        self._coding = named[0] if named else ""
-        self._failed = partial or len(named) > 1 or self._coding not in _READ
-        self._decoder: zlib._Decompress | None = None
-        self._raw = b""
+        self._unpacker = UNPACKERS[named[0]]() if len(named) == 1 and named[0] in UNPACKERS else None
+        self._failed = partial or bool(named and self._unpacker is None)
         self._given = 0
         self._seen = b""
         self._ended = False
@@ -155,59 +154,43 @@ class Look:
     def feed(self, data: bytes) -> bool:
         """Take what has come; return whether that is enough."""
         self._given += len(data)
-        if self._failed:
-            return True
-        if not self._coding:
-            self._seen += data[: LOOK - len(self._seen)]
-        else:
-            self._decode(data)
+        self._see(data, last=self._given >= HELD)
         if self._given >= HELD and len(self._seen) < LOOK:
             self._failed = True  # padded, so that it takes for ever
         return self._failed or len(self._seen) >= LOOK
 
     def end(self) -> None:
         """Take note that nothing more comes."""
-        self._ended = True
+        if not self._ended:
+            self._ended = True
+            self._see(b"", last=True)
 
     def formats(self) -> frozenset[str]:
         """Return what was found, `unreadable` where too little was seen to say."""
-        packed = self._decoder is not None and not self._decoder.eof and not self._seen
-        if self._failed or packed or (self._raw and self._decoder is None):
-            return frozenset((UNREADABLE,))
-        if len(self._seen) < LOOK and not self._ended:
+        packed = self._unpacker is not None and self._given and not self._unpacker.ended and not self._seen
+        if self._failed or packed or (len(self._seen) < LOOK and not self._ended):
             return frozenset((UNREADABLE,))
         return detect(self._seen)
 
-    def _decode(self, data: bytes) -> None:
-        if self._decoder is None:
-            self._raw += data
-            if len(self._raw) < 2:
-                return
-            data = self._raw
-            window = zlib.MAX_WBITS | 16
-            if self._coding == "deflate":
-                # zlib by the standard, bare in the wild, and clients read both: RFC 1950 section 2.2, FCHECK.
-                wrapped = data[0] & 0x0F == 8 and int.from_bytes(data[:2]) % 31 == 0
-                window = zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS
-            self._decoder = zlib.decompressobj(window)
-        if (room := LOOK - len(self._seen)) > 0:
+    def _see(self, data: bytes, *, last: bool) -> None:
+        room = LOOK - len(self._seen)
+        if self._failed or not room:
+            return
+        if self._unpacker is not None:
             try:
-                self._seen += self._decoder.decompress(data, room)
-            except zlib.error:
+                data = self._unpacker.unpack(data, room, last=last)
+            except ValueError:
                 self._failed = True
-            if self._decoder.unused_data and len(self._seen) < LOOK:
-                self._failed = True  # a second member, which some clients read on with and some do not
-
-
-_READ = ("", "gzip", "x-gzip", "deflate")
+                return
+        self._seen += data[:room]
 
 
 def readable_codings(values: Iterable[str]) -> str:
     """Return those of some Accept-Encoding values that a look can read; `identity` when there is none.
 
-    >>> readable_codings(["br, gzip;q=0.8", "zstd"])
-    'gzip;q=0.8'
+    >>> readable_codings(["br, gzip;q=0.8", "compress"])
+    'br, gzip;q=0.8'
     """
     offered = [coding.strip() for value in values for coding in value.split(",")]
-    kept = [coding for coding in offered if coding.partition(";")[0].strip().lower() in _READ[1:]]
+    kept = [coding for coding in offered if coding.partition(";")[0].strip().lower() in UNPACKERS]
     return ", ".join(kept) or "identity"

@@ -59,6 +59,7 @@ PURE = [
     "http2frames",
     "explain",
     "filetypes",
+    "codings",
     "feeds.entry",
     "feeds.layout",
     "feeds.formats.*",

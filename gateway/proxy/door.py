@@ -25,6 +25,7 @@ from gateway.request import Client, Flaw, Tunnel
 _LOG = logging.getLogger(__name__)
 _GONE = (errno.ECONNABORTED, errno.ECONNRESET, errno.EPROTO)  # accept(2): the client, not this process
 _PAUSE = 0.1  # seconds until the next try, when the process has run out of descriptors
+_STEADY = 2.0  # seconds without a failure, after which there are descriptors again: one that is free is soon taken
 _FAREWELL = 2.0  # seconds for the other side to answer the end of a TLS session
 _MOST_WAITING = 1024
 """Connections of load balancers whose header has not come yet."""
@@ -40,6 +41,9 @@ class Door:
         self._sock: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting = 0
+        self._short = False
+        """Whether accepting fails, as was said."""
+        self._steady: asyncio.TimerHandle | None = None
 
     def start(self, sock: socket.socket) -> None:
         """Begin to accept connections on a listening socket."""
@@ -48,6 +52,8 @@ class Door:
 
     async def close(self) -> None:
         """Accept nobody any more; who is still at the door is sent away."""
+        if self._steady is not None:
+            self._steady.cancel()
         tasks = [task for task in (self._accepting, *self._tasks) if task is not None]
         for task in tasks:
             task.cancel()
@@ -62,15 +68,30 @@ class Door:
                 accepted, name = await loop.sock_accept(sock)
             except OSError as error:
                 if error.errno not in _GONE:
-                    _LOG.warning("no connection can be accepted: %s", error.strerror or error)
+                    self._fails(error)
                     await asyncio.sleep(_PAUSE)
                 continue
+            if self._short and self._steady is None:
+                self._steady = loop.call_later(_STEADY, self._recovers)
             try:
                 self._begin(accepted, name[0])
             except (Exception, asyncio.CancelledError):  # nothing here waits, so nobody has cancelled it
                 _LOG.exception("a connection cannot be served")
                 accepted.close()
             await asyncio.sleep(0)  # where one waits already, accepting does not give way to anybody by itself
+
+    def _fails(self, error: OSError) -> None:
+        """Say that nobody can be accepted: once, and not at every try."""
+        if self._steady is not None:
+            self._steady.cancel()
+            self._steady = None
+        if not self._short:
+            self._short = True
+            _LOG.warning("no connection can be accepted: %s", error.strerror or error)
+
+    def _recovers(self) -> None:
+        self._short, self._steady = False, None
+        _LOG.warning("connections are accepted again")
 
     def _begin(self, accepted: socket.socket, address: str) -> None:
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -33,8 +33,9 @@ EARNED_AN_EXCHANGE = 5.0
 """And with each request that was answered."""
 EARNED_A_KILOBYTE = 1.0
 """And with bodies, in either direction: windows have to be opened for them."""
-RESET_COSTS = 5.0
-"""A browser that turns a page resets some dozens of streams, an attack thousands."""
+RESET_COSTS = 10.0
+"""A browser that turns a page resets some dozens of streams, and never more than it may have open (a hundred), an
+attack thousands. A hundred requests that come in one piece keep others waiting for 0.1 s."""
 MOST_WAITING = 256 * 1024
 """Octets of one stream, from an origin with HTTP/1, that the client has opened no window for."""
 MOST_WAITING_IN_ALL = 2 * 1024 * 1024

@@ -28,16 +28,20 @@ from mitmproxy.proxy.server import ConnectionIO
 from addons.gate import Gate
 from addons.visit import Visit
 from gateway.addresses import parse_address
+from gateway.decision import Reason
 from gateway.names import parse_host
 from gateway.proxy.authentication import Authenticator
 from gateway.proxy.ca import BASENAME, ensure_ca
+from gateway.proxy.case import Case
 from gateway.proxy.clienttls import ClientContexts, ClientTls
 from gateway.proxy.dial import Dialer
 from gateway.proxy.head import INSIDE, PLAIN
-from gateway.proxy.layers import GatedHttpLayer
+from gateway.proxy.layers import CutOff, GatedHttpLayer
 from gateway.proxy.lean import LeanHandler, make_lean, settled
 from gateway.proxy.leaves import Leaves
+from gateway.proxy.newcomers import Newcomers, TooManyError
 from gateway.proxy.pipes import Pipe
+from gateway.proxy.responses import ALERT_ACCESS_DENIED
 from gateway.proxy.roles import Judge, Settings
 from gateway.proxy.sweeper import Sweeper
 from gateway.proxy.turns import Turns
@@ -75,7 +79,9 @@ class Inspector:
         self.gate = Gate(judge, settings, dialer, uploads, authenticator)
         tls = TlsConfig()
         self.master = _master(folder, trust, Core(), Proxyserver(), tls)  # type: ignore[no-untyped-call]  # mitmproxy's
-        tls.certstore = Leaves.from_store(folder, BASENAME, _UNUSED)
+        leaves = Leaves.from_store(folder, BASENAME, _UNUSED)
+        assert isinstance(leaves, Leaves)
+        self.leaves = tls.certstore = leaves
         self.options = settled(self.master.options)
         self.hooks = _hooks(tls, ClientContexts(tls, self.options), self.gate)
         make_lean()
@@ -83,6 +89,7 @@ class Inspector:
         self.handlers: dict[asyncio.Task[None], Handler] = {}
         self._loop = asyncio.get_running_loop()
         self.turns = Turns(self._loop)
+        self.newcomers = Newcomers(self._loop)
 
     def take(
         self,
@@ -140,6 +147,10 @@ class Handler(LeanHandler):
         context = self.layer.context
         self._moved = asyncio.Event()
         self._over = False
+        self._new = visit.hello is not None and not inspector.leaves.knows(str(visit.hello.host))
+        """Whether it is for a new name, and has not done anything with it."""
+        self._clock = time.thread_time if self._new else _no_time
+        self._entering = self._earned = False
         if visit.hello is None:
             self.layer = self._http = GatedHttpLayer(context, PLAIN, self._gate)
             return
@@ -155,20 +166,56 @@ class Handler(LeanHandler):
 
     async def serve(self) -> None:
         """Serve the connection to its end."""
-        self.visit.hang_up = self.hang_up
+        self.visit.hang_up, self.visit.cut_off = self.hang_up, self.cut_off
         self._gate.visits[self.client.id] = self.visit
         self._inspector.sweeper.alive.add(self)
         try:
-            await self.handle_client()
+            if not self._new or await self._is_let_in():
+                await self.handle_client()
         except Exception as error:
             self._gate.broke(self.visit, error)
             raise
         finally:
             self._inspector.sweeper.alive.discard(self)
+            self._entered()
             for pipe in self._pipes:
                 pipe.close()
             self._gate.leave(self.client.id)
             self._let_go()
+
+    async def _is_let_in(self) -> bool:
+        """Wait until a new name may be asked for. Returns whether it may; if not, that was recorded and said."""
+        pipe, task, hello = self._pipes[0], asyncio.current_task(), self.visit.hello
+        assert task is not None
+        assert hello is not None
+        if pipe.ended:  # before it was its task's turn
+            return False
+        limit = self._inspector.settings().timeouts.connect
+        pipe.lost = task.cancel
+        try:
+            async with asyncio.timeout(limit):
+                await self._inspector.newcomers.enter(self.visit.client.address)
+            self._entering = True
+            return True
+        except TooManyError:
+            detail = "too many connections to new names wait to be looked into"
+        except TimeoutError:
+            detail = f"new names come so fast that there was no turn within {limit:g} s"
+        except asyncio.CancelledError:
+            if not _was_asked_for():
+                raise RuntimeError("nobody has cancelled the wait for a turn") from None
+            raise
+        finally:
+            pipe.lost = None
+        Case(self._inspector.judge).refuse(hello, Reason.RATE_LIMIT, detail)
+        pipe.write(ALERT_ACCESS_DENIED)
+        return False
+
+    def _entered(self) -> None:
+        """Let the next one in: what this one cost is known."""
+        if self._entering:
+            self._entering = False
+            self._inspector.newcomers.entered()
 
     def _let_go(self) -> None:
         """Free what is large now: mitmproxy's layers refer to each other, and wait for the garbage collector.
@@ -211,6 +258,12 @@ class Handler(LeanHandler):
         else:
             self._pipes[0].abort()
 
+    def cut_off(self, flow_id: str) -> None:
+        """End one request of many, now: neither side need send anything for that."""
+        # Eager: it never waits, and what goes wrong with it is heard of here.
+        loop = asyncio.get_running_loop()
+        asyncio.Task(self.server_event(CutOff(flow_id)), loop=loop, eager_start=True).result()
+
     async def hook_task(self, hook: commands.StartHook) -> None:
         """Go on with a flow once its hook was called; where that failed, the flow stays where it is."""
         await self.handle_hook(hook)
@@ -230,10 +283,10 @@ class Handler(LeanHandler):
         with self.timeout_watchdog.disarm():
             try:
                 for function in called:
-                    began = time.perf_counter()
+                    began, worked = time.perf_counter(), self._clock()
                     result = function(*hook.args())
                     if not self._working:  # else it is counted with the event that led to it
-                        self._inspector.turns.charge(self.visit.client.address, time.perf_counter() - began)
+                        self._charge(time.perf_counter() - began, self._clock() - worked)
                     if result is not None:
                         await result
             except (Exception, asyncio.CancelledError) as error:
@@ -309,7 +362,7 @@ class Handler(LeanHandler):
         """Have the layers work on something, and take note how long that takes."""
         if self._over:  # a hook that came to its end late
             return
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), self._clock()
         try:
             await super().server_event(event)
         except asyncio.CancelledError as error:
@@ -318,10 +371,22 @@ class Handler(LeanHandler):
                 self._break(error)
             raise
         took = time.perf_counter() - began
-        self._inspector.turns.charge(self.visit.client.address, took)
+        self._charge(took, self._clock() - worked)
         self._moved.set()
+        if isinstance(event, events.DataReceived):
+            self._entered()
         if isinstance(event, events.DataReceived) and (io := self.transports.get(event.connection)) is not None:
             cast(Pipe, io.reader).took(took)
+
+    def _charge(self, took: float, worked: float) -> None:
+        """Count work. All that is done for a new name counts as such, until there is an answer."""
+        client = self.visit.client.address
+        self._inspector.turns.charge(client, took)
+        if self._new:
+            self._inspector.newcomers.charge(client, took, worked)
+        if self.visit.answered and not self._earned:
+            self._earned, self._new, self._clock = True, False, _no_time
+            self._inspector.newcomers.earn(client)
 
     async def drain_writers(self) -> None:
         """Wait until both sides have taken what there is, before the connection that asks is read again."""
@@ -345,6 +410,10 @@ class Handler(LeanHandler):
             self._break(error if error is not None else RuntimeError(message))
         else:
             _LOG.debug("%s", message)
+
+
+def _no_time() -> float:
+    return 0.0
 
 
 def _was_asked_for() -> bool:

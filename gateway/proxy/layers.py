@@ -5,6 +5,7 @@ put the gateway's own reader in front of its HTTP/1 server, and send a denial be
 """
 
 from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import h2.errors
@@ -49,6 +50,13 @@ CUT = "egress_cut"
 """Key of `flow.metadata`: the request, or its answer, was stopped in the middle of its body."""
 
 
+@dataclass
+class CutOff(events.Event):
+    """A request is denied in its middle, and nothing need come any more that would tell its layer."""
+
+    flow_id: str
+
+
 class Gatekeeper(Protocol):
     """Judges for the layers. Its words are whole HTTP/1 answers."""
 
@@ -66,6 +74,9 @@ class Gatekeeper(Protocol):
 
     def proven(self, flow: http.HTTPFlow, server_id: str) -> bool:
         """Say whether a request may be sent over a connection; if not, set its response."""
+
+    def withdraw(self, flow: http.HTTPFlow) -> bool:
+        """Set the response of a request that was denied since it was sent. Returns whether it was."""
 
     def look(self, flow: http.HTTPFlow, response: http.Response) -> Look | None:
         """Return what has to see the first octets of an answer before it is judged."""
@@ -155,7 +166,22 @@ class GatedStream(HttpStream):
         if isinstance(event, events.Wakeup):
             yield commands.CloseConnection(self.context.client)
             return
+        if isinstance(event, CutOff):
+            yield from self._cut_off()
+            return
         yield from super()._handle_event(event)
+
+    def _cut_off(self) -> Commands[None]:
+        """End a stream of HTTP/2 that is denied: with the reason, if nothing of an answer was sent before."""
+        if self.server_state in (self.state_done, self.state_errored):
+            return
+        if self.flow.response is not None:
+            self.flow.metadata[CUT] = True
+            yield from self._reset_if_cut()
+        elif self._gate.withdraw(self.flow):
+            error = RequestProtocolError(self.stream_id, "the request is denied", ErrorCode.KILL)
+            yield SendHttp(error, self.context.server)
+            yield from self._refuse(ended=True)
 
     def state_wait_for_request_headers(self, event: RequestHeaders) -> Commands[None]:
         """Let mitmproxy go on with a request, unless it was denied."""
@@ -297,6 +323,11 @@ class GatedHttpLayer(HttpLayer):
 
     def _handle_event(self, event: events.Event) -> Commands[None]:
         client = self.context.client
+        if isinstance(event, CutOff):
+            for stream in tuple(self.streams.values()):
+                if getattr(getattr(stream, "flow", None), "id", None) == event.flow_id:
+                    yield from self.event_to_child(stream, event)
+            return
         if isinstance(event, events.Start) and client.alpn == b"h2":
             self.connections[client] = StrictHttp2Server(self.context.fork(), self._gate)
         elif isinstance(event, events.Start):

@@ -1,8 +1,9 @@
 """The certificates that inspected clients are shown: made when a name is asked for first, and kept for a while."""
 
 from collections import OrderedDict
+from typing import Any
 
-from mitmproxy.certs import CertStore, CertStoreEntry
+from mitmproxy.certs import CertStore, CertStoreEntry, TCertId
 
 MOST = 10_000
 """Certificates kept: a client that asks for ever new names must not fill the memory, at about 3 KB each."""
@@ -17,9 +18,26 @@ class Leaves(CertStore):
 
     STORE_CAP = MOST
 
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._names: dict[str, CertStoreEntry] = {}
+
+    def knows(self, name: str) -> bool:
+        """Whether there is a certificate for a name."""
+        return name in self._names
+
     def expire(self, entry: CertStoreEntry) -> None:
         """Forget the oldest, now that there is another."""
         if not isinstance(self.certs, OrderedDict):
             self.certs = OrderedDict(self.certs)
+        self._names.update((name, entry) for name in _names(next(reversed(self.certs))))
         while len(self.certs) > self.STORE_CAP:
-            self.certs.popitem(last=False)
+            key, forgotten = self.certs.popitem(last=False)
+            for name in _names(key):
+                if self._names.get(name) is forgotten:
+                    del self._names[name]
+
+
+def _names(key: TCertId) -> list[str]:
+    """Return the names of a certificate, which are what it is kept by."""
+    return [key] if isinstance(key, str) else [str(name.value) for name in key[1]]

@@ -20,8 +20,8 @@ class Pipe(asyncio.Protocol):
     """Reads and writes one transport: what of `StreamReader` and `StreamWriter` mitmproxy uses."""
 
     __slots__ = (
-        "_buffer", "_closed", "_eof", "_full", "_paused", "_piece", "_reader", "_turn", "_writers", "octets_in",
-        "transport",
+        "_buffer", "_closed", "_eof", "_full", "_paused", "_piece", "_reader", "_turn", "_writers", "lost",
+        "octets_in", "transport",
     )  # fmt: skip
 
     def __init__(self, turn: Callable[[], Awaitable[None]] | None = None) -> None:
@@ -30,6 +30,8 @@ class Pipe(asyncio.Protocol):
         self._piece = _FIRST
         self.transport: asyncio.Transport | None = None
         self.octets_in = 0
+        self.lost: Callable[[], object] | None = None
+        """Called when the peer has said all that it will say, or the connection is gone."""
         self._buffer = bytearray()
         self._eof = False
         self._closed = False
@@ -64,6 +66,8 @@ class Pipe(asyncio.Protocol):
         """Let the reader know; writing goes on."""
         self._eof = True
         self._wake_reader()
+        if self.lost is not None:
+            self.lost()
         return self.transport is None or self.transport.can_write_eof()  # TLS has no half of a connection
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -71,6 +75,8 @@ class Pipe(asyncio.Protocol):
         self._eof = self._closed = True
         self._wake_reader()
         self.resume_writing()
+        if self.lost is not None:
+            self.lost()
 
     def pause_writing(self) -> None:
         """Make `drain` wait."""
@@ -87,6 +93,11 @@ class Pipe(asyncio.Protocol):
     def _wake_reader(self) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self._eof
 
     # -- the reader --------------------------------------------------------------------------------------------
 

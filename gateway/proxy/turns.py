@@ -4,6 +4,9 @@ One process serves everybody. What mitmproxy does with 64 KB may take a tenth of
 thousand frames, chunks or handshakes in one piece are costly, and cheap to send. So whoever reads asks for a turn
 first; when a turn has been long enough, the others wait, and everything else goes on meanwhile. The next turn is of
 the client who has cost least of late: many costly connections keep each other waiting, and not somebody else.
+
+"Of late" is measured in work, not in time (start-time fair queueing): what somebody did while nobody wanted the time
+is not held against them, and who comes anew, or comes back, has a lead of `LEAD` over who was here all the while.
 """
 
 import asyncio
@@ -16,7 +19,10 @@ _LOG = logging.getLogger(__name__)
 
 BUDGET = 0.004
 """Seconds of work in one turn of the loop, beyond which whoever comes has to wait for another."""
-_OF_LATE = 1.0  # seconds after which what a client has cost is forgotten
+LEAD = 0.01
+"""Seconds of work that a client may do before others who want turns all the time: the most it is given for being
+away. More would let many that come at once keep out who is here."""
+_FORGETS = 1.0  # seconds between looks for clients that have no account any more
 
 
 class Turns:
@@ -29,13 +35,21 @@ class Turns:
         self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
         """By client; of equals, who had a turn goes to the end."""
         self._cost: dict[Hashable, float] = {}
+        """What each client has cost, counted from what everybody has had; who is not here has had `LEAD` less."""
+        self._had = 0.0
+        """What everybody who wanted it has had."""
         self._forgets = 0.0
 
     def charge(self, client: Hashable, seconds: float) -> None:
         """Count work that was done in this turn."""
         self._spent += seconds
-        self._cost[client] = self._cost.get(client, 0.0) + seconds
+        self._cost[client] = cost = self._cost_of(client) + seconds
+        if not self._waiting:
+            self._had = max(self._had, cost)
         self._arm()
+
+    def _cost_of(self, client: Hashable) -> float:
+        return max(self._cost.get(client, 0.0), self._had - LEAD)
 
     def _arm(self) -> None:
         if not self._armed:
@@ -67,10 +81,11 @@ class Turns:
     def _renew(self) -> None:
         """Give the turn to one of those who wait."""
         if (now := self._loop.time()) >= self._forgets:
-            self._forgets = now + _OF_LATE
-            self._cost.clear()
+            self._forgets = now + _FORGETS
+            self._cost = {client: cost for client, cost in self._cost.items() if cost > self._had - LEAD}
         while self._waiting:
-            client = min(self._waiting, key=lambda each: self._cost.get(each, 0.0))
+            client = min(self._waiting, key=self._cost_of)
+            self._had = max(self._had, self._cost_of(client))
             queue = self._waiting.pop(client)
             turn = queue.popleft()
             if queue:

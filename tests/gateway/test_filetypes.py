@@ -4,12 +4,15 @@ import bz2
 import gzip
 import io
 import lzma
+import random
 import tarfile
 import zipfile
 import zlib
 from pathlib import Path
 
+import brotli
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +30,7 @@ from gateway.filetypes import (
     formats_of,
     readable_codings,
 )
+from tests.peers.bombs import CODINGS, bomb
 
 
 def looked(body: bytes, *codings: str, partial: bool = False, step: int = LOOK) -> frozenset[str]:
@@ -91,16 +95,31 @@ def test_what_no_mark_tells(body: bytes) -> None:
         (zlib.compress(b"MZ" + b"x" * 1000), "deflate"),
         (zlib.compress(b"MZ" + b"x" * 1000, wbits=-15), "deflate"),
         (gzip.compress(b"MZ"), "gzip"),
+        (brotli.compress(b"MZ" + b"x" * 1000), "br"),
+        (brotli.compress(b"MZ"), "BR"),
+        (zstandard.compress(b"MZ" + b"x" * 1000), "zstd"),
+        (zstandard.compress(b"MZ" + random.Random(1).randbytes(1000)), "zstd"),
+        (zstandard.compress(b"MZ"), "zstd"),
     ],
-    ids=["gzip", "gzip by its other name", "zlib", "bare deflate", "all of a short body"],
+    ids=[
+        *("gzip", "gzip by its other name", "zlib", "bare deflate", "all of a short body"),
+        *("br", "a short body in br", "zstd", "zstd that packs little", "a short body in zstd"),
+    ],
 )
 def test_content_codings_hide_nothing(packed: bytes, coding: str, step: int) -> None:
     """gzip and both kinds of deflate are looked through, however they arrive."""
     assert looked(packed, coding, step=step) == {"pe"}
 
 
+BOMBS = {coding: bomb(coding) for coding in CODINGS}
 UNSEEN = {
-    "a coding that is not read": looked(b"MZ", "br"),
+    "a coding that is not read": looked(b"MZ", "compress"),
+    "a coding that nobody knows": looked(b"MZ", "x-mine"),
+    "not br": looked(b"MZ" * 400, "br"),
+    "not zstd": looked(b"MZ" * 400, "zstd"),
+    "the beginning of a br stream, without a single octet in it": looked(brotli.compress(b"MZ" * 400)[:3], "br"),
+    "the beginning of a zstd stream": looked(zstandard.compress(b"MZ" * 400)[:9], "zstd"),
+    "gzip inside br": looked(brotli.compress(gzip.compress(b"MZ")), "gzip, br"),
     "two codings": looked(gzip.compress(gzip.compress(b"MZ")), "gzip, gzip"),
     "two codings in two fields": looked(b"MZ", "gzip", "gzip"),
     "not what the field says": looked(b"MZ" * 400, "gzip"),
@@ -129,16 +148,19 @@ def test_too_little_is_unreadable_until_it_ends() -> None:
     assert look.formats() == {OTHER}
 
 
-def test_a_bomb_does_not_go_off() -> None:
+@pytest.mark.parametrize("coding", BOMBS)
+def test_a_bomb_does_not_go_off(coding: str) -> None:
     """However much a body would expand to, no more is unpacked than is looked at."""
-    bomb = gzip.compress(bytes(50_000_000))
-    look = Look(["gzip"])
-    assert look.feed(bomb)
+    look = Look([coding])
+    assert look.feed(BOMBS[coding])
     assert len(look._seen) == LOOK
+    assert look.formats() == {"pe"}
 
 
 @given(
-    st.binary(max_size=600), st.lists(st.sampled_from(("gzip", "deflate", "br", "")), max_size=2), st.integers(1, 64)
+    st.binary(max_size=600),
+    st.lists(st.sampled_from(("gzip", "deflate", "br", "zstd", "compress", "")), max_size=2),
+    st.integers(1, 64),
 )
 def test_any_octets_are_something(body: bytes, codings: list[str], step: int) -> None:
     """Whatever comes, in whatever pieces, there is at least one format, and all of them are known ones."""
@@ -165,9 +187,9 @@ def test_names_stand_for_formats() -> None:
 @pytest.mark.parametrize(
     ("offered", "kept"),
     [
-        (["gzip, deflate, br, zstd"], "gzip, deflate"),
-        (["br", "gzip;q=0.5"], "gzip;q=0.5"),
-        (["br"], "identity"),
+        (["gzip, deflate, br, zstd"], "gzip, deflate, br, zstd"),
+        (["compress", "br;q=0.5"], "br;q=0.5"),
+        (["compress"], "identity"),
         (["*"], "identity"),
         ([], "identity"),
     ],

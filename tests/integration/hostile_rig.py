@@ -42,6 +42,7 @@ dns:
     cut.test: [127.0.0.1]
 policy:
   rules:
+{rules}
     - name: tunnels
       action: allow
       to: {{domains: [polite.test, echo.test, ".spliced.test"{more}], addresses: [127.0.0.0/8], ports: [1-65535]}}
@@ -181,7 +182,14 @@ def origins(folder: Path) -> Iterator[dict[str, int]]:
 
 @contextmanager
 def a_gateway(
-    folder: Path, *, workers: int = 1, timeouts: str = "", limits: str = "", more: str = "", descriptors: int = 1024
+    folder: Path,
+    *,
+    workers: int = 1,
+    timeouts: str = "",
+    limits: str = "",
+    more: str = "",
+    rules: str = "",
+    descriptors: int = 1024,
 ) -> Iterator[Gateway]:
     """Run `gateway proxy` and its origins. `descriptors`: its soft limit, which it raises by itself; negative: its
     hard limit too.
@@ -190,6 +198,7 @@ def a_gateway(
     make_certificate(folder / "origin.pem", *names)
     port, tls = free_port(), free_port()
     settings = {"workers": workers, "port": port, "tls": tls, "timeouts": timeouts, "limits": limits, "more": more}
+    settings["rules"] = rules
     (folder / "gateway.yaml").write_text(POLICY.format(**settings))
     gateway, log = str(Path(sys.executable).parent / "gateway"), folder / "gateway.log"
     which = "-S" if descriptors > 0 else "-S -H"
@@ -237,13 +246,15 @@ def polite(gateway: Gateway, what: str) -> Iterator[None]:
     prober = subprocess.Popen(
         [
             *(sys.executable, str(ROOT / "tests/peers/proxy_prober.py")),
-            *(str(gateway.port), str(gateway.echo), str(gateway.http)),
+            *map(str, (gateway.port, gateway.echo, gateway.http, gateway.https)),
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
-    before, scheduled = gateway.memory, gateway.scheduled
+    assert prober.stdout is not None
     try:
+        assert prober.stdout.readline() == b"ready\n"
+        before, scheduled = gateway.memory, gateway.scheduled
         yield
     finally:
         output, _ = prober.communicate(timeout=60)

@@ -1,15 +1,17 @@
 """A real `gateway proxy` under clients that hold on to what they get: tunnels, heads, handshakes, descriptors."""
 
 import contextlib
+import resource
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.integration.hostile_rig import Gateway, a_gateway, many_descriptors, polite
-from tests.peers.flood import ECHO_HELLO, first_flight, tunnel
+from tests.peers.flood import ECHO_HELLO, first_flight, tunnel, unverified
 from tests.peers.namespace import wait_until
 
 TUNNELS = 10_000
@@ -173,3 +175,29 @@ def test_when_there_are_no_descriptors_left(tmp_path: Path, where: str) -> None:
         wait_until(lambda: gateway.descriptors < 60, "the connections to go", 20)
         with polite(gateway, "afterwards"):
             time.sleep(1)
+
+
+def test_a_door_without_descriptors(tmp_path: Path) -> None:
+    """It says so once and does not spin, serves who waits as soon as it can, and says once that it does."""
+    failing, again = "no connection can be accepted", "connections are accepted again"
+    with a_gateway(tmp_path) as gateway, contextlib.ExitStack() as stack:
+
+        def said(words: str, times: int) -> bool:
+            return (tmp_path / "gateway.log").read_text().count(words) == times
+
+        (worker,) = gateway.workers
+        limits = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+        for times in (1, 2):
+            resource.prlimit(worker, resource.RLIMIT_NOFILE, (3, limits[1]))
+            spent = gateway.seconds
+            sock = stack.enter_context(gateway.connect(port=gateway.tls))
+            wait_until(partial(said, failing, times), "the line", 10)
+            time.sleep(1)  # ten tries more
+            assert gateway.seconds - spent < 0.3
+            assert said(failing, times)
+            assert said(again, times - 1)
+            resource.prlimit(worker, resource.RLIMIT_NOFILE, limits)
+            secure = stack.enter_context(unverified().wrap_socket(sock))
+            assert secure.version()
+            wait_until(partial(said, again, times), "the other line", 10)
+            assert said(failing, times)

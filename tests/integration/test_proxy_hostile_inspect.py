@@ -1,17 +1,21 @@
 """A real `gateway proxy` that looks inside, and clients who make that costly: HTTP/2 floods, names without end."""
 
 import contextlib
+import json
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import hpack
 import pytest
 
 from tests.integration.hostile_rig import Gateway, a_gateway, polite
 from tests.peers.flood import Stream, first_flight, flood, inspected
-from tests.peers.namespace import wait_until
+from tests.peers.namespace import ROOT, wait_until
 
 GROWTH = 40 << 20
 """Octets that a handful of connections may need meanwhile."""
@@ -176,3 +180,59 @@ def test_names_without_end(gateway: Gateway, suffix: str) -> None:
                 stack.pop_all().close()
             time.sleep(0.004)
     wait_until(lambda: gateway.memory < before + KEPT, "the memory to be free again", 15)
+
+
+ADDRESSES = 50
+ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
+def test_as_many_names_as_there_is_time_for(gateway: Gateway) -> None:
+    """From fifty addresses, each time as soon as the one before is answered: others wait no longer than they may.
+
+    Those who ask for a name that is known, and one who asks for a new one every three seconds; and the memory is free
+    again afterwards.
+    """
+    before = gateway.memory
+    with polite(gateway, "as many names as there is time for"):
+        flooding = subprocess.Popen(
+            [
+                *(sys.executable, str(ROOT / "tests/peers/name_flood.py")),
+                *map(str, (gateway.port, gateway.https, ADDRESSES, 4 * ADDRESSES, "seen.test", "waits")),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        time.sleep(8)
+        output, _ = flooding.communicate(timeout=30)
+    told = json.loads(output)
+    sys.stderr.write(f"{told}\n")  # for the reader
+    assert told["answered"] > 200
+    assert not told["lost"]
+    wait_until(lambda: gateway.memory < before + KEPT, "the memory to be free again", 15)
+
+
+def test_who_waits_too_long_is_refused(tmp_path: Path) -> None:
+    """Of more new names than there is time for, each is served, or refused with an alert and a line."""
+    count, alert = 700, b"\x15\x03\x03\x00\x02\x02\x31"
+    with a_gateway(tmp_path, timeouts="connect: 1s") as gateway, contextlib.ExitStack() as stack:
+        hello, target = first_flight("n00000.seen.test"), b"n00000.seen.test:%d" % gateway.https
+        head = b"CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n" % (target, target)
+        socks = []
+        for number in range(count):
+            socks.append(stack.enter_context(gateway.connect(f"127.9.{number % 50}.1")))
+            socks[-1].sendall((head + hello).replace(b"n00000", b"n%05d" % number))
+        answers = []
+        for sock in socks:
+            answer = b""
+            while not answer.startswith(ESTABLISHED) or len(answer) < len(ESTABLISHED) + len(alert):
+                piece = sock.recv(65536)
+                assert piece, answer
+                answer += piece
+            answers.append(answer.removeprefix(ESTABLISHED)[: len(alert)])
+        known = sum(answer[:1] == b"\x16" for answer in answers)
+        refused = answers.count(alert)
+        assert known + refused == count
+        assert min(known, refused) > 20
+        gateway.await_reasons({"rate-limit": refused})
+        with polite(gateway, "afterwards"):
+            time.sleep(0.1)

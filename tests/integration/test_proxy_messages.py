@@ -169,6 +169,25 @@ async def test_streams_and_a_stricter_policy(tmp_path: Path, certificate: Path) 
         assert len(rig.ledger.lines) == 5
 
 
+async def test_a_stricter_policy_and_nobody_says_anything(tmp_path: Path, certificate: Path) -> None:
+    """What is denied at a reload ends at once, and its origin is told, though neither side sends another octet."""
+    async with (
+        H2Origin(certificate=certificate) as origin,
+        a_proxy(tmp_path, inspect("good.test", paths=("/wait/**", "/silence/**")), trust=certificate) as rig,
+        asyncio.TaskGroup() as group,
+    ):
+        ended = group.create_task(side_by_side(rig, origin, "/wait/b", "/silence/b", "/wait/c"))
+        await until(lambda: len(origin.paths) == 3)
+        rig.judge.policy = Policy(rules=[inspect("good.test", paths=("/a",))])
+        rig.judge.generation += 1
+        async with asyncio.timeout(20):
+            assert await ended == ["/wait/b 200 true  reset", "/silence/b 403 true", "/wait/c 200 true  reset"]
+        await until(lambda: origin.resets == 3)
+        await rig.settled()
+        assert len(rig.ledger.denials) == 3
+        assert len(rig.ledger.lines) == 3
+
+
 # -- trailers, interim answers, heads ------------------------------------------------------------------------------
 
 

@@ -25,6 +25,9 @@ class H2Origin(TlsOrigin):
     trailers: list[tuple[bytes, bytes]] = field(default_factory=list)
     """Of requests."""
 
+    resets: int = 0
+    """Requests that were taken back."""
+
     async def secure(self, writer: asyncio.StreamWriter) -> None:
         """Do the handshake, and agree on HTTP/2."""
         assert self.certificate is not None
@@ -64,6 +67,7 @@ class H2Origin(TlsOrigin):
                         for stream, held in waiting.items():
                             _go_on(connection, stream, held)
                 elif isinstance(event, h2.events.StreamReset):
+                    self.resets += 1
                     waiting.pop(event.stream_id, None)
 
 

@@ -11,11 +11,16 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from itertools import count, repeat
 from pathlib import Path
 from typing import cast
 
 import uvloop
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.peers import bombs
 
 PIECE = b"x" * 65536
 
@@ -93,6 +98,36 @@ ANSWERS: dict[bytes, Callable[[], Iterator[bytes]]] = {
 }
 
 
+@lru_cache
+def packed(path: bytes) -> bytes:
+    """Return an answer in a content coding: `/HOW/CODING`."""
+    _, how, name = path.decode().replace("%20", " ").split("/")
+    plain = b"MZ" + b"decoded" * 100
+    match how:
+        case "bomb":
+            body = bombs.bomb(name)
+        case "harmless":
+            body = bombs.bomb(name, b"<html>")
+        case "members":
+            body = bombs.members(name)
+        case "window":
+            body = bombs.windowed(name)
+        case "text":
+            body = bombs.pack(name, b"<html>" * 1000)
+        case "broken":
+            body = b"\xff" * 500 + bombs.pack(name, plain)
+        case "short":
+            body = bombs.pack(name, plain)[:3]
+        case _:
+            body = bombs.pack(name, plain) if name in bombs.CODINGS else plain
+    return (
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\nContent-Length: %d\r\n\r\n" % (name.encode(), len(body)) + body
+    )
+
+
+PACKED = ("bomb", "harmless", "members", "window", "text", "broken", "short", "program")
+
+
 class Http(asyncio.Protocol):
     """One connection: reads everything, answers as the path says, as fast as it is taken."""
 
@@ -118,6 +153,11 @@ class Http(asyncio.Protocol):
             if path in ANSWERS:
                 self._body = True
                 self._more = ANSWERS[path]()
+                self._write()
+            elif path.split(b"/")[1].decode() in PACKED:
+                self._body = True
+                answer = packed(path)
+                self._more = (answer[at : at + len(PIECE)] for at in range(0, len(answer), len(PIECE)))
                 self._write()
             elif method == b"POST":
                 self._body = True

@@ -43,6 +43,10 @@ class Gatekeeper:
         """Not reached here."""
         return False
 
+    def withdraw(self, flow: http.HTTPFlow) -> bool:
+        """Deny nothing after all."""
+        return False
+
     def look(self, flow: http.HTTPFlow, response: http.Response) -> Look | None:
         """Not reached here."""
 

@@ -31,6 +31,25 @@ async def test_waiting() -> None:
     assert await pipe.read(100) == b""
 
 
+async def test_who_is_told_that_the_peer_has_left() -> None:
+    """Whoever keeps a peer waiting learns that it says nothing more, or is gone."""
+    pipe, _ = a_pipe()
+    pipe.connection_lost(None)
+    told: list[str] = []
+    for gone in (True, False):
+        pipe, _ = a_pipe()
+        pipe.lost = lambda: told.append("left")
+        pipe.data_received(b"x")
+        assert not told
+        assert not pipe.ended
+        if gone:
+            pipe.connection_lost(None)
+        else:
+            pipe.eof_received()
+        assert told.pop() == "left"
+        assert pipe.ended
+
+
 async def test_bounded() -> None:
     """A peer that sends faster than it is read is stopped, and goes on later."""
     pipe, transport = a_pipe()

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateway.proxy.turns import BUDGET, Turns
+from gateway.proxy.turns import BUDGET, LEAD, Turns
 
 
 async def test_there_is_no_waiting_while_a_turn_is_short() -> None:
@@ -48,6 +48,61 @@ async def test_who_has_cost_least_is_next() -> None:
     assert order.index("one") < 3
     assert [at for at, client in enumerate(order) if client == "one"][-1] < 12
     assert len(order) == 105
+
+
+async def test_what_was_done_while_nobody_waited() -> None:
+    """A client that was busy before others came does not wait until each of them has done as much."""
+    turns = Turns(asyncio.get_running_loop())
+    order: list[str] = []
+
+    async def work(client: str, pieces: int) -> None:
+        for _ in range(pieces):
+            await turns.take(client)
+            order.append(client)
+            turns.charge(client, BUDGET)
+
+    for _ in range(50):
+        turns.charge("busy", BUDGET)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        for client in ("a", "b", "c", "busy"):
+            group.create_task(work(client, 20))
+    assert order.index("busy") <= 3 * (LEAD / BUDGET + 1)
+    assert order[:40].count("busy") >= 7
+
+
+async def test_who_comes_back_goes_first() -> None:
+    """A client that asks for little now and then is not behind those that want every turn."""
+    turns = Turns(asyncio.get_running_loop())
+    order: list[str] = []
+    later = asyncio.Event()
+
+    async def work(client: str, pieces: int) -> None:
+        for _ in range(pieces):
+            await turns.take(client)
+            order.append(client)
+            turns.charge(client, BUDGET)
+            if len(order) == 40:
+                later.set()
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        for client in ("a", "b", "c"):
+            group.create_task(work(client, 20))
+        await later.wait()
+        group.create_task(work("seldom", 1))
+    assert order.index("seldom") <= 43
+
+
+async def test_accounts_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of clients that are no longer here nothing is kept."""
+    loop = asyncio.get_running_loop()
+    turns, now = Turns(loop), loop.time()
+    monkeypatch.setattr(loop, "time", lambda: now)
+    for number in range(1000):
+        turns.charge(f"client {number}", BUDGET)
+    turns.charge("somebody", 1.0)
+    now += 60
+    await turns.take("another")
+    assert len(turns._cost) < 10
 
 
 async def test_who_is_cancelled_takes_nobody_s_turn() -> None:
