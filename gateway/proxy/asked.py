@@ -7,13 +7,29 @@ from collections.abc import Collection
 
 from gateway.addresses import IPAddress
 from gateway.decision import Reason
+from gateway.memo import Memo
 from gateway.proxy.clienthello import Hello
 from gateway.proxy.fingerprint import ja4, tool_of
 from gateway.proxy.head import Head
 from gateway.request import Client, Flaw, HttpRequest, TlsHello, Tunnel
 
+_KEPT = 1024
+"""Requests remembered. A program that connects again says the same: with the same object to ask about, whatever is
+remembered of it is found by its identity."""
+_tunnels = Memo[tuple[int, int], tuple[Client, Head, Tunnel]](_KEPT)
+_hellos = Memo[tuple[int, int], tuple[Tunnel, Hello, TlsHello]](_KEPT)
 
-def tunnel_request(client: Client, head: Head, own: Collection[str] = ()) -> Tunnel:
+
+def tunnel_request(client: Client, head: Head) -> Tunnel:
+    """Return a CONNECT as the policy sees it."""
+    key = id(client), id(head)
+    known = _tunnels.get(key)
+    if known is None or known[0] is not client or known[1] is not head:  # an id is used again once its object is gone
+        known = _tunnels.keep(key, (client, head, tunnel_request_to(client, head, ())))
+    return known[2]
+
+
+def tunnel_request_to(client: Client, head: Head, own: Collection[str]) -> Tunnel:
     """Return a CONNECT as the policy sees it. `own` are authorities of the gateway itself."""
     assert head.host is not None
     return Tunnel(
@@ -27,6 +43,14 @@ def tunnel_request(client: Client, head: Head, own: Collection[str] = ()) -> Tun
 
 def hello_request(tunnel: Tunnel, hello: Hello) -> TlsHello:
     """Return the ClientHello of a tunnel as the policy sees it."""
+    key = id(tunnel), id(hello)
+    known = _hellos.get(key)
+    if known is None or known[0] is not tunnel or known[1] is not hello:
+        known = _hellos.keep(key, (tunnel, hello, _hello_request(tunnel, hello)))
+    return known[2]
+
+
+def _hello_request(tunnel: Tunnel, hello: Hello) -> TlsHello:
     fingerprint = ja4(hello)
     return TlsHello(
         tunnel=tunnel,

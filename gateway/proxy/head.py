@@ -59,6 +59,12 @@ class Limits:
     fields: int = 100
 
 
+@lru_cache(maxsize=8)
+def limits_of(octets: int, fields: int) -> Limits:
+    """Return limits: the same ones for every connection, as long as the configuration is the same."""
+    return Limits(octets=octets, fields=fields)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
     """A clean request head."""

@@ -23,6 +23,28 @@ def test_tunnel() -> None:
     assert (tunnel.host, tunnel.port, tunnel.user_agent, tunnel.flaw) == ("good.test", 443, "curl/8", None)
 
 
+def test_the_same_is_asked_about_the_same() -> None:
+    """Who says the same again is the same request, down to the object; others are not mixed up."""
+    client, head = a_client(), head_of(b"CONNECT good.test:443 HTTP/1.1\r\n\r\n")
+    hello = HelloReader().feed(CAPTURED["curl"])
+    assert isinstance(hello, Hello)
+    tunnel = tunnel_request(client, head)
+    assert tunnel_request(client, head) is tunnel
+    assert tunnel_request(a_client("10.9.9.9"), head).client.address == an_address("10.9.9.9")
+    assert hello_request(tunnel, hello) is hello_request(tunnel, hello)
+    other = a_tunnel("other.test")
+    assert hello_request(other, hello).tunnel is other
+
+
+def test_an_id_that_is_used_again() -> None:
+    """Whatever happens to be where another object was is not taken for it."""
+    for number in range(3000):  # more than are remembered, each gone before the next is made
+        client = a_client(f"10.9.{number >> 8}.{number & 255}")
+        head = head_of(b"CONNECT good.test:%d HTTP/1.1\r\n\r\n" % (number + 1))
+        tunnel = tunnel_request(client, head)
+        assert (tunnel.client, tunnel.port) == (client, number + 1)
+
+
 @pytest.mark.parametrize(
     ("values", "agrees"),
     [

@@ -17,6 +17,7 @@ from cryptography import x509
 from addons.pinning import pin_of
 from gateway.dns.resolver import Resolver
 from gateway.ledger import Ledger
+from gateway.proxy import asked
 from gateway.proxy.server import Proxy
 from gateway.proxy.tls import TlsFiles
 from gateway.runtime import Runtime, State, load_state
@@ -228,6 +229,8 @@ class Stand:
             policy = state.policy
             for memory in (policy._known, policy._allowed, policy._queries, policy._answers, policy._names):
                 memory.clear()
+        asked._tunnels.clear()
+        asked._hellos.clear()
 
     @property
     def open_connections(self) -> int:
