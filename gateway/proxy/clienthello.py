@@ -22,6 +22,7 @@ _MAX_FRAGMENT = 16 * 1024  # RFC 8446 section 5.1
 
 _HANDSHAKE = 22
 _CLIENT_HELLO = 1
+_BEGINS = bytes((_HANDSHAKE, 3))
 _SERVER_NAME = 0x0000
 _SIGNATURE_ALGORITHMS = 0x000D
 _ALPN = 0x0010
@@ -91,8 +92,11 @@ class HelloReader:
 
     def feed(self, data: bytes) -> Hello | NotTls | Malformed | None:
         """Add octets. Returns None while more are needed."""
+        first = not self.received
         self.received += data
         try:
+            if first and _is_whole(data):
+                return _read(data[5:])
             return self._advance()
         except _Foreign as error:
             return NotTls(str(error))
@@ -127,6 +131,18 @@ class HelloReader:
                 raise _Broken("another handshake message in the record of the ClientHello")
             if len(self._message) == end:
                 return _read(bytes(self._message))
+
+
+def _is_whole(data: bytes) -> bool:
+    """Say whether octets are one record with one ClientHello in it, and nothing else: nearly all come like that."""
+    size = len(data)
+    return (
+        9 < size <= 5 + _MAX_FRAGMENT
+        and data[:2] == _BEGINS
+        and data[5] == _CLIENT_HELLO
+        and data[3] << 8 | data[4] == size - 5
+        and data[6] << 16 | data[7] << 8 | data[8] == size - 9
+    )
 
 
 def _check_header(received: bytearray, at: int, *, first: bool) -> None:
