@@ -187,6 +187,7 @@ class Stand:
     """Behind a TLS listener with client certificates (first) and one for load balancers (second)."""
     chained: Proxy
     """Goes through a parent."""
+    resolver: Resolver
     good: Origin
     secure: TlsOrigin
     evil: Origin
@@ -231,6 +232,7 @@ class Stand:
                 memory.clear()
         asked._tunnels.clear()
         asked._hellos.clear()
+        self.resolver._resolved.clear()
 
     @property
     def open_connections(self) -> int:
@@ -318,7 +320,9 @@ async def a_stand(folder: Path) -> AsyncIterator[Stand]:
             for proxy in proxies:
                 await proxy.start()
             try:
-                yield Stand(runtime, *proxies, good, secure, evil, folder, certificate, shown, tuple(states), limits)
+                yield Stand(
+                    runtime, *proxies, resolver, good, secure, evil, folder, certificate, shown, tuple(states), limits
+                )
             finally:
                 for proxy in proxies:
                     await proxy.stop()
