@@ -8,25 +8,30 @@ from collections.abc import Collection
 from gateway.addresses import IPAddress
 from gateway.decision import Reason
 from gateway.memo import Memo
-from gateway.proxy.clienthello import Hello
+from gateway.proxy.clienthello import REMEMBERED_HELLO, Hello
 from gateway.proxy.fingerprint import ja4, tool_of
-from gateway.proxy.head import Head
+from gateway.proxy.head import REMEMBERED_HEAD, Head
 from gateway.request import Client, Flaw, HttpRequest, TlsHello, Tunnel
 
 _KEPT = 1024
 """Requests remembered. A program that connects again says the same: with the same object to ask about, whatever is
-remembered of it is found by its identity."""
-_tunnels = Memo[tuple[int, int], tuple[Client, Head, Tunnel]](_KEPT)
+remembered of it is found by its identity. Of heads and hellos only those that their readers remember come again as
+the same objects; longer ones would only take memory."""
+_LONG = 256
+_tunnels = Memo[tuple[Client, int], tuple[Head, Tunnel]](_KEPT)
 _hellos = Memo[tuple[int, int], tuple[Tunnel, Hello, TlsHello]](_KEPT)
+# Both are found by ids, which are used again once their objects are gone; so the objects are kept with what was made.
 
 
 def tunnel_request(client: Client, head: Head) -> Tunnel:
     """Return a CONNECT as the policy sees it."""
-    key = id(client), id(head)
+    if head.length > REMEMBERED_HEAD or client.certificate is not None:
+        return tunnel_request_to(client, head, ())
+    key = client, id(head)
     known = _tunnels.get(key)
-    if known is None or known[0] is not client or known[1] is not head:  # an id is used again once its object is gone
-        known = _tunnels.keep(key, (client, head, tunnel_request_to(client, head, ())))
-    return known[2]
+    if known is None:
+        known = _tunnels.keep(key, (head, tunnel_request_to(client, head, ())))
+    return known[1]
 
 
 def tunnel_request_to(client: Client, head: Head, own: Collection[str]) -> Tunnel:
@@ -43,9 +48,11 @@ def tunnel_request_to(client: Client, head: Head, own: Collection[str]) -> Tunne
 
 def hello_request(tunnel: Tunnel, hello: Hello) -> TlsHello:
     """Return the ClientHello of a tunnel as the policy sees it."""
+    if hello.octets > REMEMBERED_HELLO or len(tunnel.user_agent) > _LONG:
+        return _hello_request(tunnel, hello)
     key = id(tunnel), id(hello)
     known = _hellos.get(key)
-    if known is None or known[0] is not tunnel or known[1] is not hello:
+    if known is None:
         known = _hellos.keep(key, (tunnel, hello, _hello_request(tunnel, hello)))
     return known[2]
 

@@ -7,7 +7,7 @@ whose names are collected for the policy to judge.
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.memo import Memo
 
@@ -32,8 +32,9 @@ _READ = frozenset((_SERVER_NAME, _SIGNATURE_ALGORITHMS, _ALPN, _SUPPORTED_VERSIO
 _HEADER = struct.Struct(">HH").unpack_from  # type and length of an extension
 _SHARE = b"\x00\x33\x00\x26\x00\x24\x00\x1d\x00\x20"
 """How a key_share extension of one X25519 key begins; the 32 octets of the key follow."""
-_KEPT = 512  # hellos remembered, of at most so many octets:
-_LONG = 1024
+_KEPT = 512  # hellos remembered
+REMEMBERED_HELLO = 1024
+"""Octets of the longest of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,8 @@ class Hello:
     signature_algorithms: tuple[int, ...]
     ech: bool
     """Encrypted ClientHello, real or GREASE: they are made to look alike (RFC 9849)."""
+    octets: int = field(default=0, compare=False)
+    """Length of the message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +180,7 @@ def _remembering(parse: Callable[[bytes], Hello]) -> Callable[[bytes], Hello]:
     kept = Memo[bytes, Hello](_KEPT)
 
     def read(message: bytes) -> Hello:
-        if not 39 < len(message) <= _LONG:
+        if not 39 < len(message) <= REMEMBERED_HELLO:
             return parse(message)
         session = 39 + message[38]
         found = message.find(_SHARE, session)
@@ -280,6 +283,7 @@ def _hello(version: int, ciphers: tuple[int, ...], message: bytes, at: int) -> H
         versions=versions,
         signature_algorithms=algorithms,
         ech=_ECH in kinds,
+        octets=len(message),
     )
 
 

@@ -116,7 +116,7 @@ class LiveTunnel:
 
     def _over(self, reason: Reason, detail: str) -> bool:
         """Ask the policy what to do about something that was found. Returns whether the tunnel has ended."""
-        decision = self._flawed(reason, detail)
+        decision = Case(self._judge).flawed(self._request, reason, detail)
         if not decision.denied:  # report mode: told once, and counted no more
             self._judge.ledger.record(self._request, decision)
             self.splice.meter(None)
@@ -124,12 +124,9 @@ class LiveTunnel:
         self._end_by(decision, detail)
         return True
 
-    def _flawed(self, reason: Reason, detail: str) -> Decision:
-        return Case(self._judge).flawed(self._request, reason, detail)
-
     def _rejudge(self) -> None:
         if (doubt := self._authenticator.doubt(self._request.client, self._standing)) is not None:
-            self._end_by(self._flawed(doubt.reason, doubt.detail), doubt.detail)
+            self._end_by(Case(self._judge).flawed(self._request, doubt.reason, doubt.detail), doubt.detail)
             return
         hello = self._judge.decide(self._request)
         dial = self._judge.decide(Dial(origin=self._request, address=self._address, chain=self._chain))
@@ -139,7 +136,7 @@ class LiveTunnel:
                 return
         if hello.tls is Tls.INSPECT:
             detail = "the policy that is now in force wants to look inside"
-            self._end_by(self._flawed(Reason.PROTOCOL, detail), detail)
+            self._end_by(Case(self._judge).flawed(self._request, Reason.PROTOCOL, detail), detail)
             return
         if dial.budget != self._decision.budget:
             self._follow(dial)

@@ -1,10 +1,12 @@
 """Tests of `gateway.proxy.asked`."""
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.decision import Reason
 from gateway.proxy.asked import hello_request, host_flaw, own_authorities, plain_request, tunnel_request
-from gateway.proxy.clienthello import Hello, HelloReader
+from gateway.proxy.clienthello import REMEMBERED_HELLO, Hello, HelloReader
 from gateway.proxy.head import Head, Limits, read_head
 from tests.builders import a_client, a_tunnel, an_address
 from tests.gateway.proxy.samples import CAPTURED
@@ -34,6 +36,24 @@ def test_the_same_is_asked_about_the_same() -> None:
     assert hello_request(tunnel, hello) is hello_request(tunnel, hello)
     other = a_tunnel("other.test")
     assert hello_request(other, hello).tunnel is other
+
+
+def test_what_is_long_is_not_remembered() -> None:
+    """Nobody fills memory with requests: of long heads, proven names and large hellos nothing is kept."""
+    client = a_client()
+    long = head_of(b"CONNECT good.test:443 HTTP/1.1\r\nUser-Agent: " + b"x" * 500 + b"\r\n\r\n")
+    assert tunnel_request(client, long) == tunnel_request(client, long)
+    assert tunnel_request(client, long) is not tunnel_request(client, long)
+    short = head_of(b"CONNECT good.test:443 HTTP/1.1\r\n\r\n")
+    proven = replace(client, certificate="CN=batch")
+    assert tunnel_request(proven, short) is not tunnel_request(proven, short)
+    hello = HelloReader().feed(CAPTURED["curl"])
+    assert isinstance(hello, Hello)
+    large = replace(hello, octets=REMEMBERED_HELLO + 1)
+    tunnel = tunnel_request(client, short)
+    assert hello_request(tunnel, large) is not hello_request(tunnel, large)
+    talkative = a_tunnel(user_agent="x" * 500)
+    assert hello_request(talkative, hello) is not hello_request(talkative, hello)
 
 
 def test_an_id_that_is_used_again() -> None:
