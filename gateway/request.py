@@ -4,7 +4,7 @@ Pure: no I/O, no clock. Shells fill in what they saw, and judge nothing: what a 
 travels as a `Flaw`, so that `Policy.decide` stays the only place where anything is denied.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.addresses import IPAddress
 from gateway.decision import Reason
@@ -23,6 +23,13 @@ class Client:
     """Subject of the client certificate (RFC 4514)."""
     names: tuple[str, ...] = ()
     """Further names that the certificate proves, as in `DNS:batch.example`."""
+    _hash: int = field(default=0, init=False, repr=False, compare=False)
+
+    def __hash__(self) -> int:
+        """Return the hash, worked out once: it is wanted at every stage of a connection, and addresses take long."""
+        if not self._hash:
+            object.__setattr__(self, "_hash", hash((self.address, self.user, self.certificate, self.names)) or 1)
+        return self._hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,14 @@ class Tunnel:
     port: int
     user_agent: str = ""
     flaw: Flaw | None = None
+    _hash: int = field(default=0, init=False, repr=False, compare=False)
+
+    def __hash__(self) -> int:
+        """Return the hash, worked out once."""
+        if not self._hash:
+            known = hash((self.client, self.host, self.port, self.user_agent, self.flaw)) or 1
+            object.__setattr__(self, "_hash", known)
+        return self._hash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +98,14 @@ class TlsHello:
     tool: str = ""
     """Tool that the fingerprint belongs to, if one is known."""
     flaw: Flaw | None = None
+    _hash: int = field(default=0, init=False, repr=False, compare=False)
+
+    def __hash__(self) -> int:
+        """Return the hash, worked out once."""
+        if not self._hash:
+            known = hash((self.tunnel, self.server_names, self.alpn, self.ech, self.ja4, self.flaw)) or 1
+            object.__setattr__(self, "_hash", known)
+        return self._hash
 
     @property
     def client(self) -> Client:

@@ -87,6 +87,8 @@ class RuleIndex:
 
     def groups_of(self, client: Client, point: Point) -> tuple[str, ...]:
         """Return the names of the groups that a client belongs to, as far as the enforcement point can know."""
+        if not self._groups:
+            return ()
         return tuple(self._groups[position].name for position in self._belonging(client, point))
 
     def _belonging(self, client: Client, point: Point) -> Iterator[int]:

@@ -136,14 +136,14 @@ class Forwarder:
         found = await asyncio.gather(*(self._find(host, qtype) for qtype in types), return_exceptions=True)
         return self.resolution(host, found)
 
-    def all_at_hand(self, host: str, families: Iterable[int]) -> list[Answer] | None:
+    def all_at_hand(self, host: str, families: Iterable[int]) -> list[Found] | None:
         """Return the answers for all kinds of addresses; None if one of them is not in local data or the cache."""
         now, kept = self._clock(), []
         for family in families:
             found = self.at_hand(Key(host, Type.A if family == 4 else Type.AAAA, False, False), now)
             if found is None:
                 return None
-            kept.append(found.answer)
+            kept.append(found)
         return kept
 
     def resolution(self, host: str, found: Iterable[Answer | BaseException]) -> Resolution:

@@ -26,13 +26,13 @@ from gateway.dns.answers import (
 )
 from gateway.dns.cache import Key
 from gateway.dns.cookies import Cookies, cookie_in
-from gateway.dns.forwarder import Forwarder, Resolution, ResolutionError
+from gateway.dns.forwarder import Forwarder, Found, Resolution, ResolutionError
 from gateway.dns.hot import MAX_PACKET, STAMP, Aging, HotAnswers, hot_key, stamp
 from gateway.dns.hot import Block as HotBlock
 from gateway.dns.judge import Judge, RuntimeJudge
 from gateway.dns.leakage import Leakage, client_key
 from gateway.dns.local import is_meta, local_answer
-from gateway.dns.message import STREAM_SIZE, Answer, head_of, opt_of, udp_limit
+from gateway.dns.message import STREAM_SIZE, head_of, opt_of, udp_limit
 from gateway.dns.misses import Done, Misses, key_of, stale_option
 from gateway.dns.ratelimit import Excess, RateLimit
 from gateway.dns.replies import Known, Miss, Replies
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 _CLIENTS_KEPT = 8192
+_RESOLVED = 1024  # names that were resolved for clients moments ago,
+_MOMENTS = 1.0  # seconds: no longer, so that the cache knows which answers are wanted
 _PREFIX = 6
 """Octets that stand for generation and view in keys of the hot table."""
 
@@ -117,6 +119,7 @@ class Resolver:
         self._cookies = Cookies(secret or secrets.token_bytes(32))
         self._awaited: set[asyncio.Future[bytes | None]] = set()
         self._excesses = Memo[str, tuple[Decision, str]](_CLIENTS_KEPT)
+        self._resolved = Memo[tuple[Client | None, str, tuple[int, ...]], tuple[float, Resolution]](_RESOLVED)
         self._retired: list[Forwarder] = []
         self._settings = judge.settings
         self._limit = _limit_of(self._settings)
@@ -139,6 +142,7 @@ class Resolver:
         self._clients.clear()
         self._views.clear()
         self._excesses.clear()
+        self._resolved.clear()
         before, settings = self._settings, self._judge.settings
         self._settings = settings
         self._replies.use(settings)
@@ -150,6 +154,12 @@ class Resolver:
             self._forwarder.retire()
             self._retired = [one for one in (*self._retired, self._forwarder) if one.is_busy]
             self._forwarder = Forwarder(settings, self._clock, self.leakage.terms)
+
+    def _notice_closures(self) -> None:
+        """Forget what was found out about clients: another worker may have closed a zone to one of them."""
+        self._closures = self.leakage.closures
+        self._clients.clear()
+        self._resolved.clear()
 
     # -- for listeners -----------------------------------------------------------------------------------------
 
@@ -163,8 +173,7 @@ class Resolver:
         if self._judge.generation is not self._generation:
             self._adopt()
         if self._closures != self.leakage.closures:
-            self._closures = self.leakage.closures
-            self._clients.clear()  # another worker may have closed a zone to one of them
+            self._notice_closures()
         self._now, self._date = self._clock(), self._wall()
         self._stamp = stamp(self._now)
 
@@ -431,16 +440,26 @@ class Resolver:
         """
         if self._judge.generation is not self._generation:
             self._adopt()
+        if self._closures != self.leakage.closures:
+            self._notice_closures()
         families = tuple(families)
+        known = self._resolved.get((client, host, families))
+        if known is not None and self._clock() < known[0]:
+            return known[1]
         if client is not None:
             kept = self._account_for(host, client, families)
         else:
             kept = self._forwarder.all_at_hand(host, families)
-        if kept is not None:  # no tasks where there is nobody to wait for
-            return self._forwarder.resolution(host, kept)
-        return await self._forwarder.lookup(host, families=families)
+        if kept is None:
+            return await self._forwarder.lookup(host, families=families)
+        # No tasks where there is nobody to wait for; and nothing to do where all was done a moment ago.
+        resolution = self._forwarder.resolution(host, [found.answer for found in kept])
+        if client is None or not self.leakage.closed_to(client.address):
+            until = min(self._clock() + _MOMENTS, *(found.fresh_until for found in kept))
+            self._resolved.keep((client, host, families), (until, resolution))
+        return resolution
 
-    def _account_for(self, host: str, client: Client, families: tuple[int, ...]) -> list[Answer] | None:
+    def _account_for(self, host: str, client: Client, families: tuple[int, ...]) -> list[Found] | None:
         """Return the answers if they are at hand, else make sure that the queries may leave."""
         groups, now = self._judge.groups(client), self._clock()
         leak = self.leakage.again(client.address, groups, host)

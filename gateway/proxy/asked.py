@@ -7,13 +7,34 @@ from collections.abc import Collection
 
 from gateway.addresses import IPAddress
 from gateway.decision import Reason
-from gateway.proxy.clienthello import Hello
+from gateway.memo import Memo
+from gateway.proxy.clienthello import REMEMBERED_HELLO, Hello
 from gateway.proxy.fingerprint import ja4, tool_of
-from gateway.proxy.head import Head
+from gateway.proxy.head import REMEMBERED_HEAD, Head
 from gateway.request import Client, Flaw, HttpRequest, TlsHello, Tunnel
 
+_KEPT = 1024
+"""Requests remembered. A program that connects again says the same: with the same object to ask about, whatever is
+remembered of it is found by its identity. Of heads and hellos only those that their readers remember come again as
+the same objects; longer ones would only take memory."""
+_LONG = 256
+_tunnels = Memo[tuple[Client, int], tuple[Head, Tunnel]](_KEPT)
+_hellos = Memo[tuple[int, int], tuple[Tunnel, Hello, TlsHello]](_KEPT)
+# Both are found by ids, which are used again once their objects are gone; so the objects are kept with what was made.
 
-def tunnel_request(client: Client, head: Head, own: Collection[str] = ()) -> Tunnel:
+
+def tunnel_request(client: Client, head: Head) -> Tunnel:
+    """Return a CONNECT as the policy sees it."""
+    if head.length > REMEMBERED_HEAD or client.certificate is not None:
+        return tunnel_request_to(client, head, ())
+    key = client, id(head)
+    known = _tunnels.get(key)
+    if known is None:
+        known = _tunnels.keep(key, (head, tunnel_request_to(client, head, ())))
+    return known[1]
+
+
+def tunnel_request_to(client: Client, head: Head, own: Collection[str]) -> Tunnel:
     """Return a CONNECT as the policy sees it. `own` are authorities of the gateway itself."""
     assert head.host is not None
     return Tunnel(
@@ -27,6 +48,16 @@ def tunnel_request(client: Client, head: Head, own: Collection[str] = ()) -> Tun
 
 def hello_request(tunnel: Tunnel, hello: Hello) -> TlsHello:
     """Return the ClientHello of a tunnel as the policy sees it."""
+    if hello.octets > REMEMBERED_HELLO or len(tunnel.user_agent) > _LONG:
+        return _hello_request(tunnel, hello)
+    key = id(tunnel), id(hello)
+    known = _hellos.get(key)
+    if known is None:
+        known = _hellos.keep(key, (tunnel, hello, _hello_request(tunnel, hello)))
+    return known[2]
+
+
+def _hello_request(tunnel: Tunnel, hello: Hello) -> TlsHello:
     fingerprint = ja4(hello)
     return TlsHello(
         tunnel=tunnel,

@@ -7,7 +7,7 @@ whose names are collected for the policy to judge.
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.memo import Memo
 
@@ -22,6 +22,7 @@ _MAX_FRAGMENT = 16 * 1024  # RFC 8446 section 5.1
 
 _HANDSHAKE = 22
 _CLIENT_HELLO = 1
+_BEGINS = bytes((_HANDSHAKE, 3))
 _SERVER_NAME = 0x0000
 _SIGNATURE_ALGORITHMS = 0x000D
 _ALPN = 0x0010
@@ -31,8 +32,9 @@ _READ = frozenset((_SERVER_NAME, _SIGNATURE_ALGORITHMS, _ALPN, _SUPPORTED_VERSIO
 _HEADER = struct.Struct(">HH").unpack_from  # type and length of an extension
 _SHARE = b"\x00\x33\x00\x26\x00\x24\x00\x1d\x00\x20"
 """How a key_share extension of one X25519 key begins; the 32 octets of the key follow."""
-_KEPT = 512  # hellos remembered, of at most so many octets:
-_LONG = 1024
+_KEPT = 512  # hellos remembered
+REMEMBERED_HELLO = 1024
+"""Octets of the longest of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,8 @@ class Hello:
     signature_algorithms: tuple[int, ...]
     ech: bool
     """Encrypted ClientHello, real or GREASE: they are made to look alike (RFC 9849)."""
+    octets: int = field(default=0, compare=False)
+    """Length of the message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +95,11 @@ class HelloReader:
 
     def feed(self, data: bytes) -> Hello | NotTls | Malformed | None:
         """Add octets. Returns None while more are needed."""
+        first = not self.received
         self.received += data
         try:
+            if first and _is_whole(data):
+                return _read(data[5:])
             return self._advance()
         except _Foreign as error:
             return NotTls(str(error))
@@ -129,6 +136,18 @@ class HelloReader:
                 return _read(bytes(self._message))
 
 
+def _is_whole(data: bytes) -> bool:
+    """Say whether octets are one record with one ClientHello in it, and nothing else: nearly all come like that."""
+    size = len(data)
+    return (
+        9 < size <= 5 + _MAX_FRAGMENT
+        and data[:2] == _BEGINS
+        and data[5] == _CLIENT_HELLO
+        and data[3] << 8 | data[4] == size - 5
+        and data[6] << 16 | data[7] << 8 | data[8] == size - 9
+    )
+
+
 def _check_header(received: bytearray, at: int, *, first: bool) -> None:
     """Judge as much of a record header as there is."""
     if received[at] != _HANDSHAKE:
@@ -161,7 +180,7 @@ def _remembering(parse: Callable[[bytes], Hello]) -> Callable[[bytes], Hello]:
     kept = Memo[bytes, Hello](_KEPT)
 
     def read(message: bytes) -> Hello:
-        if not 39 < len(message) <= _LONG:
+        if not 39 < len(message) <= REMEMBERED_HELLO:
             return parse(message)
         session = 39 + message[38]
         found = message.find(_SHARE, session)
@@ -264,6 +283,7 @@ def _hello(version: int, ciphers: tuple[int, ...], message: bytes, at: int) -> H
         versions=versions,
         signature_algorithms=algorithms,
         ech=_ECH in kinds,
+        octets=len(message),
     )
 
 

@@ -88,7 +88,8 @@ class Dialer:
         self, case: Case, origin: Origin, addresses: tuple[IPAddress, ...], chain: tuple[str, ...] = ()
     ) -> Approved | Refusal:
         """Judge addresses for a request."""
-        allowed: dict[IPAddress, Decision] = {}
+        allowed: list[IPAddress] = []
+        decisions: list[Decision] = []
         denied: Dial | None = None
         itself = False
         for address in addresses:
@@ -100,14 +101,15 @@ class Dialer:
                 itself = True
             else:
                 case.report_dial(dial, decision)
-                allowed[address] = decision
+                allowed.append(address)
+                decisions.append(decision)
         if not allowed and denied is None and itself:
             return case.refuse(origin, Reason.PRIVATE_ADDRESS, f"port {origin.port} there is the gateway itself")
         if denied is not None:
             refusal = case.refuse_dial(denied)
             if not allowed:
                 return refusal
-        return Approved(tuple(allowed), tuple(allowed.values()), chain)
+        return Approved(tuple(allowed), tuple(decisions), chain)
 
     def _is_own(self, address: IPAddress, port: int) -> bool:
         """Whether connecting there would connect to this gateway, which would then ask itself, for ever."""

@@ -23,7 +23,8 @@ _ABSOLUTE = re.compile(r"http://([^/?#]*)(/[^#]*|\?[^#]*|)\Z")
 # Fields that decide where a message ends or goes. Some servers take an underscore for a hyphen, so
 # `Transfer_Encoding` would be framing for them and nothing for us.
 _FRAMING = frozenset(("host", "content-length", "transfer-encoding"))
-_CACHED_OCTETS = 512
+REMEMBERED_HEAD = 512
+"""Octets of the longest heads that are not read again, but come again as the same object."""
 _ONCE = ("host", "content-length", "transfer-encoding")
 
 
@@ -57,6 +58,12 @@ class Limits:
 
     octets: int = 32 * 1024
     fields: int = 100
+
+
+@lru_cache(maxsize=8)
+def limits_of(octets: int, fields: int) -> Limits:
+    """Return limits: the same ones for every connection, as long as the configuration is the same."""
+    return Limits(octets=octets, fields=fields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +115,7 @@ def read_head(
             raise HeadError(f"request head of more than {limits.octets} octets", 431)
         _require_clean(data, max(0, seen - 1), len(data))
         return None
-    if end > _CACHED_OCTETS:
+    if end + 4 > REMEMBERED_HEAD:
         return _parse(bytes(data[:end]), limits.fields, forms)
     return _parse_cached(bytes(data[:end]), limits.fields, forms)
 

@@ -12,13 +12,13 @@ from typing import cast
 
 from gateway.decision import Decision, Reason, Tls
 from gateway.ledger import Outcome
-from gateway.proxy.asked import hello_request, own_authorities, plain_request, tunnel_request
+from gateway.proxy.asked import hello_request, own_authorities, plain_request, tunnel_request, tunnel_request_to
 from gateway.proxy.authentication import status_of
 from gateway.proxy.case import Case, Origin, Refusal
 from gateway.proxy.clienthello import Hello, HelloReader, Malformed, NotTls
 from gateway.proxy.desk import NOBODY, Desk, client_at
 from gateway.proxy.farewell import Farewell
-from gateway.proxy.head import Form, Head, HeadError, Limits, read_head
+from gateway.proxy.head import Form, Head, HeadError, limits_of, read_head
 from gateway.proxy.live import LiveTunnel
 from gateway.proxy.responses import ALERT_ACCESS_DENIED, ALERT_INTERNAL_ERROR, ESTABLISHED, UNREACHED, answer, render
 from gateway.proxy.splice import Half, Splice
@@ -164,7 +164,7 @@ class ClientConnection(asyncio.Protocol):
         buffer += data
         limits = self._section.limits
         try:
-            head = read_head(buffer, Limits(octets=limits.head, fields=limits.headers), seen=seen)
+            head = read_head(buffer, limits_of(limits.head, limits.headers), seen=seen)
         except HeadError as error:
             self._refuse(self._case.refuse(self._nowhere(), Reason.MALFORMED, str(error), status=error.status))
             return
@@ -230,7 +230,7 @@ class ClientConnection(asyncio.Protocol):
     def _open_tunnel(self, head: Head, client: Client) -> None:
         tunnel = tunnel_request(client, head)
         if tunnel.flaw is not None and (place := self._transport.get_extra_info("sockname")):
-            tunnel = tunnel_request(client, head, own_authorities(client_at(place[0]).address, place[1]))
+            tunnel = tunnel_request_to(client, head, own_authorities(client_at(place[0]).address, place[1]))
         decision = self._case.decide(tunnel)
         if isinstance(decision, Refusal):
             self._refuse(decision)

@@ -23,7 +23,7 @@ class LiveTunnel:
     """One tunnel from its connection to its end."""
 
     __slots__ = (
-        "_address", "_authenticator", "_case", "_chain", "_decision", "_ended_by", "_generation", "_judge", "_meter",
+        "_address", "_authenticator", "_chain", "_decision", "_ended_by", "_generation", "_judge", "_meter",
         "_request", "_standing", "_uploads", "splice",
     )  # fmt: skip
 
@@ -40,7 +40,6 @@ class LiveTunnel:
     ) -> None:
         self.splice = splice
         self._judge = judge
-        self._case = Case(judge)
         self._uploads = uploads
         self._authenticator = authenticator
         self._standing = authenticator.standing(request.client)
@@ -54,7 +53,7 @@ class LiveTunnel:
 
     def begin(self, octets: int) -> bool:
         """Charge what was read before the origin was there. False: it is more than the budget holds."""
-        return self._spend(octets)
+        return self._meter is None or self._spend(octets)
 
     def check(self, now: float) -> None:
         """Enforce the limits, and the policy when another one is in force than before."""
@@ -98,8 +97,10 @@ class LiveTunnel:
         old, self._meter = self._meter, None
         if decision.budget is not None:
             self._meter = self._uploads.open(self._request.client.address, self._request.host, decision.budget)
-        self.splice.meter(self._spend if self._meter is not None else None)
+            self.splice.meter(self._spend)
         if old is not None:
+            if self._meter is None:
+                self.splice.meter(None)
             old.close()
 
     def _spend(self, octets: int) -> bool:
@@ -115,7 +116,7 @@ class LiveTunnel:
 
     def _over(self, reason: Reason, detail: str) -> bool:
         """Ask the policy what to do about something that was found. Returns whether the tunnel has ended."""
-        decision = self._case.flawed(self._request, reason, detail)
+        decision = Case(self._judge).flawed(self._request, reason, detail)
         if not decision.denied:  # report mode: told once, and counted no more
             self._judge.ledger.record(self._request, decision)
             self.splice.meter(None)
@@ -125,7 +126,7 @@ class LiveTunnel:
 
     def _rejudge(self) -> None:
         if (doubt := self._authenticator.doubt(self._request.client, self._standing)) is not None:
-            self._end_by(self._case.flawed(self._request, doubt.reason, doubt.detail), doubt.detail)
+            self._end_by(Case(self._judge).flawed(self._request, doubt.reason, doubt.detail), doubt.detail)
             return
         hello = self._judge.decide(self._request)
         dial = self._judge.decide(Dial(origin=self._request, address=self._address, chain=self._chain))
@@ -135,7 +136,7 @@ class LiveTunnel:
                 return
         if hello.tls is Tls.INSPECT:
             detail = "the policy that is now in force wants to look inside"
-            self._end_by(self._case.flawed(self._request, Reason.PROTOCOL, detail), detail)
+            self._end_by(Case(self._judge).flawed(self._request, Reason.PROTOCOL, detail), detail)
             return
         if dial.budget != self._decision.budget:
             self._follow(dial)

@@ -1,5 +1,8 @@
 """Requests: values, and the short ways to client and destination."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 
 from gateway.request import DnsAnswer, DnsQuery
@@ -36,3 +39,20 @@ def test_what_is_not_said_is_harmless() -> None:
     assert (answer.chain, answer.addresses, answer.trusted) == ((), (), False)
     assert a_client().user is None
     assert a_client().address == an_address("10.1.0.5")
+
+
+CHANGES: dict[Callable[..., object], dict[str, object]] = {
+    a_client: {"user": "somebody"},
+    a_tunnel: {"port": 8443},
+    a_hello: {"ja4": "t13d000000_0_0"},
+}
+
+
+@pytest.mark.parametrize("make", CHANGES)
+def test_a_hash_is_of_the_content(make: Callable[[], object]) -> None:
+    """Worked out once, a hash is that of an equal request; a changed copy does not take it along."""
+    first, second = make(), make()
+    assert hash(first) == hash(first) == hash(second)
+    changed = replace(first, **CHANGES[make])  # type: ignore[type-var]  # dataclasses, all of them
+    assert changed != first
+    assert hash(changed) != hash(first)

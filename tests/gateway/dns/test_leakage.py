@@ -266,6 +266,8 @@ async def test_names_that_the_proxy_looks_up_count_too() -> None:
         resolver = Resolver(judge)
         found = await resolver.lookup("www.evilzone.com", client(WEB))
         assert [str(address) for address in found.addresses] == ["93.184.215.14"]
+        for _ in range(2):  # from the cache, and from what was resolved a moment ago: neither outlives the denial
+            assert (await resolver.lookup("www.evilzone.com", client(WEB))).addresses
         with pytest.raises(LeakError) as caught:
             await resolver.lookup(f"{DATA}.evilzone.com", client(WEB))
         assert caught.value.reason is Reason.DNS_TUNNEL

@@ -540,6 +540,28 @@ async def test_lookup_asks_no_dns_policy() -> None:
         assert judge.asked == []
 
 
+async def test_what_was_resolved_a_moment_ago() -> None:
+    """Addresses at hand are worked out once a second, not for longer than answers are good, and anew for a policy."""
+    clock = Clock()
+    async with upstream(zone(ZONE, ttl=2)) as up:
+        judge = a_judge(up.endpoint)
+        resolver = Resolver(judge, clock)
+        await resolver.lookup("public.example")
+        known = await resolver.lookup("public.example")
+        clock.now += 0.9
+        assert await resolver.lookup("public.example") is known
+        clock.now += 0.2
+        again = await resolver.lookup("public.example")
+        assert again is not known
+        assert again == known
+        judge.policy = a_policy()
+        assert await resolver.lookup("public.example") is not again
+        asked = len(up.queries)
+        clock.now += 0.95
+        await resolver.lookup("public.example")
+        assert len(up.queries) > asked
+
+
 async def test_closing_gives_up_what_is_on_its_way() -> None:
     """Closing a resolver cancels its upstream queries."""
 

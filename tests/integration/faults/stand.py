@@ -17,6 +17,7 @@ from cryptography import x509
 from addons.pinning import pin_of
 from gateway.dns.resolver import Resolver
 from gateway.ledger import Ledger
+from gateway.proxy import asked
 from gateway.proxy.server import Proxy
 from gateway.proxy.tls import TlsFiles
 from gateway.runtime import Runtime, State, load_state
@@ -186,6 +187,7 @@ class Stand:
     """Behind a TLS listener with client certificates (first) and one for load balancers (second)."""
     chained: Proxy
     """Goes through a parent."""
+    resolver: Resolver
     good: Origin
     secure: TlsOrigin
     evil: Origin
@@ -228,6 +230,9 @@ class Stand:
             policy = state.policy
             for memory in (policy._known, policy._allowed, policy._queries, policy._answers, policy._names):
                 memory.clear()
+        asked._tunnels.clear()
+        asked._hellos.clear()
+        self.resolver._resolved.clear()
 
     @property
     def open_connections(self) -> int:
@@ -315,7 +320,9 @@ async def a_stand(folder: Path) -> AsyncIterator[Stand]:
             for proxy in proxies:
                 await proxy.start()
             try:
-                yield Stand(runtime, *proxies, good, secure, evil, folder, certificate, shown, tuple(states), limits)
+                yield Stand(
+                    runtime, *proxies, resolver, good, secure, evil, folder, certificate, shown, tuple(states), limits
+                )
             finally:
                 for proxy in proxies:
                     await proxy.stop()

@@ -136,6 +136,7 @@ RESOURCES: dict[str, tuple[str, str]] = {
     "the resolver": ("plain", "gateway.dns.resolver.Resolver.lookup"),
     "the resolver, spliced": ("spliced", "gateway.dns.resolver.Resolver.lookup"),
     "local records": ("spliced", "gateway.dns.forwarder.Forwarder.all_at_hand"),
+    "zones that are closed": ("spliced", "gateway.dns.leakage.Leakage.closures"),
     "the account of an upload": ("upload, plain", "gateway.proxy.uploads.Uploads.open"),
     "the table of uploads": ("upload, plain", "gateway.proxy.budget.BudgetTable.room"),
     "the table of uploads, taking": ("too much, in pieces", "gateway.proxy.budget.BudgetTable.take"),
