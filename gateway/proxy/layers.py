@@ -57,6 +57,10 @@ class CutOff(events.Event):
     flow_id: str
 
 
+class EndOfRefusal(ResponseEndOfMessage):
+    """The end of an answer that is the gateway's own. What still comes of the request goes nowhere."""
+
+
 class Gatekeeper(Protocol):
     """Judges for the layers. Its words are whole HTTP/1 answers."""
 
@@ -134,6 +138,17 @@ class StrictHttp2Server(BoundedHttp2Connection, Http2Server):
     def __init__(self, context: Context, gate: Gatekeeper) -> None:
         super().__init__(context)
         self._gate = gate
+
+    def _handle_event(self, event: events.Event) -> Commands[None]:
+        """Bear with a client that is refused in the middle of its body, and ends the request there.
+
+        curl does so, with an empty frame. The length it named is then wrong, which h2 would take for the end of the
+        whole connection. To reset the stream would be an answer too (RFC 9113 section 8.1), but clients that are
+        still sending take it for a failure, and show that instead of the refusal.
+        """
+        yield from super()._handle_event(event)
+        if isinstance(event, EndOfRefusal) and (stream := self.h2_conn.streams.get(event.stream_id)) is not None:
+            stream._expected_content_length = None
 
     def handle_h2_event(self, event: Event) -> Commands[bool]:
         """Go on with what is clean; returns whether the connection ends."""
@@ -305,7 +320,7 @@ class GatedStream(HttpStream):
         yield SendHttp(ResponseHeaders(self.stream_id, response, end_stream=not content), client)
         if content:
             yield SendHttp(ResponseData(self.stream_id, content), client)
-        yield SendHttp(ResponseEndOfMessage(self.stream_id), client)
+        yield SendHttp(EndOfRefusal(self.stream_id), client)
         if not ended and not self.flow.request.is_http2:
             # The body still comes. The answer first, then some time to read it: closing at once would reset the
             # connection, and the client would never see why.

@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import ResponseReceived, StreamEnded
+from hyperframe.frame import DataFrame
 
 from gateway.decision import Decision, Reason
 from gateway.proxy import inspect as inspecting
@@ -67,6 +71,41 @@ async def test_curl(tmp_path: Path, certificate: Path, version: str) -> None:
             assert line.decision.rule == "inspected"
             assert line.outcome is not None
             assert (line.outcome.octets_in, line.outcome.status) == (22, 200)
+
+
+async def status_of(reader: asyncio.StreamReader, connection: H2Connection, stream: int) -> str:
+    """Return the status of a whole answer over HTTP/2."""
+    status = ""
+    while True:
+        octets = await asyncio.wait_for(reader.read(65536), 20)
+        assert octets, "the connection ended"
+        for event in connection.receive_data(octets):
+            if isinstance(event, ResponseReceived) and event.stream_id == stream:
+                status = dict(event.headers)[b":status"].decode()
+            elif isinstance(event, StreamEnded) and event.stream_id == stream:
+                return status
+
+
+async def test_a_refused_client_stops_sending(tmp_path: Path, certificate: Path) -> None:
+    """Over HTTP/2 a client may end its body early once it was refused, as curl does: that is one denial, and its
+    other requests go on.
+    """
+    rule = inspect("good.test", methods=frozenset({"GET"}))
+    async with TlsOrigin(certificate=certificate) as origin, a_proxy(tmp_path, rule, trust=certificate) as rig:
+        reader, writer = await inside(rig, f"good.test:{origin.port}", alpn=("h2",))
+        connection = H2Connection(H2Configuration(client_side=True))
+        connection.initiate_connection()
+        head = [(":scheme", "https"), (":authority", f"good.test:{origin.port}"), (":path", "/a")]
+        connection.send_headers(1, [(":method", "POST"), *head, ("content-length", "1")])
+        writer.write(connection.data_to_send())
+        assert await status_of(reader, connection, 1) == "403"
+        writer.write(DataFrame(1, flags=("END_STREAM",)).serialize())
+        connection.send_headers(3, [(":method", "GET"), *head], end_stream=True)
+        writer.write(connection.data_to_send())
+        assert await status_of(reader, connection, 3) == "200"
+        writer.close()
+        await rig.settled()
+        assert len(rig.ledger.denials) == 1
 
 
 async def test_plain(tmp_path: Path) -> None:
