@@ -17,7 +17,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from ipaddress import ip_address
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -166,6 +168,22 @@ def flood(ask: Callable[[float, IPAddress, str, int], object]) -> float:
     return (time.process_time() - begun) / FLOOD * 1e6
 
 
+def flooded() -> tuple[float, str]:
+    """Return what the state takes after a flood of junk, MB, and how to say that."""
+    with tempfile.TemporaryDirectory() as folder:
+        before = memory()
+        asker = Asker(folder)
+        took = flood(asker.ask)
+        used = memory() - before
+        file = sum(path.stat().st_size for path in Path(folder).rglob("accounts-*")) / 1e6
+        tables = asker.leakage.detector.tables
+    return used, (
+        f"{FLOOD} zones from {CLIENTS} clients: {used:.0f} MB resident, of which {file:.0f} MB are the file that "
+        f"workers share; {took:.1f} us a query; {len(tables.zones)} zones, {len(tables.trails)} trails, "
+        f"{len(tables.trips)} denials kept"
+    )
+
+
 def main() -> None:
     """Print all of it. Exit code 1: a goal is missed."""
     before = memory()
@@ -188,18 +206,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         asker = Asker(folder)
         report("  as the resolver asks", measured(of_names(lambda at, query: asker.ask(at, *query))))
-    with tempfile.TemporaryDirectory() as folder:
-        before = memory()
-        asker = Asker(folder)
-        took = flood(asker.ask)
-        used = memory() - before
-        file = sum(path.stat().st_size for path in Path(folder).rglob("accounts-*")) / 1e6
-        tables = asker.leakage.detector.tables
-        print(
-            f"{FLOOD} zones from {CLIENTS} clients: {used:.0f} MB resident, of which {file:.0f} MB are the file that "
-            f"workers share; {took:.1f} us a query; {len(tables.zones)} zones, {len(tables.trails)} trails, "
-            f"{len(tables.trips)} denials kept"
-        )
+    with ProcessPoolExecutor(
+        1, get_context("spawn")
+    ) as fresh:  # memory that was used before would hide what it takes
+        used, said = fresh.submit(flooded).result()
+    print(said)
     missed = median > MOST_MICROSECONDS or used > MOST_MEGABYTES
     goals = f"{MOST_MICROSECONDS:.0f} us for a cache miss and {MOST_MEGABYTES:.0f} MB"
     print(f"goals, {goals}: {'MISSED' if missed else 'met'}")
