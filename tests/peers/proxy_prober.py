@@ -65,14 +65,31 @@ def exchange(sock: socket.socket, data: bytes) -> None:
         raise OSError("other octets came back")
 
 
-def tunnel(proxy: int, echo: int) -> socket.socket:
-    """Open a tunnel through the proxy, and use it once."""
-    sock = connected(proxy)
-    target = f"{NAME}:{echo}"
+def connect_to(sock: socket.socket, target: str) -> None:
+    """Have the proxy open a tunnel."""
     sock.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
     established = b"HTTP/1.1 200 Connection established\r\n\r\n"
     if read(sock, len(established)) != established:
         raise OSError("no tunnel")
+
+
+def get(sock: socket.socket, url: str, target: str) -> None:
+    """Send a request, and read the answer."""
+    sock.sendall(f"GET {url} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+    data = b""
+    while not data.endswith(b"ok"):
+        piece = sock.recv(4096)
+        if not piece:
+            raise OSError(f"ended after {data!r}")
+        data += piece
+    if not data.startswith(b"HTTP/1.1 200 "):
+        raise OSError("refused")
+
+
+def tunnel(proxy: int, echo: int) -> socket.socket:
+    """Open a tunnel through the proxy, and use it once."""
+    sock = connected(proxy)
+    connect_to(sock, f"{NAME}:{echo}")
     exchange(sock, HELLO)
     return sock
 
@@ -81,37 +98,17 @@ def request(proxy: int, web: int) -> None:
     """Send a plain request, and read the answer."""
     target = f"{NAME}:{web}"
     with connected(proxy) as sock:
-        sock.sendall(f"GET http://{target}/ HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
-        data = b""
-        while not data.endswith(b"ok"):
-            piece = sock.recv(4096)
-            if not piece:
-                raise OSError(f"ended after {data!r}")
-            data += piece
-        if not data.startswith(b"HTTP/1.1 200 "):
-            raise OSError("refused")
+        get(sock, f"http://{target}/", target)
 
 
 def inspected(proxy: int, web: int, name: str, *, asks: bool) -> None:
     """Open a tunnel that is looked into; with `asks`, send a request through it and read the answer."""
     target = f"{name}:{web}"
     with connected(proxy) as sock:
-        sock.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
-        established = b"HTTP/1.1 200 Connection established\r\n\r\n"
-        if read(sock, len(established)) != established:
-            raise OSError("no tunnel")
+        connect_to(sock, target)
         with UNVERIFIED.wrap_socket(sock, server_hostname=name) as inside:
-            if not asks:
-                return
-            inside.sendall(f"GET / HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
-            data = b""
-            while not data.endswith(b"ok"):
-                piece = inside.recv(4096)
-                if not piece:
-                    raise OSError(f"ended after {data!r}")
-                data += piece
-    if not data.startswith(b"HTTP/1.1 200 "):
-        raise OSError("refused")
+            if asks:
+                get(inside, "/", target)
 
 
 def echoing(listening: socket.socket) -> None:
