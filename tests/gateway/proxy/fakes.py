@@ -1,4 +1,4 @@
-"""Transports that tests can look into."""
+"""Transports that tests can look into, and clients that make what handles them fail."""
 
 import asyncio
 from typing import Any
@@ -58,3 +58,14 @@ class FakeTransport(asyncio.Transport):
     def resume_reading(self) -> None:
         """Remember it."""
         self.calls.append("resume_reading")
+
+
+class Strange:
+    """A client that can be a key of dictionaries until it is `wrong`."""
+
+    wrong = False
+
+    def __hash__(self) -> int:
+        if self.wrong:
+            raise RuntimeError("no hash")
+        return 1

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from gateway.proxy.newcomers import AT_ONCE, BURST, EARNED, Newcomers, TooManyError
+from tests.gateway.proxy.fakes import Strange
 
 
 def lane(most: int = 1000) -> Newcomers:
@@ -118,14 +119,6 @@ async def test_who_leaves_the_queue_is_forgotten() -> None:
 
 async def test_nobody_could_be_let_in(caplog: pytest.LogCaptureFixture) -> None:
     """Whatever goes wrong with the order: nobody waits for ever, nobody is let in for it, and it goes on."""
-
-    class Strange:
-        wrong = False
-
-        def __hash__(self) -> int:
-            if self.wrong:
-                raise RuntimeError("no hash")
-            return 1
 
     newcomers, strange = lane(), Strange()
     await spent(newcomers)

@@ -5,6 +5,15 @@ import asyncio
 import pytest
 
 from gateway.proxy.turns import BUDGET, LEAD, Turns
+from tests.gateway.proxy.fakes import Strange
+
+
+async def take_turns(turns: Turns, order: list[str], client: str, pieces: int) -> None:
+    """Take turns, each of a whole budget, and note whose they were."""
+    for _ in range(pieces):
+        await turns.take(client)
+        order.append(client)
+        turns.charge(client, BUDGET)
 
 
 async def test_there_is_no_waiting_while_a_turn_is_short() -> None:
@@ -33,18 +42,11 @@ async def test_who_has_cost_least_is_next() -> None:
     """One client with many connections has as many turns as another with a single one."""
     turns = Turns(asyncio.get_running_loop())
     order: list[str] = []
-
-    async def work(client: str, pieces: int) -> None:
-        for _ in range(pieces):
-            await turns.take(client)
-            order.append(client)
-            turns.charge(client, BUDGET)
-
     turns.charge("one", BUDGET)
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         for _ in range(50):
-            group.create_task(work("many", 2))
-        group.create_task(work("one", 5))
+            group.create_task(take_turns(turns, order, "many", 2))
+        group.create_task(take_turns(turns, order, "one", 5))
     assert order.index("one") < 3
     assert [at for at, client in enumerate(order) if client == "one"][-1] < 12
     assert len(order) == 105
@@ -54,18 +56,11 @@ async def test_what_was_done_while_nobody_waited() -> None:
     """A client that was busy before others came does not wait until each of them has done as much."""
     turns = Turns(asyncio.get_running_loop())
     order: list[str] = []
-
-    async def work(client: str, pieces: int) -> None:
-        for _ in range(pieces):
-            await turns.take(client)
-            order.append(client)
-            turns.charge(client, BUDGET)
-
     for _ in range(50):
         turns.charge("busy", BUDGET)
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         for client in ("a", "b", "c", "busy"):
-            group.create_task(work(client, 20))
+            group.create_task(take_turns(turns, order, client, 20))
     assert order.index("busy") <= 3 * (LEAD / BUDGET + 1)
     assert order[:40].count("busy") >= 7
 
@@ -118,14 +113,6 @@ async def test_who_is_cancelled_takes_nobody_s_turn() -> None:
 
 async def test_a_turn_that_nobody_could_be_given(caplog: pytest.LogCaptureFixture) -> None:
     """Whatever goes wrong with the order: nobody waits for ever, and there is another turn after it."""
-
-    class Strange:
-        wrong = False
-
-        def __hash__(self) -> int:
-            if self.wrong:
-                raise RuntimeError("no hash")
-            return 1
 
     turns, loop = Turns(asyncio.get_running_loop()), asyncio.get_running_loop()
     strange = Strange()
