@@ -10,9 +10,6 @@ from typing import NamedTuple
 from gateway.decision import Reason
 from gateway.tunnelling.priors import Prior
 
-TECHNIQUES = ("T1071.004", "T1048.003", "T1572")
-"""ATT&CK: application layer protocol DNS, exfiltration over an unencrypted protocol, protocol tunnelling."""
-
 
 class Features(NamedTuple):
     """What an analyst wants to see beside the verdict. None of it decides."""
