@@ -1,8 +1,8 @@
 """The shape of the policy file: one model per section, from which validation and the JSON Schema both come.
 
 Says what a value may look like. What values mean together (contradictions, unknown names) is in `gateway.config`.
-A key that is agreed but not built yet is `Unbuilt`: refused, never accepted and ignored, because a policy that is not
-enforced is a hole.
+A key that is agreed but not built yet is `gateway.section.Unbuilt`: refused, never accepted and ignored, because a
+policy that is not enforced is a hole.
 """
 
 import re
@@ -38,7 +38,6 @@ from gateway.section import (
     Name,
     Network,
     Section,
-    Unbuilt,
     Workers,
     check_listener,
 )
@@ -116,6 +115,10 @@ def _file_type(value: str) -> str:
 def _proxy_listener(value: str) -> str:
     check_listener(value.removeprefix("tls://"))
     return value
+
+
+def _several(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
 
 
 def _parent(value: str) -> str:
@@ -217,6 +220,17 @@ type UploadBudget = Annotated[
     BeforeValidator(_budget),
     PlainSerializer(lambda budget: f"{render_size(budget.octets)}/{render_duration(budget.seconds)}"),
     WithJsonSchema({"type": "string", "examples": ["50MiB/1h"]}),
+]
+type ControlListeners = Annotated[
+    tuple[Annotated[str, AfterValidator(check_listener)], ...],
+    BeforeValidator(_several),
+    Field(min_length=1),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
+            "examples": ["127.0.0.1:9353"],
+        }
+    ),
 ]
 type Pin = Annotated[str, AfterValidator(_pin)]
 type Technique = Annotated[str, Field(pattern=r"^T\d{4}(\.\d{3})?$")]
@@ -373,6 +387,13 @@ class TunnellingSection(Section):
     controls: TunnellingControls = TunnellingControls()
 
 
+class ControlSection(Section):
+    """Where the gateway itself is looked at: `/healthz` for everybody, `/metrics` for who has the token."""
+
+    listen: ControlListeners = ("127.0.0.1:9353",)
+    """Where to answer over HTTP: `address:port`, one or several."""
+
+
 class LedgerSection(Section):
     """The record of decisions."""
 
@@ -484,8 +505,8 @@ class PolicyFile(Section):
     proxy: ProxySection = ProxySection()
     dns: DnsSection = DnsSection()
     tunnelling: TunnellingSection = TunnellingSection()
-    control: Unbuilt = None
-    """Health, metrics, API."""
+    control: ControlSection | None = None
+    """Health and metrics; without this key, no port is opened for them."""
     ledger: LedgerSection = LedgerSection()
     feeds: tuple[FileName, ...] = ()
     """Catalogues of feeds."""

@@ -14,7 +14,7 @@ from pydantic import (
     field_validator,
 )
 
-from gateway.addresses import parse_address
+from gateway.addresses import IPAddress, parse_address
 from gateway.names import normalize
 
 
@@ -57,6 +57,14 @@ def check_listener(value: str) -> str:
     if not colon or not port.isdecimal() or int(port) > 65535 or parse_address(host.strip("[]")) is None:
         raise ValueError(f"{value!r} is no place to listen: give address:port, as in 127.0.0.1:3128 or [::1]:3128")
     return value
+
+
+def split_listener(value: str) -> tuple[IPAddress, int]:
+    """Return address and port of what `check_listener` found good."""
+    host, _, port = value.rpartition(":")
+    address = parse_address(host.strip("[]"))
+    assert address is not None
+    return address, int(port)
 
 
 def _network(value: Any) -> IPv4Network | IPv6Network:
