@@ -1,6 +1,6 @@
 """The policy file as a whole: every problem at its line, and rules as the policy gets them."""
 
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -171,6 +171,14 @@ def test_places_are_beside_the_file(tmp_path: Path) -> None:
     assert config.state_dir == tmp_path / "var/state"
     assert config.path == tmp_path / "policy.yaml"
     assert load(write(tmp_path, "version: 1\nstate_dir: /var/lib/x\n")).state_dir == Path("/var/lib/x")
+
+
+def test_health_and_metrics_are_off_unless_asked_for(tmp_path: Path) -> None:
+    """No key, no port; a key alone is loopback."""
+    assert load(write(tmp_path, "version: 1\n")).control_places == ()
+    assert load(write(tmp_path, "version: 1\ncontrol: {}\n")).control_places == ((ip_address("127.0.0.1"), 9353),)
+    config = load(write(tmp_path, 'version: 1\ncontrol: {listen: "[::1]:99"}\n'))
+    assert (config.control_places, config.control_listen) == (((ip_address("::1"), 99),), ("[::1]:99",))
 
 
 def test_a_policy_is_made_of_it(tmp_path: Path) -> None:

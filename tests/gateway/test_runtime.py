@@ -68,6 +68,7 @@ def test_a_swap_is_whole_and_recorded(runtime: Runtime, tmp_path: Path) -> None:
     assert not runtime.decide(a_tunnel("other.example.com")).denied
     assert runtime.decide(a_tunnel()).denied
     assert len(recorded(runtime)) == 1
+    assert runtime.reloads.done == 1
 
 
 def test_a_policy_that_raises_denies(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from gateway.decision import Budget
 from gateway.schema import (
     ClientSection,
+    ControlSection,
     DestinationSection,
     HttpSection,
     PolicyFile,
@@ -75,6 +76,8 @@ ACCEPTED: list[tuple[type[BaseModel], dict[str, Any], Any]] = [
     (TunnellingSection, {"clients": {"web": "report"}}, {"web": "report"}),
     (TunnellingSection, {"leak_budget": ["64B/10m", "1KiB/1d"]}, ((64, 600), (1024, 86400))),
     (TunnellingSection, {"exempt": ["*.Example.com"]}, ("*.example.com",)),
+    (ControlSection, {"listen": "127.0.0.1:9353"}, ("127.0.0.1:9353",)),
+    (ControlSection, {"listen": ["127.0.0.1:9353", "[::1]:9353"]}, ("127.0.0.1:9353", "[::1]:9353")),
 ]
 
 
@@ -167,6 +170,9 @@ REFUSED: list[tuple[str, type[BaseModel], dict[str, Any], str]] = [
     ("a load balancer by name", ProxySection, {"proxy_protocol_from": ["lb.example"]}, "is no network"),
     ("a listener without a port", ProxySection, {"listen": ["127.0.0.1"]}, "is no place to listen"),
     ("a listener by name", ProxySection, {"listen": ["localhost:3128"]}, "is no place to listen"),
+    ("health on nothing", ControlSection, {"listen": []}, "at least 1 item"),
+    ("health by name", ControlSection, {"listen": "localhost:9353"}, "is no place to listen"),
+    ("health over TLS", ControlSection, {"listen": ["tls://127.0.0.1:9353"]}, "is no place to listen"),
     ("no workers", ProxySection, {"workers": 0}, "expected 'auto' or a number"),
     ("an unknown mode", PolicySection, {"mode": "permissive"}, "'enforce' or 'report'"),
 ]

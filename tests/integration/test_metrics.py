@@ -46,6 +46,20 @@ def health(world: Internet) -> tuple[int, str]:
     return int(status), text
 
 
+def unfit(world: Internet) -> str:
+    """Wait until the gateway says that it is not fit for use, and return all that it says."""
+    said = ""
+
+    def is_unfit() -> bool:
+        nonlocal said
+        status, said = health(world)
+        assert status in (200, 503)
+        return status == 503
+
+    wait_until(is_unfit, "503", 40)
+    return said
+
+
 def metrics(world: Internet) -> dict[str, float]:
     """Return all numbers, by name with labels."""
     done = world.run("curl", "-sf", "-m", "10", "-H", f"Authorization: Bearer {token(world)}", METRICS)
@@ -271,7 +285,7 @@ def test_health_turns_and_comes_back(serving: Internet) -> None:
     stuck = workers(serving, "dns")[0]
     os.kill(stuck, signal.SIGSTOP)
     try:
-        _, text = wait_until(lambda: found if (found := health(serving))[0] == 503 else None, "503", 40)
+        text = unfit(serving)
         assert "dns worker" in text
         assert "has been stuck for 1" in text
     finally:
@@ -279,7 +293,7 @@ def test_health_turns_and_comes_back(serving: Internet) -> None:
     wait_until(lambda: health(serving) == (200, "ok\n"), "health")
     snapshot = serving.folder / "state/snapshot.egs"
     snapshot.rename(serving.folder / "aside.egs")
-    _, text = wait_until(lambda: found if (found := health(serving))[0] == 503 else None, "503")
+    text = unfit(serving)
     assert text == "unhealthy\nthere are no compiled lists: run gateway refresh\n"
     (serving.folder / "aside.egs").rename(snapshot)
     wait_until(lambda: health(serving) == (200, "ok\n"), "health")
@@ -292,10 +306,8 @@ def test_health_turns_and_comes_back(serving: Internet) -> None:
     gateway_yaml.write_text(POLICY)
     os.kill(serving.processes[1].pid, signal.SIGHUP)
     wait_until(lambda: health(serving) == (200, "ok\n"), "health")
-    told = wait_until(
-        lambda: found if (found := metrics(serving))["policy_reloads_total{outcome=ok}"] else None, "it"
-    )
-    assert told["policy_reloads_total{outcome=refused}"] == 1
+    reloads = {"policy_reloads_total{outcome=ok}": 1.0, "policy_reloads_total{outcome=refused}": 1.0}
+    settle(lambda: metrics(serving), reloads)
 
 
 @pytest.mark.timeout(120)
@@ -308,14 +320,11 @@ def test_a_gateway_that_drains_is_not_healthy(serving: Internet) -> None:
         stdin=subprocess.PIPE,
     )
     open_now = "proxy_open_tunnels{mode=splice}"
-    told = wait_until(lambda: found if (found := metrics(serving))[open_now] else None, "the tunnel")
-    assert told[open_now] == told["proxy_open_connections{}"] == 1
+    settle(lambda: metrics(serving), {open_now: 1, "proxy_open_connections{}": 1})
     octets = "proxy_bytes_total{direction=out,mode=splice}"
     wait_until(lambda: metrics(serving)[octets] > 200, "octets of a tunnel that is open")
     serving.processes[1].terminate()
-    status, text = wait_until(lambda: found if (found := health(serving))[0] != 200 else None, "503")
-    assert status == 503
-    assert "the gateway is being stopped" in text
+    assert "the gateway is being stopped" in unfit(serving)
     client.terminate()
     assert serving.processes[1].wait(30) == 0
     assert health(serving)[0] == 0

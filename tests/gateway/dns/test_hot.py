@@ -49,6 +49,7 @@ def test_octets_are_bounded(repeats: Repeats[str]) -> None:
         table.block(str(number).encode(), Block(bytes(1200), repeats))
         table.keep(b"again", aging(1200), 10.0)
         assert len(table) <= 100_000 // 1500
+        assert 1200 <= table.octets <= 100_000
     for number in range(1000):
         table.block(f"short {number}".encode(), Block(b"", repeats))
     assert 250 <= len(table) <= 100_000 // 300

@@ -1,5 +1,10 @@
 """What the resolver counts: every query once, and every answer once."""
 
+import asyncio
+import base64
+import socket
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +14,7 @@ from gateway.dns.resolver import Resolver
 from gateway.dns.settings import Timing
 from gateway.dns.tally import BOUNDS, FAILURES, Source, Tally, UpstreamTally
 from tests.gateway.dns.support import WEB, Clock, a_judge, ask
+from tests.peers.dns_tls import NAME, a_certificate, client_context, connected, http2, serving_all
 from tests.peers.dns_upstream import Message, Reply, upstream, zone
 
 
@@ -90,3 +96,40 @@ async def test_over_the_rate() -> None:
         await resolver.answer(WEB, ask("localhost"))
     assert sum(resolver.tally.answers) == 10
     assert resolver.tally.answers[Source.REFUSED] >= 7
+
+
+async def test_every_transport_is_counted(tmp_path: Path) -> None:
+    """Over real sockets: each query once, by how it came, and each answer once, whichever path it took."""
+    resolver = Resolver(a_judge(records={"gw.example": (ip_address("10.0.0.1"),)}, rate_limit=None))
+    names = ("gw.example", "gw.example", "GW.example", "bad.example", "bad.example", "BAD.example")
+    loop = asyncio.get_running_loop()
+    async with serving_all(resolver, a_certificate(tmp_path)) as places:
+        by_scheme = {place.scheme: place for place in places}
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
+            sock.connect((str(by_scheme["udp"].address), by_scheme["udp"].port))
+            for name in (*names, *names):
+                await loop.sock_sendall(sock, ask(name))
+                assert await asyncio.wait_for(loop.sock_recv(sock, 4096), 5)
+        for scheme in ("tcp", "tls"):
+            place = by_scheme[scheme]
+            trust: dict[str, Any] = (
+                {"ssl": client_context(tmp_path), "server_hostname": NAME} if scheme == "tls" else {}
+            )
+            reader, writer = await asyncio.open_connection(str(place.address), place.port, **trust)
+            for name in names[:3]:
+                writer.write(len(ask(name)).to_bytes(2, "big") + ask(name))
+                length = int.from_bytes(await reader.readexactly(2), "big")
+                await reader.readexactly(length)
+            writer.close()
+        async with http2(by_scheme["https"], tmp_path) as client:
+            client.post(1, ask("gw.example"))
+            assert (await client.response(1))[0] == 200
+        async with connected(by_scheme["https"], client_context(tmp_path, "http/1.1")) as (reader, writer):
+            text = base64.urlsafe_b64encode(ask("bad.example")).rstrip(b"=")
+            writer.write(b"GET /dns-query?dns=" + text + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert await reader.read()
+        assert resolver.tally.queries == [12, 3, 3, 2]
+        assert sum(resolver.tally.answers) == 20
+        answers = {source: resolver.tally.answers[source] for source in Source if resolver.tally.answers[source]}
+        assert answers == {Source.LOCAL: 1, Source.HOT: 12, Source.BLOCKED: 7}

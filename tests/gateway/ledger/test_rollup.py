@@ -60,6 +60,19 @@ def test_who_counts_by_himself_is_read_out_late() -> None:
     assert [repeats.count for repeats in rollup.expired(61.0)] == [1]
 
 
+def test_entries_are_those_whose_counts_have_not_come_out() -> None:
+    """In an open window, and in one that is over and not read yet."""
+    rollup: Rollup[str] = Rollup()
+    rollup.begin("k", "id", 0.0)
+    for now, expected in ((1.0, [1]), (2.0, [2])):
+        rollup.repeat("k", now)
+        assert [entry.count for entry in rollup.entries()] == expected
+    assert rollup.expired(60.0) == []
+    assert [entry.count for entry in rollup.entries()] == [2]
+    assert rollup.expired(61.0)
+    assert rollup.entries() == []
+
+
 def test_a_window_that_makes_room_is_closed_for_all() -> None:
     """Whoever counts by himself sees that his window is over."""
     rollup: Rollup[str] = Rollup(limit=1)
