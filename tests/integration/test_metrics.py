@@ -111,15 +111,26 @@ def workers(world: Internet, role: str) -> list[int]:
     return sorted(int(line) for line in found.stdout.split())
 
 
+def served(world: Internet) -> Iterator[Internet]:
+    """Serve with two workers for each role; curl trusts its certificates and the origins'."""
+    (world.folder / "ours.txt").write_text("pastebin.com\n")
+    world.serve(POLICY)
+    ca = world.gateway("proxy", "ca", "--export", "--config", str(world.folder / "gateway.yaml")).stdout
+    (world.folder / "both-ca.pem").write_text(world.ca.read_text() + ca)
+    yield world
+    assert token(world) not in (world.folder / "gateway.log").read_text()
+
+
 @pytest.fixture
 def serving(internet: Internet) -> Iterator[Internet]:
-    """A gateway with two workers for each role, and curl trusts its certificates and the origins'."""
-    (internet.folder / "ours.txt").write_text("pastebin.com\n")
-    internet.serve(POLICY)
-    ca = internet.gateway("proxy", "ca", "--export", "--config", str(internet.folder / "gateway.yaml")).stdout
-    (internet.folder / "both-ca.pem").write_text(internet.ca.read_text() + ca)
-    yield internet
-    assert token(internet) not in (internet.folder / "gateway.log").read_text()
+    """A gateway of one's own."""
+    yield from served(internet)
+
+
+@pytest.fixture(scope="module")
+def steady(shared_internet: Internet) -> Iterator[Internet]:
+    """One for all tests that leave everything as it was."""
+    yield from served(shared_internet)
 
 
 def traffic(world: Internet) -> dict[str, float]:
@@ -246,10 +257,10 @@ def test_no_number_goes_backwards_when_workers_are_killed(serving: Internet) -> 
     settle(counters, more)
 
 
-def test_metrics_are_for_who_has_the_token(serving: Internet) -> None:
+def test_metrics_are_for_who_has_the_token(steady: Internet) -> None:
     """Without it, with a wrong one, by another scheme or in the query: 401 or 404, and not a number."""
-    good = token(serving)
-    assert (serving.folder / "state/control.token").stat().st_mode & 0o777 == 0o600
+    good = token(steady)
+    assert (steady.folder / "state/control.token").stat().st_mode & 0o777 == 0o600
     for options, status in (
         ([METRICS], "401"),
         (["-H", f"Authorization: Bearer {good[:-1]}", METRICS], "401"),
@@ -260,54 +271,54 @@ def test_metrics_are_for_who_has_the_token(serving: Internet) -> None:
         (["-H", f"Authorization: Bearer {good}", "http://127.0.0.1:9353/"], "404"),
         (["-H", f"Authorization: Bearer {good}", METRICS], "200"),
     ):
-        done = serving.run("curl", "-s", "-m", "10", "-w", "\n%{http_code}", *options)
+        done = steady.run("curl", "-s", "-m", "10", "-w", "\n%{http_code}", *options)
         assert done.stdout.rpartition("\n")[2] == status, options
         assert ("egress_gateway_" in done.stdout) == (status == "200")
 
 
-def test_not_through_the_proxy(serving: Internet) -> None:
+def test_not_through_the_proxy(steady: Internet) -> None:
     """Not even where rules allow every address and port there: a client must not look at the gateway through it."""
     for place in ("127.0.0.1:9353", "93.184.215.14:9353"):
-        reached = serving.run(
+        reached = steady.run(
             "curl", "-s", "-m", "10", "-o", "/dev/null", "-w", "%{http_code}", f"http://{place}/healthz"
         )
         assert reached.stdout == "200"
-        done = get(serving, f"http://{place}/healthz", "-D", "-")
+        done = get(steady, f"http://{place}/healthz", "-D", "-")
         assert "403" in done.stdout.splitlines()[0]
         assert "X-Gateway-Reason: private-address" in done.stdout
-        assert get(serving, f"http://{place}/healthz", "-p").returncode != 0
+        assert get(steady, f"http://{place}/healthz", "-p").returncode != 0
 
 
 @pytest.mark.timeout(120)
-def test_health_turns_and_comes_back(serving: Internet) -> None:
+def test_health_turns_and_comes_back(steady: Internet) -> None:
     """A worker that is stuck, lists that are gone: 503 and why; and 200 again when it is over."""
-    assert health(serving) == (200, "ok\n")
-    stuck = workers(serving, "dns")[0]
+    assert health(steady) == (200, "ok\n")
+    stuck = workers(steady, "dns")[0]
     os.kill(stuck, signal.SIGSTOP)
     try:
-        text = unfit(serving)
+        text = unfit(steady)
         assert "dns worker" in text
         assert "has been stuck for 1" in text
     finally:
         os.kill(stuck, signal.SIGCONT)
-    wait_until(lambda: health(serving) == (200, "ok\n"), "health")
-    snapshot = serving.folder / "state/snapshot.egs"
-    snapshot.rename(serving.folder / "aside.egs")
-    text = unfit(serving)
+    wait_until(lambda: health(steady) == (200, "ok\n"), "health")
+    snapshot = steady.folder / "state/snapshot.egs"
+    snapshot.rename(steady.folder / "aside.egs")
+    text = unfit(steady)
     assert text == "unhealthy\nthere are no compiled lists: run gateway refresh\n"
-    (serving.folder / "aside.egs").rename(snapshot)
-    wait_until(lambda: health(serving) == (200, "ok\n"), "health")
-    gateway_yaml = serving.folder / "gateway.yaml"
+    (steady.folder / "aside.egs").rename(snapshot)
+    wait_until(lambda: health(steady) == (200, "ok\n"), "health")
+    gateway_yaml = steady.folder / "gateway.yaml"
     gateway_yaml.write_text(POLICY + "bogus: 1\n")
-    os.kill(serving.processes[1].pid, signal.SIGHUP)
-    wait_until(lambda: "note: the policy file was refused" in health(serving)[1], "the note")
-    assert health(serving)[0] == 200
-    assert metrics(serving)["policy_last_reload_ok{}"] == 0
+    os.kill(steady.processes[1].pid, signal.SIGHUP)
+    wait_until(lambda: "note: the policy file was refused" in health(steady)[1], "the note")
+    assert health(steady)[0] == 200
+    assert metrics(steady)["policy_last_reload_ok{}"] == 0
     gateway_yaml.write_text(POLICY)
-    os.kill(serving.processes[1].pid, signal.SIGHUP)
-    wait_until(lambda: health(serving) == (200, "ok\n"), "health")
+    os.kill(steady.processes[1].pid, signal.SIGHUP)
+    wait_until(lambda: health(steady) == (200, "ok\n"), "health")
     reloads = {"policy_reloads_total{outcome=ok}": 1.0, "policy_reloads_total{outcome=refused}": 1.0}
-    settle(lambda: metrics(serving), reloads)
+    settle(lambda: metrics(steady), reloads)
 
 
 @pytest.mark.timeout(120)

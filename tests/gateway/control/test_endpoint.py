@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_address
 
 import httpx
@@ -42,6 +42,13 @@ async def serving() -> AsyncIterator[int]:
         await made.close()
 
 
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    """Close a connection, whatever the other side thinks of it."""
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+
+
 async def exchange(port: int, data: bytes) -> bytes:
     """Send octets, and return all that comes back until the end."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -49,7 +56,7 @@ async def exchange(port: int, data: bytes) -> bytes:
     try:
         return await asyncio.wait_for(reader.read(), 20)
     finally:
-        writer.close()
+        await hang_up(writer)
 
 
 async def test_a_page() -> None:
@@ -115,7 +122,7 @@ async def test_who_is_slow_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) ->
         trickle = asyncio.get_running_loop().create_task(_trickle(writer))
         assert (await asyncio.wait_for(reader.read(), 20)).startswith(b"HTTP/1.1 408 ")
         trickle.cancel()
-        writer.close()
+        await hang_up(writer)
 
 
 async def _trickle(writer: asyncio.StreamWriter) -> None:
@@ -132,7 +139,7 @@ async def test_idle_connections_keep_nobody_out() -> None:
         cut_off = [await asyncio.wait_for(reader.read(), 5) for reader, _ in held[:20]]
         assert set(cut_off) == {b""}
         for _, writer in held:
-            writer.close()
+            await hang_up(writer)
 
 
 async def test_a_place_that_is_taken() -> None:
@@ -153,4 +160,4 @@ async def test_it_ends_with_whoever_is_there() -> None:
     assert (await exchange(port, b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n")).endswith(b"nothing\n")
     await asyncio.wait_for(made.close(), 5)
     assert await asyncio.wait_for(reader.read(), 5) == b""
-    writer.close()
+    await hang_up(writer)

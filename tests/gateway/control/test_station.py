@@ -132,5 +132,6 @@ async def test_it_answers_where_it_was_told_to(
             writer.write(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
             assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 " + status)
             writer.close()
+            await writer.wait_closed()
     finally:
         await made.close()

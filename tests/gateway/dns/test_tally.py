@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import socket
 from ipaddress import ip_address
 from pathlib import Path
@@ -122,6 +123,8 @@ async def test_every_transport_is_counted(tmp_path: Path) -> None:
                 length = int.from_bytes(await reader.readexactly(2), "big")
                 await reader.readexactly(length)
             writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
         async with http2(by_scheme["https"], tmp_path) as client:
             client.post(1, ask("gw.example"))
             assert (await client.response(1))[0] == 200
