@@ -4,7 +4,7 @@ Pure: no I/O, no clock. Counted is what happened, whether or not a line of it co
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from gateway.decision import Decision, Verdict
@@ -62,10 +62,10 @@ class Tally:
         for denial in denials:
             self._repeated[denial] += times
 
-    def denials(self, repeats: Iterable[tuple[Iterable[Denial], int]]) -> Counter[Denial]:
+    def denials(self, repeats: Mapping[tuple[Denial, ...], int]) -> Counter[Denial]:
         """Return all denials, with the repeats that are still being counted elsewhere."""
         total = self._noted + self._repeated
-        for denials, times in repeats:
+        for denials, times in repeats.items():
             for denial in denials:
                 total[denial] += times
         return total

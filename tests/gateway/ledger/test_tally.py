@@ -25,7 +25,7 @@ def test_each_is_counted_once() -> None:
     tally.note(TUNNEL, TRIAL, None)
     tally.note(TUNNEL, TRIAL, Outcome())
     tally.note(TUNNEL, DENIED, Outcome())
-    assert tally.denials([]) == {Denial("tool", False): 1, Denial(DENIED.reason.value, True): 1}
+    assert tally.denials({}) == {Denial("tool", False): 1, Denial(DENIED.reason.value, True): 1}
 
 
 def test_what_requests_moved() -> None:
