@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from gateway.addresses import parse_address
+from gateway.domainset import parse_pattern
 from gateway.names import normalize
 
 
@@ -59,6 +60,11 @@ def check_listener(value: str) -> str:
     return value
 
 
+def _pattern(value: str) -> str:
+    name, exact, below = parse_pattern(value)
+    return ("." if exact else "*.") + name if below else name
+
+
 def _network(value: Any) -> IPv4Network | IPv6Network:
     try:
         return ip_network(value, strict=True)
@@ -84,6 +90,7 @@ type Network = Annotated[
 ]
 type FileName = Annotated[str, AfterValidator(_file_name)]
 type Name = Annotated[str, AfterValidator(normalize)]
+type Pattern = Annotated[str, AfterValidator(_pattern)]
 type Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 type Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
 

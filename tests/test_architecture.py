@@ -137,6 +137,8 @@ LAYER_OF = {
     "document": "feeds ledger",
     "section": "config",
     "dnssection": "config",
+    "proxysection": "config",
+    "tunnellingsection": "config",
     "schema": "config",
     "config": "config",
     "runtime": "runtime",

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.decision import Tls
 from gateway.policy import Policy
-from gateway.schema import TenantsSection
+from gateway.proxysection import TenantsSection
 from tests.integration.proxy_rig import Bench, a_proxy, allow
 from tests.peers.http_origin import Origin
 from tests.peers.tls_origin import TlsOrigin, make_certificate
