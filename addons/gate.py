@@ -344,7 +344,7 @@ class Gate:
                 return
             request = replace(request, client=found)
         limits = self.limits()
-        size = sum(len(name) + len(value) + 4 for name, value in request.headers)
+        size = len(request.path) + sum(len(name) + len(value) + 4 for name, value in request.headers)
         if len(request.headers) > limits.fields or size > limits.octets:
             refuse(flow, case.refuse(request, Reason.MALFORMED, "request head is too large", status=431))
             return
