@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from gateway.addresses import IPAddress
 from gateway.decision import Point, Tls, Verdict
 from gateway.dnssection import RpzZoneSection
 from gateway.document import ConfigError, Document, Location, Problem, read_document, validate
@@ -22,6 +23,7 @@ from gateway.htpasswd import Accounts, parse_htpasswd
 from gateway.policy import Policy
 from gateway.rule import WEBDAV, ClientGroup, HttpConditions, Rule
 from gateway.schema import HttpSection, PolicyFile, RuleSection
+from gateway.section import split_listener
 from gateway.shadowing import shadowed
 from gateway.tsigkey import Key, parse_keys
 
@@ -75,6 +77,16 @@ class Config:
         """The authorities that origins are verified with; None for the public ones."""
         name = self.file.proxy.ca_bundle
         return self.path.parent / name if name is not None else None
+
+    @property
+    def control_places(self) -> tuple[tuple[IPAddress, int], ...]:
+        """Where health and metrics are answered, if anywhere."""
+        return tuple(split_listener(place) for place in self.control_listen)
+
+    @property
+    def control_listen(self) -> tuple[str, ...]:
+        """The same, as it is written."""
+        return () if self.file.control is None else self.file.control.listen
 
     @property
     def dns_certificate(self) -> tuple[Path, Path] | None:

@@ -68,11 +68,20 @@ def load_state(path: Path, generation: int) -> State:
 
 
 @dataclass(slots=True)
+class Reloads:
+    """What became of reloads in this process."""
+
+    done: int = 0
+    refused: int = 0
+
+
+@dataclass(slots=True)
 class Runtime:
     """Holds the current state of a process."""
 
     state: State
     ledger: Ledger = field(repr=False)
+    reloads: Reloads = field(default_factory=Reloads)
 
     @property
     def generation(self) -> int:
@@ -102,5 +111,6 @@ class Runtime:
         """Put a new state in force. One assignment: every decision sees the old state whole or the new one whole."""
         self.state = state
         self.ledger.generation = state.generation
+        self.reloads.done += 1
         self.ledger.change("policy-loaded", f"policy generation {state.generation} is in force")
         _LOG.info("policy generation %s is in force", state.generation)

@@ -14,8 +14,12 @@ from pydantic import (
     field_validator,
 )
 
+<<<<<<< HEAD
 from gateway.addresses import parse_address
 from gateway.domainset import parse_pattern
+=======
+from gateway.addresses import IPAddress, parse_address
+>>>>>>> h/metrics
 from gateway.names import normalize
 
 
@@ -60,9 +64,18 @@ def check_listener(value: str) -> str:
     return value
 
 
+<<<<<<< HEAD
 def _pattern(value: str) -> str:
     name, exact, below = parse_pattern(value)
     return ("." if exact else "*.") + name if below else name
+=======
+def split_listener(value: str) -> tuple[IPAddress, int]:
+    """Return address and port of what `check_listener` found good."""
+    host, _, port = value.rpartition(":")
+    address = parse_address(host.strip("[]"))
+    assert address is not None
+    return address, int(port)
+>>>>>>> h/metrics
 
 
 def _network(value: Any) -> IPv4Network | IPv6Network:

@@ -18,6 +18,9 @@ from pathlib import Path
 
 from gateway.binding import remedy
 from gateway.config import EXIT_CONFIG, Config, load
+from gateway.control.board import Board
+from gateway.control.station import Station
+from gateway.control.token import TokenError
 from gateway.dns.certificate import certificate_problem
 from gateway.document import ConfigError
 from gateway.proxy.tls import TlsFiles, tls_problem
@@ -54,6 +57,8 @@ def listeners(config: Config, roles: tuple[str, ...]) -> Iterator[Listener]:
     if "proxy" in roles:
         for authority in config.file.proxy.listen:
             yield _listener(socket.SOCK_STREAM, authority.removeprefix("tls://"))
+    for address, port in config.control_places:
+        yield Listener(socket.SOCK_STREAM, str(address), port)
 
 
 def _listener(kind: socket.SocketKind, authority: str) -> Listener:
@@ -98,6 +103,12 @@ class Supervisor:
     _workers: dict[tuple[str, int], asyncio.subprocess.Process] = field(default_factory=dict)
     _secret: bytes = field(default_factory=lambda: secrets.token_bytes(_SECRET), repr=False)
     """What the workers of this run have in common and nobody else knows: DNS cookies are made with it."""
+    _board: Board = field(init=False)
+    _station: Station | None = None
+    """Answers for health and metrics, if the configuration has `control`."""
+
+    def __post_init__(self) -> None:
+        self._board = Board.of(self._plan())
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT. Returns the exit code."""
@@ -115,6 +126,24 @@ class Supervisor:
             for problem in problems:
                 _LOG.error("%s", problem)
             return EXIT_CONFIG
+        try:
+            await self._open_station()
+        except (TokenError, OSError) as error:
+            _LOG.error("control: %s", error)
+            return EXIT_CONFIG
+        try:
+            return await self._serve()
+        finally:
+            if self._station is not None:
+                await self._station.close()
+
+    async def _open_station(self) -> None:
+        if self.config.file.control is not None:
+            self._station = Station(self.config, self._board)
+            await self._station.start()
+
+    async def _serve(self) -> int:
+        """Keep the workers running until told to stop. Returns the exit code."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
@@ -153,10 +182,14 @@ class Supervisor:
             born = loop.time()
             process, ready = await self._spawn(role, index)
             self._workers[role, index] = process
-            if await ready and not started.done():
-                started.set_result(None)
+            self._board.born(role, index, process.pid)
+            if await ready:
+                self._board.serves(role, index)
+                if not started.done():
+                    started.set_result(None)
             code = await process.wait()
             del self._workers[role, index]
+            self._board.died(role, index)
             if self._stopping.is_set():
                 break
             if not started.done():
@@ -174,11 +207,15 @@ class Supervisor:
         told, tell = os.pipe()
         os.write(tell, self._secret)
         os.close(tell)
+        station = self._station
+        counting = () if station is None else ("--counters-fd", str(station.descriptor))
+        descriptors = (write_end, told) if station is None else (write_end, told, station.descriptor)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "gateway.worker", "--config", str(self.config.path)),
             *("--role", role, "--index", str(index), "--ready-fd", str(write_end), "--secret-fd", str(told)),
+            *(*counting, "--slot", str(self._board.number(role, index))),
             stdin=asyncio.subprocess.PIPE,
-            pass_fds=(write_end, told),
+            pass_fds=descriptors,
         )
         os.close(write_end)
         os.close(told)
@@ -200,6 +237,7 @@ class Supervisor:
                 for line in problems:
                     _LOG.error("%s", line)
                 _LOG.error("reload refused: the old policy stays in force")
+                self._board.reloaded(refused=True)
                 return
             self._put_in_force(config)
 
@@ -207,6 +245,9 @@ class Supervisor:
         if tuple(listeners(config, self.roles)) != tuple(listeners(self.config, self.roles)):
             _LOG.warning("listeners changed: they take effect at the next start")
         self.config = config
+        self._board.reloaded(refused=False)
+        if self._station is not None:
+            self._station.use(config)
         _LOG.info("reloading %s workers", len(self._workers))
         for process in self._workers.values():
             process.send_signal(signal.SIGHUP)
@@ -214,6 +255,7 @@ class Supervisor:
     async def _drain(self) -> None:
         """Ask all workers to finish, and end those that do not in time."""
         self._stopping.set()
+        self._board.draining = True
         processes = list(self._workers.values())
         for process in processes:
             with contextlib.suppress(ProcessLookupError):

@@ -6,6 +6,7 @@ standard input closes, and the worker stops too.
 
 import argparse
 import asyncio
+import contextlib
 import ctypes
 import gc
 import logging
@@ -13,13 +14,15 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvloop
 
 from gateway.config import EXIT_CONFIG
+from gateway.control.publisher import Counted, Publisher, open_pen
+from gateway.control.slots import Pen
 from gateway.document import ConfigError
 from gateway.runtime import Runtime, load_state, open_ledger, snapshot_stamp
 
@@ -49,6 +52,8 @@ class Worker:
     ready: Callable[[], None]
     secret: bytes = field(default=b"", repr=False)
     """As all workers of the service have it; empty without a supervisor that tells it."""
+    pen: Pen | None = None
+    """Where to report what is counted, if somebody wants to know."""
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     _reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
     _reloads: set[asyncio.Task[None]] = field(default_factory=set)
@@ -69,21 +74,50 @@ class Worker:
     # Imported where they are used: a resolver process has no need of mitmproxy, which costs it tens of megabytes.
 
     async def _serve_dns(self) -> None:
+        from gateway.dns.resolver import Resolver
         from gateway.dns.server import serve
 
         gc.set_threshold(*_DNS_GARBAGE)
-        await serve(self.runtime, stop=self.stop, ready=self.ready, secret=self.secret)
+        resolver = Resolver.from_runtime(self.runtime, self.secret)
+        try:
+            async with self._reporting(Counted(self.runtime, resolver)) as ready:
+                await serve(self.runtime, stop=self.stop, ready=ready, resolver=resolver)
+        finally:
+            await resolver.close()
 
     async def _serve_proxy(self) -> None:
         from gateway.dns.resolver import Resolver
         from gateway.proxy.server import serve
+        from gateway.proxy.tally import Tally
 
         gc.set_threshold(*_PROXY_GARBAGE)
-        resolver = Resolver.from_runtime(self.runtime)
+        resolver, tally = Resolver.from_runtime(self.runtime), Tally()
         try:
-            await serve(self.runtime, resolver, stop=self.stop, ready=self.ready)
+            async with self._reporting(Counted(self.runtime, resolver, tally)) as ready:
+                await serve(self.runtime, resolver, stop=self.stop, ready=ready, tally=tally)
         finally:
             await resolver.close()
+
+    @contextlib.asynccontextmanager
+    async def _reporting(self, counted: Counted) -> AsyncIterator[Callable[[], None]]:
+        """Report what is counted until the block ends. Yields what to call in place of `ready`: when others are told
+        that this worker serves, its first report is there.
+        """
+        if self.pen is None:
+            yield self.ready
+            return
+        publisher = Publisher(self.pen, counted.report)
+
+        def ready() -> None:
+            publisher.publish()
+            self.ready()
+
+        reporting = asyncio.get_running_loop().create_task(publisher.run())
+        try:
+            yield ready
+        finally:
+            reporting.cancel()
+            await asyncio.gather(reporting, return_exceptions=True)
 
     def _parent_gone(self) -> None:
         asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
@@ -102,6 +136,7 @@ class Worker:
                 fresh = await asyncio.to_thread(load_state, state.config.path, state.generation + 1)
             except (ConfigError, OSError, ValueError) as error:
                 _LOG.error("reload refused, the old policy stays in force: %s", error)
+                self.runtime.reloads.refused += 1
                 self.runtime.ledger.change("policy-refused", str(error))
                 return
             self.runtime.swap(fresh)
@@ -158,6 +193,8 @@ def main() -> int:
     parser.add_argument("--index", type=int, required=True)
     parser.add_argument("--ready-fd", type=int, required=True)
     parser.add_argument("--secret-fd", type=int)
+    parser.add_argument("--counters-fd", type=int)
+    parser.add_argument("--slot", type=int, default=0)
     options = parser.parse_args()
     logging.basicConfig(
         format=f"%(asctime)s %(levelname)s {options.role}-{options.index}: %(message)s", level=logging.INFO
@@ -182,7 +219,8 @@ def main() -> int:
     ledger = open_ledger(state.config, options.role, options.index)
     if options.role == "proxy":  # libuv saves nothing with io_uring here: each connection costs 12 % more CPU with it
         os.environ.setdefault("UV_USE_IO_URING", "0")
-    worker = Worker(options.role, options.index, Runtime(state, ledger), ready, secret)
+    pen = None if options.counters_fd is None else open_pen(options.counters_fd, options.slot)
+    worker = Worker(options.role, options.index, Runtime(state, ledger), ready, secret, pen)
     code = 0
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

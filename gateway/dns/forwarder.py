@@ -7,7 +7,7 @@ policy and no client: `gateway.dns.resolver` decides before and after, the proxy
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from gateway.dns.message import Answer, encode_name, make_answer, soa_record, wi
 from gateway.dns.plain import plain_answer
 from gateway.dns.records import TTL, aliases
 from gateway.dns.settings import Endpoint, Settings
+from gateway.dns.tally import Tally
 from gateway.dns.upstream import Pool, Question, Result
 from gateway.dns.wire import Rcode, Record, Response, Type, WireError, name_text
 
@@ -63,6 +64,8 @@ class Found(NamedTuple):
     fresh_until: float
     """Until when it may be given without a look at the cache."""
     stale: bool = False
+    local: bool = False
+    """From the configuration, or a special name."""
 
 
 type Waiter = Callable[[Answer | Exception, bool], None]
@@ -79,10 +82,15 @@ class Forwarder:
     """Finds answers for one configuration (`Settings.for_answers`). Another configuration is another forwarder."""
 
     def __init__(
-        self, settings: Settings, clock: Callable[[], float], terms: Callable[[str], Terms] = lambda _: Terms()
+        self,
+        settings: Settings,
+        clock: Callable[[], float],
+        terms: Callable[[str], Terms] = lambda _: Terms(),
+        tally: Tally | None = None,
     ) -> None:
         """`terms` says on what terms answers for a name are kept that come from the outside."""
         self._terms = terms
+        self._tally = tally or Tally()
         self._settings = settings
         self._clock = clock
         self._cache = Cache(settings.cache_entries, settings.cache_memory, settings.serve_stale)
@@ -100,13 +108,13 @@ class Forwarder:
         def trust() -> ssl.SSLContext:
             return ssl.create_default_context(cadata=settings.upstream_ca or None)
 
-        return Pool(servers, settings.strategy, settings.timing, trust)
+        return Pool(servers, settings.strategy, settings.timing, trust, self._tally)
 
     def at_hand(self, key: Key, now: float) -> Found | None:
         """Return the answer from local data or the cache."""
         local = local_answer(key.name, key.qtype, self._settings.records)
         if local is not None:
-            return Found(local, now, now + local.ttl)
+            return Found(local, now, now + local.ttl, local=True)
         is_kept = self._cache.has(key)
         entry = self._cache.get(key, now) if is_kept else None
         if entry is not None:
@@ -120,7 +128,7 @@ class Forwarder:
         if zone_of(key.name, self._forward) is None:
             local = special_answer(key.name, key.qtype)
             if local is not None:
-                return Found(local, now, now + local.ttl)
+                return Found(local, now, now + local.ttl, local=True)
         stale = self._cache.get_stale(key, now) if is_kept else None
         if stale is not None and now < stale.recheck:
             return Found(with_ttl(stale.answer, STALE_TTL), now, now, stale=True)
@@ -329,6 +337,16 @@ class Forwarder:
     def connections(self) -> int:
         """Connections to upstreams that are open, and queries on their way in datagrams."""
         return sum(pool.connections for pool in self._pools())
+
+    def resting(self, now: float) -> Iterator[str]:
+        """Yield the upstreams that are passed over at present."""
+        for pool in self._pools():
+            yield from (str(one.endpoint) for one in pool.upstreams if one.rests_until > now)
+
+    @property
+    def kept(self) -> tuple[int, int]:
+        """Answers in the cache, and the octets that they take."""
+        return len(self._cache), self._cache.octets
 
     def _pools(self) -> tuple[Pool, ...]:
         return (self._pool, *self._forward.values())

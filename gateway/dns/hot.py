@@ -96,7 +96,7 @@ class HotAnswers:
 
     def __init__(self, room: int = _ROOM, octets: int = _OCTETS) -> None:
         self._room = room
-        self._left = octets
+        self._left = self._most = octets
         self._entries: OrderedDict[bytes, bytes | Block] = OrderedDict()
         self._agings: dict[bytes, Aging] = {}
         self.get = self._entries.get
@@ -105,6 +105,11 @@ class HotAnswers:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def octets(self) -> int:
+        """Memory taken, estimated."""
+        return self._most - self._left
 
     def renew(self, key: bytes, now: float) -> bytes | None:
         """Make an answer anew and return it, if it can still be given."""

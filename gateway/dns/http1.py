@@ -22,6 +22,7 @@ from gateway.dns.doh import (
 from gateway.dns.outbound import padded
 from gateway.dns.resolver import Resolver
 from gateway.dns.streams import close_stream
+from gateway.dns.tally import Transport
 
 MAX_LINES = 100
 """Lines of a request's head that may come in more than one piece: each field costs some microseconds."""
@@ -78,6 +79,7 @@ class Http1Connection:
             data = await self._request()
             if data is None:
                 return False
+            self._resolver.tally.queries[Transport.HTTPS] += 1
             reply = await self._resolver.answer(self._peer, data, stream=True)
             if reply is None and not is_no_query(data):
                 self._writer.transport.abort()  # the policy says to be silent: as silent as HTTP can be

@@ -40,6 +40,7 @@ from gateway.dns.outbound import padded
 from gateway.dns.replies import Miss
 from gateway.dns.resolver import Resolver
 from gateway.dns.streams import close_stream
+from gateway.dns.tally import Transport
 from gateway.http2frames import PREFACE, FrameHeads
 
 MAX_STREAMS = 64
@@ -277,6 +278,7 @@ class Http2Connection:
         except HttpError as error:
             self._refuse(ident, stream, error)
             return
+        self._resolver.tally.queries[Transport.HTTPS] += 1
         reply = self._resolver.answer_now(self._peer, data, stream=True)
         if isinstance(reply, Miss):
             stream.task = self._loop.create_task(self._later(ident, stream, reply))

@@ -129,6 +129,14 @@ class Leakage:
         """Changes when any worker has closed a zone to a client: then `closed_to` may say something else."""
         return self._detector.closures if self._detector is not None else 0
 
+    @property
+    def tracked(self) -> tuple[int, int]:
+        """Clients and zones that this worker remembers something of."""
+        if self._detector is None:
+            return 0, 0
+        tables = self._detector.tables
+        return len(tables.clients), len(tables.zones)
+
     def again(self, address: IPAddress, groups: tuple[str, ...], name: str) -> Decision | None:
         """Return the denial of a query that could be answered from what is kept here; None lets it be."""
         if not self._is_on or self._settings.action_for(groups) != "deny":

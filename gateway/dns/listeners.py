@@ -15,6 +15,7 @@ from gateway.dns.replies import Miss
 from gateway.dns.resolver import Resolver
 from gateway.dns.settings import Endpoint
 from gateway.dns.streams import HANDSHAKE, StreamListener, close_stream
+from gateway.dns.tally import Transport
 from gateway.dns.transfer import Transfers, batches
 
 _BUFFER = 4 << 20
@@ -101,6 +102,7 @@ class _Connection:
         self._resolver = resolver
         self._idle = idle
         self._pad = pad
+        self._transport = Transport.TLS if pad else Transport.TCP
         self._transfers = transfers
         self._room = asyncio.Semaphore(MAX_PIPELINED)
         self._ending = False
@@ -120,6 +122,7 @@ class _Connection:
                     if self._transfers is not None and self._transfers.concerns(data):
                         await self._transfer(self._transfers, data)
                         continue
+                    self._resolver.tally.queries[self._transport] += 1
                     reply = self._resolver.answer_now(self._peer, data, stream=True)
                     if isinstance(reply, Miss):
                         group.create_task(self._later(reply))

@@ -26,6 +26,7 @@ from gateway.dns.leakage import Leakage
 from gateway.dns.local import absent, zone_of
 from gateway.dns.message import Answer
 from gateway.dns.replies import Miss, Replies
+from gateway.dns.tally import Source
 from gateway.dns.wire import CD, Query, Rcode
 from gateway.request import Client, DnsQuery, Flaw
 
@@ -63,6 +64,11 @@ class Misses:
         self._close = close
         self._waiting = 0
         self._per_source: Counter[bytes] = Counter()
+
+    @property
+    def waiting(self) -> int:
+        """Queries that wait."""
+        return self._waiting
 
     def begin(self, miss: Miss, done: Done) -> None:
         """Answer a query that nothing here could answer. `done` is called once, maybe before this returns, and not
@@ -121,7 +127,8 @@ class Misses:
         if leak is not None and (settled := self.leaked(miss, leak)) is not None:
             return settled.reply
         options = miss.options + stale_option(answer) if stale else miss.options
-        return self._replies.finish(known.client, query, answer, 0, miss.limit, options)[0]
+        source = Source.STALE if stale else Source.UPSTREAM
+        return self._replies.finish(known.client, query, answer, 0, miss.limit, options, source)[0]
 
     def leaked(self, miss: Miss, decision: Decision) -> "Settled | None":
         """Record that a query or its answer would tell too much. Returns the refusal, unless it is only reported."""

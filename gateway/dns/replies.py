@@ -7,18 +7,20 @@ import logging
 from collections.abc import Hashable
 from typing import NamedTuple
 
-from gateway.decision import Decision
+from gateway.decision import Decision, Reason
 from gateway.dns.answers import Block, servfail
 from gateway.dns.cache import Key
 from gateway.dns.judge import Judge
 from gateway.dns.message import STREAM_SIZE, Answer, render, udp_limit
 from gateway.dns.settings import Settings
+from gateway.dns.tally import Source, Tally
 from gateway.dns.wire import CD, RD, Query
 from gateway.memo import Memo
 from gateway.request import Client, DnsAnswer, DnsQuery, Flaw
 
 _LOG = logging.getLogger(__name__)
 _BLOCKS_KEPT = 4096
+_FAILURES = (Reason.UPSTREAM_FAILURE, Reason.INTERNAL_ERROR)
 
 
 class Known:
@@ -64,8 +66,9 @@ class Miss(NamedTuple):
 class Replies:
     """Renders decisions and answers, under one configuration after another."""
 
-    def __init__(self, judge: Judge, settings: Settings) -> None:
+    def __init__(self, judge: Judge, settings: Settings, tally: Tally | None = None) -> None:
         self._judge = judge
+        self._tally = tally or Tally()
         self._settings = settings
         self._blocks = Memo[Hashable, Block](_BLOCKS_KEPT)
 
@@ -75,7 +78,14 @@ class Replies:
         self._blocks.clear()
 
     def finish(
-        self, client: Client, query: Query, answer: Answer, age: int, limit: int, options: bytes = b""
+        self,
+        client: Client,
+        query: Query,
+        answer: Answer,
+        age: int,
+        limit: int,
+        options: bytes = b"",
+        source: Source = Source.LOCAL,
     ) -> tuple[bytes | None, bool]:
         """Decide on an answer and render it. Returns it, and whether nothing had to be recorded."""
         request = DnsAnswer(
@@ -89,6 +99,7 @@ class Replies:
         decision, ident = self._judge.judge(request)
         if decision.denied:
             return self.block(query, decision, ident, options), False
+        self._tally.answers[source] += 1
         if self._settings.record_allowed:
             self._judge.record(request, decision)
             ident = "recorded"
@@ -98,6 +109,7 @@ class Replies:
         self, query: Query, decision: Decision, ident: str, options: bytes = b"", *, ede: int | None = None
     ) -> bytes | None:
         """Return what a denial is answered with; None for silence. `ident` is that of its record."""
+        self._tally.answers[Source.FAILED if decision.reason in _FAILURES else Source.BLOCKED] += 1
         # All that a block answer depends on; the name is none of it.
         edns, matched = query.edns, decision.matched
         key = (
@@ -125,4 +137,5 @@ class Replies:
             return self.block(query, decision, ident, options, ede=ede)
         except Exception:
             _LOG.exception("a failed query could not even be recorded")
+            self._tally.answers[Source.FAILED] += 1
             return servfail(query)

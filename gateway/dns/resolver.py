@@ -37,6 +37,7 @@ from gateway.dns.misses import Done, Misses, key_of, stale_option
 from gateway.dns.ratelimit import Excess, RateLimit
 from gateway.dns.replies import Known, Miss, Replies
 from gateway.dns.settings import Settings
+from gateway.dns.tally import Source, Tally
 from gateway.dns.wire import HEADER, RD, Query, Rcode, Type, WireError, read_query
 from gateway.memo import Memo
 from gateway.request import Client, DnsQuery, Flaw
@@ -84,6 +85,24 @@ class Burst(NamedTuple):
     """Answers whatever is not found so. It never raises: what goes wrong is answered SERVFAIL."""
 
 
+class Standing(NamedTuple):
+    """What a resolving core holds at a moment."""
+
+    cached: int
+    cached_octets: int
+    hot: int
+    hot_octets: int
+    waiting: int
+    """Queries that wait for an upstream."""
+    clients: int
+    """Of which the detector of tunnels remembers something."""
+    zones: int
+    closures: int
+    """Changes when any worker has closed a zone to a client."""
+    resting: tuple[str, ...]
+    """Upstreams that are passed over."""
+
+
 class Resolver:
     """Answers clients of the resolver, and resolves names for the proxy."""
 
@@ -122,12 +141,14 @@ class Resolver:
         self._resolved = Memo[tuple[Client | None, str, tuple[int, ...]], tuple[float, Resolution]](_RESOLVED)
         self._retired: list[Forwarder] = []
         self._settings = judge.settings
+        self.tally = Tally()
+        """What was asked and answered."""
         self._limit = _limit_of(self._settings)
         self.leakage = Leakage(self._settings.tunnelling, wall, state_dir)
         """What clients told the outside."""
         self._closures = 0
-        self._forwarder = Forwarder(self._settings, clock, self.leakage.terms)
-        self._replies = Replies(judge, self._settings)
+        self._forwarder = Forwarder(self._settings, clock, self.leakage.terms, self.tally)
+        self._replies = Replies(judge, self._settings, self.tally)
         self._misses = Misses(judge, self.leakage, self._replies, self._in_force, self._close)
         self._adopt()
 
@@ -153,7 +174,7 @@ class Resolver:
             # Answers on their way come from the old upstreams: whoever waits for them gets them, nobody else does.
             self._forwarder.retire()
             self._retired = [one for one in (*self._retired, self._forwarder) if one.is_busy]
-            self._forwarder = Forwarder(settings, self._clock, self.leakage.terms)
+            self._forwarder = Forwarder(settings, self._clock, self.leakage.terms, self.tally)
 
     def _notice_closures(self) -> None:
         """Forget what was found out about clients: another worker may have closed a zone to one of them."""
@@ -218,9 +239,11 @@ class Resolver:
             found = self._hot.renew(key, self._now)
         if type(found) is bytes:
             tail = found[:-STAMP]
+            self.tally.answers[Source.HOT] += 1
         elif isinstance(found, HotBlock) and found.repeats.open:
             found.used = True
             found.repeats.again(self._date)
+            self.tally.answers[Source.BLOCKED] += 1
             if not found.tail:
                 return None
             tail = found.tail
@@ -298,6 +321,7 @@ class Resolver:
             cookie = cookie_in(data, query) if query is not None else b""
         except WireError as error:
             if stream:
+                self.tally.answers[Source.REFUSED] += 1
                 return flawed(data, error)
             cookie = b""
         address, now = known.client.address, self._clock()
@@ -314,7 +338,9 @@ class Resolver:
             if proven is Excess.FIRST:
                 self._note_excess(known, "tcp " + known.limited, proven)
         elif cookie and excess is not Excess.SILENCE:
+            self.tally.answers[Source.REFUSED] += 1
             return flawed(data, WireError("no good cookie", Rcode.BADCOOKIE, query), options)
+        self.tally.answers[Source.REFUSED] += 1
         return over_limit(data, options) if excess is not Excess.SILENCE else None
 
     def _note_excess(self, known: Known, bucket: str, excess: Excess) -> tuple[Decision, str]:
@@ -377,7 +403,7 @@ class Resolver:
         found = self._forwarder.at_hand(place, now)
         if found is None:
             return Miss(known, query, place, stream, options)
-        answer, stored, fresh_until, stale = found
+        answer, stored, fresh_until, stale, at_home = found
         if answer.metered:
             # Only until the hot table knows it: what was counted once is not counted again.
             leak = self.leakage.response(client.address, known.groups, query.name, query.qtype, answer)
@@ -387,7 +413,13 @@ class Resolver:
         if stale:
             options += stale_option(answer)
         reply, plain = self._replies.finish(
-            client, query, answer, int(now - stored), STREAM_SIZE if stream else limit, options
+            client,
+            query,
+            answer,
+            int(now - stored),
+            STREAM_SIZE if stream else limit,
+            options,
+            Source.LOCAL if at_home else Source.STALE if stale else Source.CACHE,
         )
         if key and plain and now < fresh_until and not receipt.id and reply is not None and len(reply) <= limit:
             if reply[2] & 2:
@@ -403,6 +435,7 @@ class Resolver:
             name, qtype = (error.query.name, error.query.qtype) if error.query else ("", 0)
             request = DnsQuery(client=client, name=name, qtype=qtype, flaw=Flaw(reason, str(error)))
             options = why(*self._judge.judge(request))
+        self.tally.answers[Source.REFUSED] += 1
         return flawed(data, error, options + self._cookie_back(client, data, error.query))
 
     def _cookie_back(self, client: Client, data: bytes, query: Query | None) -> bytes:
@@ -422,9 +455,11 @@ class Resolver:
             client = Client(address=_address(peer))
             return self._replies.refuse(client, query, flaw, self._cookie_back(client, data, query))
         except WireError as flaw_found:
+            self.tally.answers[Source.REFUSED] += 1
             return flawed(data, flaw_found)
         except Exception:
             _LOG.exception("and so did the answer to it")
+            self.tally.answers[Source.FAILED] += 1
             return None
 
     # -- for everybody -----------------------------------------------------------------------------------------
@@ -476,6 +511,21 @@ class Resolver:
         if self._misses.stays(host):
             raise ResolutionError(f"{host} does not exist")
         return kept
+
+    def standing(self) -> Standing:
+        """Return how much is kept, and how much waits."""
+        cached, octets = self._forwarder.kept
+        leakage = self.leakage
+        return Standing(
+            cached,
+            octets,
+            len(self._hot),
+            self._hot.octets,
+            self._misses.waiting,
+            *leakage.tracked,
+            leakage.closures,
+            tuple(self._forwarder.resting(asyncio.get_running_loop().time())),
+        )
 
     async def close(self) -> None:
         """Give up what is on its way."""

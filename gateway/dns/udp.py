@@ -14,8 +14,10 @@ from gateway.dns.datagrams import ROOM, Batch, Sender
 from gateway.dns.hot import STAMP, Block
 from gateway.dns.replies import Miss
 from gateway.dns.resolver import Reply, Resolver
+from gateway.dns.tally import Source, Transport
 from gateway.dns.transfer import Transfers
 
+_UDP, _HOT, _BLOCKED, _LOCAL = int(Transport.UDP), int(Source.HOT), int(Source.BLOCKED), int(Source.LOCAL)
 _STAMP = STAMP - 2
 """What an answer of the table has more than goes out: its stamp, but no id."""
 
@@ -27,6 +29,7 @@ class UdpListener:
         self._sock = sock
         self._batch = Batch(sock)
         self._resolver = resolver
+        self._tally = resolver.tally
         self._transfers = transfers
         self._loop = asyncio.get_running_loop()
         self._waiting = 0
@@ -43,7 +46,7 @@ class UdpListener:
         find = hot.get
         zones = self._transfers if self._transfers is not None and self._transfers.has_zones else None
         octets, cuts, answers = batch.octets, batch.cuts, batch.answers
-        unsent = 0
+        unsent = aside = blocked = 0
         for (slot, body, at_answer), peer, length in places:
             known = known_as(peer)
             if known is not None and known.credit:
@@ -64,11 +67,14 @@ class UdpListener:
                     found.used = True
                     found.repeats.again(date)
                     known.credit -= 1
+                    blocked += 1
                     continue
+            aside += 1
             data = batch.datagram(slot)
             reply: Reply
             if zones is not None and zones.concerns(data):
                 reply = zones.datagram(_text(peer), data)
+                self._tally.answers[_LOCAL] += 1
             else:
                 reply = otherwise(peer, data)
             if type(reply) is bytes and len(reply) <= ROOM:
@@ -82,6 +88,16 @@ class UdpListener:
                 self._waiting += 1
                 self._resolver.begin(reply, partial(self._reply, batch.sender(slot)))
         batch.send(unsent, len(places))
+        self._count(len(places), aside, blocked)
+
+    def _count(self, queries: int, aside: int, blocked: int) -> None:
+        """Count what a wake-up brought. Who was left aside for others to answer is counted by them."""
+        tally = self._tally
+        tally.queries[_UDP] += queries
+        if queries != aside:
+            answers = tally.answers
+            answers[_HOT] += queries - aside - blocked
+            answers[_BLOCKED] += blocked
 
     def _reply(self, sender: Sender, reply: bytes | None) -> None:
         self._waiting -= 1

@@ -28,6 +28,7 @@ from gateway.dns.exchange import (
 from gateway.dns.https import Requests
 from gateway.dns.message import encode_query
 from gateway.dns.settings import Endpoint, Timing
+from gateway.dns.tally import Tally, UpstreamTally
 from gateway.dns.wire import AA, IN, RA, Rcode, Response, Type, WireError, read_response
 
 _LOG = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class Upstream:
     datagrams: Datagrams
     trust: Callable[[], ssl.SSLContext]
     """Makes TLS contexts that know which certificates to believe."""
+    tally: UpstreamTally
     target: Target = field(init=False)
     channel: Channel = field(init=False)
     """For what does not go in datagrams."""
@@ -110,6 +112,7 @@ class Upstream:
         now = asyncio.get_running_loop().time()
         if self.failures >= _PATIENCE:
             self.rests_until = now + patience  # one query sees whether it is back, the others need not wait for it
+        self.tally.asked += 1
         attempt = _Attempt(self, question, now, patience, done)
         if self.endpoint.scheme == "udp":
             attempt.send(patience)
@@ -141,6 +144,7 @@ class Upstream:
 
     def answered(self, taken: float) -> None:
         """Note that it gave a usable answer."""
+        self.tally.answered(taken)
         self.rtt = taken if not self.rtt else self.rtt * 0.8 + taken * 0.2
         self.failures, self.refusals, self.rests_until = 0, 0, 0.0
 
@@ -154,6 +158,7 @@ class Upstream:
 
     def failed(self, error: UpstreamError, start: float, now: float, patience: float) -> None:
         """Note that it did not, though it was asked at `start`."""
+        self.tally.failed(error.failure)
         if error.failure is Failure.NONE_LEFT or start < self.rested_at:
             return  # not its fault; or one of hundreds that were on their way when it fell silent
         if error.failure is Failure.RCODE and self.refusals < _REFUSALS:
@@ -363,10 +368,14 @@ class Pool:
         strategy: Literal["fastest", "parallel", "ordered"] = "fastest",
         timing: Timing = Timing(),  # noqa: B008 -- immutable
         trust: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+        tally: Tally | None = None,
     ) -> None:
+        tally = tally or Tally()
         self.timing = timing
         self._datagrams = Datagrams()
-        self.upstreams = [Upstream(endpoint, self._datagrams, trust) for endpoint in endpoints]
+        self.upstreams = [
+            Upstream(endpoint, self._datagrams, trust, tally.upstream(str(endpoint))) for endpoint in endpoints
+        ]
         self._strategy = strategy
 
     def begin(self, question: Question, done: Callable[[Result], None]) -> None:

@@ -112,7 +112,7 @@ def save_status(state_dir: Path, status: Status) -> None:
 
 
 class Metric(NamedTuple):
-    """One number, as Prometheus wants it."""
+    """One number, as Prometheus wants it, but for the prefix of all names of the gateway."""
 
     name: str
     help: str
@@ -124,24 +124,24 @@ def metrics(status: Status, now: float) -> Iterator[Metric]:
     """Yield the numbers of a status for a metrics endpoint: the same name each time, in the order of the names."""
     feeds = list(status.feeds.values())
     for name, text, read in (
-        ("gateway_feed_age_seconds", "Time since the copy in use was known to be the publisher's", _age(now)),
-        ("gateway_feed_dropped_entries", "Entries left out because no list may deny them", lambda feed: feed.dropped),
-        ("gateway_feed_entries", "Entries in force", lambda feed: feed.entries),
-        ("gateway_feed_failures", "Attempts failed since the last success", lambda feed: feed.failures),
-        ("gateway_feed_last_change_timestamp_seconds", "When its content changed", lambda feed: feed.last_change),
-        ("gateway_feed_last_success_timestamp_seconds", "When it was last had", lambda feed: feed.last_success),
-        ("gateway_feed_rejected_lines", "Lines that could not be read", lambda feed: feed.rejected),
-        ("gateway_feed_stale", "1 when the copy in use is older than max_age", lambda feed: feed.is_stale(now)),
+        ("feed_age_seconds", "Time since the copy in use was known to be the publisher's", _age(now)),
+        ("feed_dropped_entries", "Entries left out because no list may deny them", lambda feed: feed.dropped),
+        ("feed_entries", "Entries in force", lambda feed: feed.entries),
+        ("feed_failures", "Attempts failed since the last success", lambda feed: feed.failures),
+        ("feed_last_change_timestamp_seconds", "When its content changed", lambda feed: feed.last_change),
+        ("feed_last_success_timestamp_seconds", "When it was last had", lambda feed: feed.last_success),
+        ("feed_rejected_lines", "Lines that could not be read", lambda feed: feed.rejected),
+        ("feed_stale", "1 when the copy in use is older than max_age", lambda feed: feed.is_stale(now)),
     ):
         for feed in feeds:
             value = read(feed)
             if value is not None:
                 yield Metric(name, text, {"feed": feed.name}, float(value))
-    yield Metric("gateway_refresh_exit_code", "Exit code of the last refresh", {}, float(status.exit_code))
-    yield Metric("gateway_refresh_seconds", "What the last refresh took", {}, status.seconds)
-    yield Metric("gateway_refresh_timestamp_seconds", "When the last refresh ended", {}, status.refreshed)
-    yield Metric("gateway_snapshot_octets", "Size of the compiled lists", {}, float(status.octets))
-    yield Metric("gateway_snapshot_timestamp_seconds", "When they were last replaced", {}, status.swapped)
+    yield Metric("refresh_exit_code", "Exit code of the last refresh", {}, float(status.exit_code))
+    yield Metric("refresh_seconds", "What the last refresh took", {}, status.seconds)
+    yield Metric("refresh_timestamp_seconds", "When the last refresh ended", {}, status.refreshed)
+    yield Metric("snapshot_bytes", "Size of the compiled lists", {}, float(status.octets))
+    yield Metric("snapshot_timestamp_seconds", "When they were last replaced", {}, status.swapped)
 
 
 def _age(now: float) -> Any:

@@ -10,6 +10,7 @@ import math
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from itertools import count
@@ -24,6 +25,7 @@ from gateway.ledger.losses import Loss, Span
 from gateway.ledger.notice import CHANGE, change_event, gap_event, rolled_up
 from gateway.ledger.pattern import Patterns
 from gateway.ledger.rollup import Repeats, Rollup
+from gateway.ledger.tally import Denial, Tally, denials_of
 from gateway.ledger.writer import Writer
 from gateway.memo import Memo
 from gateway.request import Client, DnsAnswer, DnsQuery, Request, TlsHello
@@ -54,6 +56,8 @@ class Written(NamedTuple):
 
     id: str
     line: Event | bytes
+    denials: tuple[Denial, ...] = ()
+    """What each repeat counts as."""
 
 
 class Receipt(NamedTuple):
@@ -95,6 +99,8 @@ class Ledger:
         self.generation = 0
         """Generation of the policy in force; recorded with each decision when it is not zero."""
         self.role = role
+        self.tally = Tally()
+        """What was told so far, but for repeats of DNS blocks; see `denials`."""
         self._allowed_dns = allowed_dns
         self._clock = clock
         # Ids are unique over processes and restarts without asking the kernel each time: 35 random bits and a
@@ -145,6 +151,12 @@ class Ledger:
             written=writer.written, queued=len(backlog), folded=backlog.folded, trouble=writer.trouble
         )
 
+    def denials(self) -> Counter[Denial]:
+        """Return how many denials there were, repeats included, enforced or not."""
+        with self._lock:
+            repeats = self._rollup.entries()
+        return self.tally.denials((each.item.denials, each.count) for each in repeats)
+
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait until everything recorded so far is written; repeats whose minute is not over stay counted.
 
@@ -176,6 +188,7 @@ class Ledger:
                 return Receipt(self._next_id())
         elif not notable and outcome is None:
             return Receipt(self._next_id())
+        self.tally.note(request, decision, outcome)
         now = self._clock()
         id = self._next_id()
         made: Event | bytes | None
@@ -200,6 +213,7 @@ class Ledger:
         with self._lock:
             if (repeats := self._rollup.repeat(key, now)) is not None:
                 return Receipt(repeats.item.id, repeats)
+        self.tally.note(request, decision, outcome)
         id = self._next_id()
         if self._backlog.full:
             self._backlog.fold(_loss(request, decision, Span.one(now)))
@@ -213,7 +227,7 @@ class Ledger:
             self._backlog.fold(_loss(request, decision, Span.one(now)))
             return Receipt(id)
         with self._lock:
-            repeats, closed = self._rollup.begin(key, Written(id, made), now)
+            repeats, closed = self._rollup.begin(key, Written(id, made, tuple(denials_of(decision))), now)
         for others in closed:
             self._put_repeats(others, now)
         return Receipt(id, repeats)
@@ -242,6 +256,8 @@ class Ledger:
         return f"{self._prefix}{next(self._numbers):05x}"
 
     def _put_repeats(self, repeats: Repeats[Written], now: float) -> None:
+        with self._lock:
+            self.tally.put_aside(repeats.item.denials, repeats.count)
         line, span = repeats.item.line, repeats.span
         first: Event = json.loads(line) if isinstance(line, bytes) else line
         if not self._backlog.put(rolled_up(first, id=self._next_id(), now=now, span=span)):

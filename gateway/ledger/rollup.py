@@ -100,6 +100,10 @@ class Rollup[Item]:
                 found.append(entry)
         return found
 
+    def entries(self) -> list[Repeats[Item]]:
+        """Return all whose counts have not come out yet."""
+        return [*self._open.values(), *(entry for _, entry in self._ended)]
+
     def due(self, now: float) -> bool:
         """Say whether `expired` has something to do. A clock that was set back ends windows too."""
         return self._over(now) or self._readable(now)

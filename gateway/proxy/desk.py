@@ -13,6 +13,7 @@ from gateway.proxy.authentication import Authenticator
 from gateway.proxy.dial import Dialer
 from gateway.proxy.roles import Judge, Settings
 from gateway.proxy.sweeper import Sweeper
+from gateway.proxy.tally import Tally
 from gateway.proxy.uploads import Uploads
 from gateway.request import Client, TlsHello
 
@@ -46,8 +47,10 @@ class Desk:
         sweeper: Sweeper,
         authenticator: Authenticator,
         uploads: Uploads,
+        tally: Tally | None = None,
     ) -> None:
         self.judge = judge
+        self.tally = tally or Tally()
         self.settings = settings
         self.authenticator = authenticator
         self.dialer = dialer
@@ -67,6 +70,7 @@ class Desk:
         open_now = self.per_client.get(client, 0)
         self.per_client[client] = open_now + 1
         self.open += 1
+        self.tally.connections += 1
         return open_now
 
     def too_many(self, client: Client, before: int) -> str:
@@ -93,6 +97,7 @@ class Desk:
             self.per_client[client] = left
         if left >= 0:
             self.open -= 1
+            self.tally.left += 1
 
 
 def _room(descriptors: int) -> tuple[int, int]:

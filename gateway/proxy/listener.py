@@ -343,6 +343,7 @@ class ClientConnection(asyncio.Protocol):
             live = made[0]
             if live.splice is splice:
                 desk.sweeper.alive.discard(live)
+                desk.tally.unsplice(splice)
                 desk.leave(seat)
                 live.end(desk.loop.time() - started)
 
@@ -366,6 +367,7 @@ class ClientConnection(asyncio.Protocol):
         self._counted = False  # the splice counts the client out
         desk.sweeper.alive.discard(self)
         desk.sweeper.alive.add(live)
+        desk.tally.splice(splice)
         try:
             if live.begin(len(self._buffer)):
                 splice.join(self._transport, self._buffer, ended=self._ended)
@@ -382,6 +384,8 @@ class ClientConnection(asyncio.Protocol):
     def _leave_to_inspector(self, received: bytes, hello: TlsHello | None) -> None:
         counted, tunnel = self._counted, self._tunnel
         done = self._hand_over()
+        if hello is not None:
+            done = self._desk.tally.inspect(done)
         # Of a tunnel, who opened it; plain requests each say anew whose they are.
         client = self._client if hello is None else hello.client
         try:

@@ -22,6 +22,7 @@ from gateway.proxy.door import Door
 from gateway.proxy.listener import ClientConnection, TurnedAway
 from gateway.proxy.roles import Judge, Resolver, Settings
 from gateway.proxy.sweeper import Sweeper
+from gateway.proxy.tally import Tally
 from gateway.proxy.tls import TlsFiles, listener_context
 from gateway.proxy.uploads import Uploads
 
@@ -47,6 +48,7 @@ async def serve(
     *,
     stop: asyncio.Event,
     ready: Callable[[], None] = lambda: None,
+    tally: Tally | None = None,
 ) -> None:
     """Serve until `stop` is set, then let what is open come to its end.
 
@@ -65,6 +67,8 @@ async def serve(
         uploads=state_dir / "uploads-1.bin",
         accounts=lambda: runtime.state.config.accounts,
         tls=tls_files(runtime),
+        own=runtime.state.config.control_places,
+        tally=tally,
     )
     await proxy.start()
     following = asyncio.get_running_loop().create_task(_follow(runtime, proxy))
@@ -114,6 +118,8 @@ class Proxy:
         uploads: Path | None = None,
         accounts: Callable[[], Accounts | None] = lambda: None,
         tls: TlsFiles | None = None,
+        own: Iterable[tuple[IPAddress, int]] = (),
+        tally: Tally | None = None,
     ) -> None:
         self._judge = judge
         self._settings = settings
@@ -125,6 +131,8 @@ class Proxy:
         self._uploads_path = uploads
         self._accounts = accounts
         self._tls = tls
+        self._own = tuple(own)
+        self._tally = tally
         self._context: ssl.SSLContext | None = None
         self.addresses: list[tuple[IPAddress, int]] = []
         """Where it listens, once started."""
@@ -147,7 +155,7 @@ class Proxy:
                 raise ListenError(str(error)) from None
         sockets = bind(section.listen)
         self.addresses = [_address_of(found) for found in sockets]
-        dialer = Dialer(self._resolver, self.addresses, lambda: self._settings().parent)
+        dialer = Dialer(self._resolver, (*self.addresses, *self._own), lambda: self._settings().parent)
         self._authenticator = Authenticator(self._accounts, loop.time)
         self._sweeper = Sweeper(self._tick)
         self._uploads = Uploads(self._uploads_path)
@@ -162,7 +170,14 @@ class Proxy:
             self._trust,
         )
         self._desk = Desk(
-            self._judge, self._settings, dialer, self._inspector, self._sweeper, self._authenticator, self._uploads
+            self._judge,
+            self._settings,
+            dialer,
+            self._inspector,
+            self._sweeper,
+            self._authenticator,
+            self._uploads,
+            self._tally,
         )
         self._servers: list[asyncio.Server] = []
         self._doors: list[Door] = []

@@ -23,6 +23,8 @@ def welcome(config: Config, roles: tuple[str, ...], program: str, path: str) -> 
         yield f"  DNS    {'  '.join(dns)}"
     if proxy:
         yield f"  proxy  {'  '.join(proxy)}"
+    if config.control_listen:
+        yield f"  health {'  '.join(f'http://{place}/healthz' for place in config.control_listen)}"
     yield "try, in another terminal:"
     if proxy:
         place = proxy[0].replace("tls://", "https://") if proxy[0].startswith("tls://") else f"http://{proxy[0]}"

@@ -346,12 +346,12 @@ rpz:
 
 @contextlib.contextmanager
 def gateway(folder: Path, source: int, listed: int) -> Iterator[Target]:
-    """Run the gateway's resolver with the list, rules, ledger and tunnel detection on.
+    """Run the gateway's resolver with the list, rules, ledger, metrics and tunnel detection on.
 
     The zone asked for is exempt, or it would be denied for what it looks like: thousands of new names a second from
     one client. What accounting costs is measured by tests/bench/tunnelling.py.
     """
-    port = free_port()
+    port, looks = free_port(), free_port()
     names = folder / "listed.txt"
     with names.open("w") as out:
         for number in range(listed):
@@ -359,6 +359,7 @@ def gateway(folder: Path, source: int, listed: int) -> Iterator[Target]:
     config = folder / "gateway.yaml"
     config.write_text(f"""version: 1
 state_dir: ./state
+control: {{listen: "127.0.0.1:{looks}"}}
 clients: {{local: {{addresses: [127.0.0.0/8]}}}}
 dns:
   listen: ["udp://127.0.0.1:{port}", "tcp://127.0.0.1:{port}"]

@@ -1,11 +1,12 @@
 """What the sections of the policy file are made of."""
 
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from gateway.section import Conditions, Section, Unbuilt, Workers, check_listener
+from gateway.section import Conditions, Section, Unbuilt, Workers, check_listener, split_listener
 
 
 class Sample(Section):
@@ -32,6 +33,12 @@ def test_a_section_does_not_change() -> None:
     """What was read stays as it is."""
     with pytest.raises(ValidationError):
         Sample().workers = 3  # type: ignore[misc]  # on purpose
+
+
+def test_a_place_to_listen_is_taken_apart() -> None:
+    """Address and port, with and without brackets."""
+    assert split_listener("127.0.0.1:9353") == (ip_address("127.0.0.1"), 9353)
+    assert split_listener("[::1]:80") == (ip_address("::1"), 80)
 
 
 def test_what_is_not_built_is_refused() -> None:

@@ -36,6 +36,13 @@ def test_listeners_are_those_of_the_roles(tmp_path: Path) -> None:
     assert [str(listener) for listener in listeners(config, ("proxy",))] == ["tcp [::1]:3128"]
 
 
+def test_health_and_metrics_have_their_ports_too(tmp_path: Path) -> None:
+    """Whichever role runs, and only when the configuration says so."""
+    config = a_config(tmp_path, 'control: {listen: ["127.0.0.1:9353", "[::1]:9353"]}\nproxy: {listen: []}\n')
+    assert list(map(str, listeners(config, ("proxy",)))) == ["tcp 127.0.0.1:9353", "tcp [::1]:9353"]
+    assert list(listeners(a_config(tmp_path, "proxy: {listen: []}\n"), ("proxy",))) == []
+
+
 def test_encrypted_listeners_are_tcp(tmp_path: Path) -> None:
     """The ports of DoT and DoH are looked at as well, whatever the path."""
     listen = 'dns: {listen: ["tls://127.0.0.1:853", "https://[::1]:443/dns-query"], certificate: {cert: a, key: b}}\n'
@@ -108,6 +115,15 @@ def test_roles_that_listen_nowhere(
     """A role without a place to listen has no workers."""
     supervisor = Supervisor(a_config(tmp_path, text), roles, lambda: None, lambda _: None)
     assert supervisor._plan() == planned
+
+
+async def test_a_token_that_is_no_good_stops_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is served before somebody has looked at it."""
+    config = a_config(tmp_path, 'state_dir: .\ncontrol: {listen: "127.0.0.1:0"}\nproxy: {listen: ["127.0.0.1:0"]}\n')
+    (tmp_path / "control.token").write_text("weak")
+    assert await Supervisor(config, ("proxy",), lambda: None, lambda _: None).run() == EXIT_CONFIG
+    (line,) = [message for message in caplog.messages if message.startswith("control: ")]
+    assert "control.token holds no token of at least 32 letters and digits" in line
 
 
 async def test_nothing_to_serve(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

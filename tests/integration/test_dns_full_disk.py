@@ -18,6 +18,7 @@ from tests.peers.namespace import Internet, wait_until
 POLICY = """
 version: 1
 state_dir: state
+control: {listen: "127.0.0.1:9353"}
 proxy: {listen: []}
 dns: {workers: 1, upstreams: ["udp://9.9.9.9"], rate_limit: null}
 lists:
@@ -98,6 +99,10 @@ class Serving:
         """Return what dig prints."""
         return self.world.run("dig", "@127.0.0.1", "-p", "5335", "+tries=1", "+time=5", name).stdout
 
+    def health(self) -> str:
+        """Return what /healthz says."""
+        return self.world.run("curl", "-s", "-m", "10", "http://127.0.0.1:9353/healthz").stdout
+
     def denials(self) -> int:
         """Return how many denials of those names are on record, one by one or as counts."""
         events = Store(self.state / "ledger").read()
@@ -124,10 +129,12 @@ def test_the_ledger_finds_no_room(serving: Serving) -> None:
     assert log.count("ledger: cannot write") == 1
     assert "No space left on device. Traffic goes on; denials are counted and will be recorded as gaps." in log
     assert serving.denials() < 1000
+    wait_until(lambda: serving.health() == "unhealthy\ndns worker 0 cannot write the ledger\n", "health to say so")
     serving.free()
     wait_until(lambda: "works again" in serving.log.read_text(), "the ledger's recovery", 60)
     serving.deny(12_010, 12_020)
     wait_until(lambda: serving.denials() == 12_020, "every denial on record", 30)
+    wait_until(lambda: serving.health() == "ok\n", "health")
     assert Store(serving.state / "ledger").unreadable == 0
 
 

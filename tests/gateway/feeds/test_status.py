@@ -55,9 +55,9 @@ def test_metrics() -> None:
     """Every number has a name of its own, and samples of one name come together."""
     status = Status(refreshed=5000.0, feeds={"a": FEED, "b": replace(FEED, name="b", version="")})
     found = list(metrics(status, 4500.0))
-    assert [each.value for each in found if each.name == "gateway_feed_age_seconds"] == [3500.0]
-    assert [each.labels for each in found if each.name == "gateway_feed_stale"] == [{"feed": "a"}, {"feed": "b"}]
-    assert {each.name: each.value for each in found}["gateway_refresh_timestamp_seconds"] == 5000.0
+    assert [each.value for each in found if each.name == "feed_age_seconds"] == [3500.0]
+    assert [each.labels for each in found if each.name == "feed_stale"] == [{"feed": "a"}, {"feed": "b"}]
+    assert {each.name: each.value for each in found}["refresh_timestamp_seconds"] == 5000.0
     names = [each.name for each in found]
     assert names == sorted(names), "one block for each name"
     assert all(each.help for each in found)

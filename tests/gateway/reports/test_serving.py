@@ -19,3 +19,12 @@ def test_the_welcome_speaks_of_what_listens(tmp_path: Path, closed: str, said: s
     told = "\n".join(welcome(load(policy), ("dns", "proxy"), "gateway", "gateway.yaml"))
     assert said in told
     assert silent not in told
+
+
+def test_the_welcome_says_where_health_is(tmp_path: Path) -> None:
+    """Only when somebody wanted to know it."""
+    policy = tmp_path / "gateway.yaml"
+    for key, there in (("", False), ("control: {}\n", True)):
+        policy.write_text(f"version: 1\n{key}")
+        told = "\n".join(welcome(load(policy), ("dns",), "gateway", "gateway.yaml"))
+        assert ("http://127.0.0.1:9353/healthz" in told) == there

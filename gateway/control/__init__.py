@@ -1,0 +1,1 @@
+"""Health and metrics of a running gateway, answered by the supervisor over HTTP."""
