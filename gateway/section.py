@@ -1,7 +1,7 @@
 """What the sections of the policy file are made of: their base, and the values that several of them have."""
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -14,12 +14,8 @@ from pydantic import (
     field_validator,
 )
 
-<<<<<<< HEAD
-from gateway.addresses import parse_address
-from gateway.domainset import parse_pattern
-=======
 from gateway.addresses import IPAddress, parse_address
->>>>>>> h/metrics
+from gateway.domainset import parse_pattern
 from gateway.names import normalize
 
 
@@ -43,15 +39,6 @@ class Conditions(Section):
         return value
 
 
-def _refuse(_: object) -> NoReturn:
-    raise ValueError("not supported yet: leave this key out")
-
-
-type Unbuilt = Annotated[
-    None, BeforeValidator(_refuse), WithJsonSchema({"not": {}, "description": "Not supported yet."})
-]
-
-
 def check_listener(value: str) -> str:
     """Return `address:port` as it is, if it is that.
 
@@ -64,18 +51,17 @@ def check_listener(value: str) -> str:
     return value
 
 
-<<<<<<< HEAD
 def _pattern(value: str) -> str:
     name, exact, below = parse_pattern(value)
     return ("." if exact else "*.") + name if below else name
-=======
+
+
 def split_listener(value: str) -> tuple[IPAddress, int]:
     """Return address and port of what `check_listener` found good."""
     host, _, port = value.rpartition(":")
     address = parse_address(host.strip("[]"))
     assert address is not None
     return address, int(port)
->>>>>>> h/metrics
 
 
 def _network(value: Any) -> IPv4Network | IPv6Network:

@@ -145,6 +145,7 @@ LAYER_OF = {
     # Both know the shape of the files that they read, and each other's: one layer.
     "document": "feeds ledger",
     "section": "config",
+    "controlsection": "config",
     "dnssection": "config",
     "proxysection": "config",
     "tunnellingsection": "config",

@@ -15,7 +15,7 @@ from gateway.schema import (
     PolicySection,
     RuleSection,
 )
-from tests.gateway.sections import Accepted, Refused, accepted, assert_accepted, assert_refused, refusal, refused
+from tests.gateway.sections import Accepted, Refused, accepted, assert_accepted, assert_refused, refused
 
 
 def test_the_smallest_file_is_closed() -> None:
@@ -141,30 +141,6 @@ REFUSED: Refused = [
 def test_refused(model: type[BaseModel], value: dict[str, Any], why: str) -> None:
     """What cannot be meant is refused, with a message that says what is wrong or what is expected."""
     assert_refused(model, value, why)
-
-
-def _unbuilt(model: type[BaseModel], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Return the paths of all keys that are agreed but not built."""
-    found: list[tuple[str, ...]] = []
-    for name, info in model.model_fields.items():
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            found += _unbuilt(info.annotation, (*path, name))
-        elif "Unbuilt" in str(info.annotation):
-            found.append((*path, name))
-    return found
-
-
-UNBUILT = _unbuilt(PolicyFile)
-
-
-@pytest.mark.parametrize("path", UNBUILT or [()], ids=lambda path: ".".join(path) or "none left")
-def test_what_is_not_built_is_refused(path: tuple[str, ...]) -> None:
-    """A key that is agreed but not built is refused, never accepted and ignored."""
-    value: Any = {"anything": 1}
-    for name in reversed(path):
-        value = {name: value}
-    if path:
-        assert "not supported yet" in refusal(PolicyFile, {"version": 1, **value})
 
 
 def test_sections_do_not_change() -> None:
