@@ -30,8 +30,8 @@ def to_request(flow: http.HTTPFlow, visit: Visit) -> HttpRequest:
         for name, value in request.headers.fields
     )
     authorities = [value for name, value in headers if name == "host"]
-    if request.authority:
-        authorities.insert(0, request.authority)
+    if authority := request.data.authority:  # as sent: mitmproxy would write international names out
+        authorities.insert(0, authority.decode("ascii", "backslashreplace"))
     return HttpRequest(
         client=visit.client,
         host=host_of(request.host),

@@ -33,7 +33,7 @@ from gateway.proxy.layers import CUT, ENDED, REFUSED
 from gateway.proxy.responses import Answer, clean, render
 from gateway.proxy.roles import Judge, Settings
 from gateway.proxy.uploads import Uploads
-from gateway.proxy.websocket import BROKEN
+from gateway.proxy.websocket import BROKEN, METER
 from gateway.request import Client, Dial, Flaw, HttpResponse
 
 _LOG = logging.getLogger(__name__)
@@ -344,7 +344,7 @@ class Gate:
                 return
             request = replace(request, client=found)
         limits = self.limits()
-        size = sum(len(name) + len(value) + 4 for name, value in request.headers)
+        size = len(request.path) + sum(len(name) + len(value) + 4 for name, value in request.headers)
         if len(request.headers) > limits.fields or size > limits.octets:
             refuse(flow, case.refuse(request, Reason.MALFORMED, "request head is too large", status=431))
             return
@@ -440,7 +440,15 @@ class Gate:
             close_meter(self._forget(flow))
             return
         rewrite_response(response)
-        if response.status_code != 101:
+        if response.status_code == 101:
+
+            def frame(from_client: bool, held: int) -> bool:
+                if from_client:
+                    return self._volume.send_frame(visit, passage, held)
+                return self._volume.receive(visit, passage, held)
+
+            flow.metadata[METER] = frame
+        else:
 
             def count(data: bytes) -> bytes | list[bytes]:
                 if self._volume.receive(visit, passage, len(data)):

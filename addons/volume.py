@@ -12,6 +12,10 @@ from gateway.units import render_size
 
 _LOG = logging.getLogger(__name__)
 
+FRAME = 6
+"""Octets of a WebSocket's frame besides what it holds (RFC 6455 section 5.2). Frames without any content, of which
+there may be as many as one likes, say something too; so this is charged to budgets, as the heads of requests are."""
+
 
 class Volume:
     """Counts what passes, and cuts off what is over its limit."""
@@ -65,6 +69,13 @@ class Volume:
             return True
         cut_off(visit, passage, decision, detail)
         return False
+
+    def send_frame(self, visit: Visit, passage: Passage, held: int) -> bool:
+        """Count a frame of a WebSocket, and what it holds that is no part of a message, before it is passed on."""
+        passes = self.spend(visit, passage, FRAME + held)
+        if passes:
+            passage.octets_out += held
+        return passes
 
     def oversized(self, passage: Passage, announced: int | None) -> Refusal | None:
         """Refuse an answer that is larger by its own head than its rule allows."""

@@ -9,7 +9,10 @@ from typing import Protocol
 
 from gateway.addresses import IPAddress
 from gateway.decision import Match
+from gateway.memo import Memo
 from gateway.names import normalize, suffixes
+
+_PARENTS_KEPT = 1024
 
 
 def parse_pattern(text: str) -> tuple[str, bool, bool]:
@@ -41,10 +44,12 @@ class DomainMap:
     def __init__(self) -> None:
         self._exact: dict[str, int] = {}
         self._below: dict[str, int] = {}
+        self._parents = Memo[str, int](_PARENTS_KEPT)
 
     def add(self, pattern: str, mask: int) -> None:
         """Add a pattern."""
         name, exact, below = parse_pattern(pattern)
+        self._parents.clear()
         if exact:
             self._exact[name] = self._exact.get(name, 0) | mask
         if below:
@@ -56,14 +61,21 @@ class DomainMap:
     def lookup(self, name: str) -> int:
         """Return the masks of all patterns that cover the name, ORed."""
         found = self._exact.get(name, 0)
-        below = self._below
-        if below:
+        if self._below:
             parent = name.partition(".")[2]
-            while parent:
-                if parent in below:
-                    found |= below[parent]
-                parent = parent.partition(".")[2]
+            covering = self._parents.get(parent)
+            found |= self._covering(parent) if covering is None else covering
         return found
+
+    def _covering(self, parent: str) -> int:
+        """Return the masks of the patterns that cover whatever is right below a name: new names are most often below
+        one that was asked about before.
+        """
+        found, below, rest = 0, self._below, parent
+        while rest:
+            found |= below.get(rest, 0)
+            rest = rest.partition(".")[2]
+        return self._parents.keep(parent, found)
 
 
 class DomainSet:

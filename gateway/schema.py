@@ -1,13 +1,11 @@
 """The shape of the policy file: one model per section, from which validation and the JSON Schema both come.
 
 Says what a value may look like. What values mean together (contradictions, unknown names) is in `gateway.config`.
-A key that is agreed but not built yet is `gateway.section.Unbuilt`: refused, never accepted and ignored, because a
-policy that is not enforced is a hole.
+A key that does not exist is refused, never accepted and ignored, because a policy that is not enforced is a hole.
 """
 
 import re
 from base64 import b64decode, b64encode
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from dnslib import QTYPE
@@ -21,34 +19,25 @@ from pydantic import (
 )
 
 from gateway.addresses import AddressClass
-from gateway.authority import split_authority
 from gateway.buckets import parse_bucket
+from gateway.controlsection import ControlSection
 from gateway.decision import Budget, Point, Tls, Verdict
 from gateway.dnssection import DnsSection
-from gateway.domainset import parse_pattern
 from gateway.feeds.catalog import FeedName, LocalList
 from gateway.filetypes import NAMES as FILE_TYPES
 from gateway.names import normalize, registered_domain
+from gateway.proxysection import ProxySection
 from gateway.section import (
-    Address,
-    CertificateSection,
     Conditions,
     FileName,
     Identifier,
-    Name,
     Network,
+    Pattern,
     Section,
-    Workers,
-    check_listener,
 )
-from gateway.tenants import Tenants
 from gateway.tools import KNOWN as KNOWN_TOOLS
+from gateway.tunnellingsection import TunnellingSection
 from gateway.units import Duration, Size, parse_duration, parse_size, render_duration, render_size
-
-
-def _pattern(value: str) -> str:
-    name, exact, below = parse_pattern(value)
-    return ("." if exact else "*.") + name if below else name
 
 
 def _registrable(value: str) -> str:
@@ -102,33 +91,9 @@ def _pin(value: str) -> str:
     return b64encode(digest).decode()
 
 
-def _google_domain(value: str) -> str:
-    return value if value == "consumer_accounts" else normalize(value)
-
-
 def _file_type(value: str) -> str:
     if value not in FILE_TYPES:
         raise ValueError(f"{value!r} is no type of file that the gateway knows; it knows {', '.join(FILE_TYPES)}")
-    return value
-
-
-def _proxy_listener(value: str) -> str:
-    check_listener(value.removeprefix("tls://"))
-    return value
-
-
-def _several(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
-
-
-def _parent(value: str) -> str:
-    scheme, sep, authority = value.partition("://")
-    if scheme != "http" or not sep:
-        raise ValueError(f"{value!r} is no parent: give http://host:port")
-    try:
-        split_authority(authority, None)
-    except ValueError as error:
-        raise ValueError(f"{value!r} {error}: give http://host:port, without user, path and slash") from None
     return value
 
 
@@ -148,13 +113,6 @@ def _certificate_name(value: str) -> str:
             f"{value!r} is no name of a certificate: give its whole subject, as in CN=batch,O=Example (the form of "
             f"openssl x509 -nameopt RFC2253), or one of its further names with {kinds} in front"
         )
-    return value
-
-
-def _tunnelling_action(value: Any) -> Any:
-    value = "off" if value is False else value  # YAML 1.1 reads a bare `off` as false
-    if value not in ("deny", "report", "off"):
-        raise ValueError(f"expected 'deny', 'report' or 'off', not {value!r}")
     return value
 
 
@@ -178,27 +136,6 @@ _CERTIFICATE_KINDS = ("DNS", "URI", "email", "IP")
 _is_subject = re.compile(r"[A-Za-z0-9.]+=[^\x00-\x1f]*").fullmatch
 
 
-def _leak_limit(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return value
-    size, slash, span = str(value).partition("/")
-    try:
-        octets, seconds = parse_size(size), parse_duration(span)
-    except ValueError:
-        octets, seconds = 0, 0.0
-    if not slash or octets <= 0 or not 60 <= seconds <= 7 * 86400:
-        raise ValueError(f"{value!r} is no budget: give octets and a time from 1m to 7d, as in '120B/1h'")
-    return octets, seconds
-
-
-type TunnellingAction = Annotated[Literal["deny", "report", "off"], BeforeValidator(_tunnelling_action)]
-type LeakLimit = Annotated[
-    tuple[int, float],
-    BeforeValidator(_leak_limit),
-    PlainSerializer(lambda limit: f"{render_size(limit[0])}/{render_duration(limit[1])}", return_type=str),
-    WithJsonSchema({"type": "string", "examples": ["120B/1h", "240B/24h"]}),
-]
-type Pattern = Annotated[str, AfterValidator(_pattern)]
 type Registered = Annotated[str, AfterValidator(_registrable)]
 type Ports = Annotated[
     tuple[int, int],
@@ -209,28 +146,13 @@ type QueryType = Annotated[int, BeforeValidator(_qtype), WithJsonSchema({"type":
 type Tool = Annotated[str, AfterValidator(_tool), WithJsonSchema({"enum": list(KNOWN_TOOLS)})]
 type User = Annotated[str, AfterValidator(_user)]
 type CertificateName = Annotated[str, AfterValidator(_certificate_name)]
-type Parent = Annotated[str, AfterValidator(_parent)]
-type Tenant = Annotated[str, AfterValidator(normalize)]
-type GoogleDomain = Annotated[str, AfterValidator(_google_domain)]
 type BucketName = Annotated[str, AfterValidator(parse_bucket)]
 type FileType = Annotated[str, AfterValidator(_file_type), WithJsonSchema({"enum": list(FILE_TYPES)})]
-type ProxyListener = Annotated[str, AfterValidator(_proxy_listener)]
 type UploadBudget = Annotated[
     Budget,
     BeforeValidator(_budget),
     PlainSerializer(lambda budget: f"{render_size(budget.octets)}/{render_duration(budget.seconds)}"),
     WithJsonSchema({"type": "string", "examples": ["50MiB/1h"]}),
-]
-type ControlListeners = Annotated[
-    tuple[Annotated[str, AfterValidator(check_listener)], ...],
-    BeforeValidator(_several),
-    Field(min_length=1),
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
-            "examples": ["127.0.0.1:9353"],
-        }
-    ),
 ]
 type Pin = Annotated[str, AfterValidator(_pin)]
 type Technique = Annotated[str, Field(pattern=r"^T\d{4}(\.\d{3})?$")]
@@ -251,147 +173,6 @@ class ClientSection(Conditions):
         if not (self.addresses or self.users or self.certificates):
             raise ValueError("names nobody, which would mean everybody: give addresses, users or certificates")
         return self
-
-
-class AuthSection(Section):
-    """Proxy authentication: Basic, against a file of users."""
-
-    htpasswd: FileName
-    """Users and their passwords' hashes, as `htpasswd -B` writes them; read again on SIGHUP."""
-    required: bool = False
-    """Every request has to prove a user; otherwise only those that rules for users are to match."""
-
-
-class ProxyLimits(Section):
-    """What one client may cost the proxy."""
-
-    head: Size = 32 * 1024
-    """Octets of a request head."""
-    headers: Annotated[int, Field(ge=1, le=10000)] = 100
-    """Fields in a request head."""
-    connections_per_client: Annotated[int, Field(ge=1)] = 1000
-    """Open connections from one address, per worker process."""
-
-
-class ProxyTimeouts(Section):
-    """How long each step of a connection may take."""
-
-    head: Duration = 10
-    """From accepting a connection to the end of the request head."""
-    hello: Duration = 10
-    """From the answer to CONNECT to the end of the ClientHello."""
-    connect: Duration = 10
-    """To reach the origin, over all its addresses."""
-    idle: Duration = 300
-    """Without a byte in either direction."""
-    lifetime: Duration = 86400
-    """Of a tunnel, however busy."""
-
-
-class MicrosoftSection(Section):
-    """Accounts of Microsoft that may be signed in to."""
-
-    tenants: Annotated[tuple[Tenant, ...], Field(min_length=1)]
-    """Domains or ids of tenants."""
-    context: Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$")]
-    """Id of the directory that sets the restriction."""
-    personal: Literal["block", "allow"] = "block"
-    """What becomes of personal accounts."""
-
-
-class TenantsSection(Conditions):
-    """Accounts of cloud services that may be signed in to. The hosts where people sign in are then inspected."""
-
-    microsoft: MicrosoftSection | None = None
-    google: tuple[GoogleDomain, ...] = ()
-    """Domains of Google Workspace; `consumer_accounts` stands for gmail.com and the like."""
-
-    @property
-    def restrictions(self) -> Tenants:
-        """What is said to whom."""
-        microsoft = self.microsoft
-        return Tenants(
-            microsoft=microsoft.tenants if microsoft is not None else (),
-            context=microsoft.context if microsoft is not None else "",
-            block_personal=microsoft is not None and microsoft.personal == "block",
-            google=self.google,
-        )
-
-
-class ProxySection(Section):
-    """The explicit proxy."""
-
-    listen: tuple[ProxyListener, ...] = ("127.0.0.1:3128",)
-    """Where to accept clients: `address:port`, or `tls://address:port`."""
-    certificate: CertificateSection | None = None
-    """For tls:// listeners."""
-    client_ca: FileName | None = None
-    """PEM file of authorities: tls:// listeners ask every client for a certificate of one of them."""
-    proxy_protocol_from: tuple[Network, ...] = ()
-    """Load balancers, which say in a PROXY header who their client is; they have to, and nobody else may."""
-    workers: Workers = "auto"
-    """Processes that share the port; `auto` is one a core."""
-    auth: AuthSection | None = None
-    limits: ProxyLimits = ProxyLimits()
-    timeouts: ProxyTimeouts = ProxyTimeouts()
-    parent: Parent | None = None
-    """Proxy to chain to, `http://host:port`: it is asked for tunnels to the addresses that were judged."""
-    tenants: TenantsSection | None = None
-    ca_bundle: FileName | None = None
-    """PEM file of the authorities that inspected origins are verified with; without it, the public ones."""
-
-
-class TunnellingControls(Section):
-    """What narrows the channel to zones that are not known, whatever is sent through it."""
-
-    types: bool = True
-    """Refuse query types that nobody uses: NULL, KEY, private ones."""
-    octets: bool = True
-    """Refuse names with octets that host names do not have."""
-    tlds: bool = True
-    """Answer names under top-level domains that do not exist here."""
-    min_ttl: Duration = 60
-    """Answers are kept at least so long, so that a name asked again does not leave again."""
-
-
-def _moment(value: Any) -> str:
-    try:
-        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-    except ValueError:
-        raise ValueError(f"{value!r} is no time: give one such as '2026-01-31T12:00:00Z'") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
-
-
-class ReleasedClient(Section):
-    """A client that may tell a zone things again, as `gateway tunnels release` prints it."""
-
-    client: Address
-    zone: Name
-    at: Annotated[str, BeforeValidator(_moment)]
-    """When it was released: an entry counts once, and the next release of the same client is another entry."""
-
-
-class TunnellingSection(Section):
-    """Detection of DNS tunnels."""
-
-    action: TunnellingAction = "deny"
-    """What is done with a query that tells an unknown zone too much: `deny`, `report` (recorded only), or `off`."""
-    clients: dict[Identifier, TunnellingAction] = {}
-    """Another action for some groups of clients."""
-    leak_budget: Annotated[tuple[LeakLimit, ...], Field(min_length=1, max_length=4)] = ((120, 3600), (240, 86400))
-    """New information that a client may tell an unknown zone; known zones have a multiple of it."""
-    exempt: tuple[Pattern, ...] = ()
-    """Names that are not accounted for, beside forward zones, local records and the shipped list of services."""
-    released: tuple[ReleasedClient, ...] = ()
-    """Denials that are lifted when this file is loaded; the client's account of the zone begins anew."""
-    controls: TunnellingControls = TunnellingControls()
-
-
-class ControlSection(Section):
-    """Where the gateway itself is looked at: `/healthz` for everybody, `/metrics` for who has the token."""
-
-    listen: ControlListeners = ("127.0.0.1:9353",)
-    """Where to answer over HTTP: `address:port`, one or several."""
 
 
 class LedgerSection(Section):

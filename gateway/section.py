@@ -1,7 +1,7 @@
 """What the sections of the policy file are made of: their base, and the values that several of them have."""
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from gateway.addresses import IPAddress, parse_address
+from gateway.domainset import parse_pattern
 from gateway.names import normalize
 
 
@@ -38,15 +39,6 @@ class Conditions(Section):
         return value
 
 
-def _refuse(_: object) -> NoReturn:
-    raise ValueError("not supported yet: leave this key out")
-
-
-type Unbuilt = Annotated[
-    None, BeforeValidator(_refuse), WithJsonSchema({"not": {}, "description": "Not supported yet."})
-]
-
-
 def check_listener(value: str) -> str:
     """Return `address:port` as it is, if it is that.
 
@@ -57,6 +49,11 @@ def check_listener(value: str) -> str:
     if not colon or not port.isdecimal() or int(port) > 65535 or parse_address(host.strip("[]")) is None:
         raise ValueError(f"{value!r} is no place to listen: give address:port, as in 127.0.0.1:3128 or [::1]:3128")
     return value
+
+
+def _pattern(value: str) -> str:
+    name, exact, below = parse_pattern(value)
+    return ("." if exact else "*.") + name if below else name
 
 
 def split_listener(value: str) -> tuple[IPAddress, int]:
@@ -92,6 +89,7 @@ type Network = Annotated[
 ]
 type FileName = Annotated[str, AfterValidator(_file_name)]
 type Name = Annotated[str, AfterValidator(normalize)]
+type Pattern = Annotated[str, AfterValidator(_pattern)]
 type Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 type Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
 

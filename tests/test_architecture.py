@@ -145,7 +145,10 @@ LAYER_OF = {
     # Both know the shape of the files that they read, and each other's: one layer.
     "document": "feeds ledger",
     "section": "config",
+    "controlsection": "config",
     "dnssection": "config",
+    "proxysection": "config",
+    "tunnellingsection": "config",
     "schema": "config",
     "config": "config",
     "runtime": "runtime",

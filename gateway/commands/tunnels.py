@@ -230,14 +230,14 @@ def analyse_command(context: click.Context, config_path: Path | None, *, as_json
     except (OSError, ValueError) as error:
         fail(f"{file}: {error}")
     if as_json:
-        console.as_json({**asdict(report), "unreadable": recording.unreadable})
+        console.as_json({**asdict(report), "unreadable": recording.unreadable, "flaw": recording.flaw})
     else:
         if report.findings:
             console.table(*_finding_table(report.findings))
-        for line in _summary(report, recording.unreadable):
+        for line in _summary(report, recording):
             console.say(line)
     if not report.queries:
-        fail(f"{file}: no query found in it")
+        fail(f"{file}: no query found in it" + (f"; {recording.flaw}" if recording.flaw else ""))
     raise SystemExit(int(bool(report.findings)))
 
 
@@ -280,7 +280,7 @@ def _client(text: str) -> str:
         return text
 
 
-def _summary(report: Report, unreadable: int) -> Iterable[str]:
+def _summary(report: Report, recording: Recording) -> Iterable[str]:
     denied = sum(found.denied for found in report.findings)
     yield (
         f"{report.queries} queries of {report.clients} clients for {report.zones} zones: {denied} would have been "
@@ -297,5 +297,5 @@ def _summary(report: Report, unreadable: int) -> Iterable[str]:
     if report.nearest is not None:
         near = report.nearest
         yield f"nearest to a denial without one: {near.client} and {near.zone}, at {near.score:.0%} of the budget"
-    if unreadable:
-        yield f"{unreadable} lines or packets could not be read"
+    if recording.unreadable:
+        yield f"{recording.unreadable} lines or packets could not be read; the first is {recording.flaw}"

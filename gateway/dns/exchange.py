@@ -11,7 +11,6 @@ import os
 import select
 import socket
 from _socket import socket as RawSocket
-from collections.abc import Callable
 from enum import Enum, StrEnum
 from typing import NamedTuple
 
@@ -90,6 +89,8 @@ _SIGNS, _REPLY = (QR | OPCODE | TC) >> 8, QR >> 8
 class _Random:
     """Random octets from the system, fetched many at a time: one system call for dozens of queries."""
 
+    __slots__ = ("_at", "_octets")
+
     def __init__(self) -> None:
         self._octets = b""
         self._at = 0
@@ -109,6 +110,7 @@ class _Random:
 
 
 _random = _Random()
+_octets = int.from_bytes
 _CASE_BIT = bytes(0x20 if 0x61 <= octet <= 0x7A else 0 for octet in range(256))
 """For each octet the bit that makes a lower-case letter upper case. Lengths of labels are below all letters."""
 
@@ -125,8 +127,8 @@ def random_case(name: bytes) -> bytes:
     b'\\x03123\\x00'
     """
     size = len(name)
-    chosen = int.from_bytes(name.translate(_CASE_BIT), "big") & _random.take(size)
-    return (int.from_bytes(name, "big") ^ chosen).to_bytes(size, "big")
+    chosen = _octets(name.translate(_CASE_BIT)) & _random.take(size)
+    return (_octets(name) ^ chosen).to_bytes(size)
 
 
 class Target(NamedTuple):
@@ -143,25 +145,26 @@ def target_of(endpoint: Endpoint) -> Target:
     return Target(endpoint, family, (str(endpoint.address), endpoint.port))
 
 
-type Outcome = tuple[bytes, Fit] | UpstreamError
-"""The first datagram that fits, or what went wrong. A stray fit means that there were too many strays."""
+class Sending:
+    """A query on its way, or about to be: what `Datagrams` have to know of it, and whom they tell."""
 
+    __slots__ = ("asked", "deadline", "ident", "sock", "strays", "target")
 
-class _Sent:
-    """A query on its way."""
+    asked: bytes
+    """The question as it was sent, letter case included."""
+    ident: int
+    target: Target
+    sock: RawSocket
+    deadline: float
+    strays: int
 
-    __slots__ = ("deadline", "done", "endpoint", "ident", "question", "sock", "strays")
+    def received(self, data: bytes, found: Fit, now: float) -> None:
+        """Take the first datagram that fits. A stray fit means that there were too many strays."""
+        raise NotImplementedError
 
-    def __init__(
-        self, sock: RawSocket, endpoint: Endpoint, ident: int, question: bytes, done: Callable[[Outcome], None]
-    ) -> None:
-        self.sock = sock
-        self.endpoint = endpoint
-        self.ident = ident
-        self.question = question
-        self.done = done
-        self.deadline = 0.0
-        self.strays = 0
+    def unheard(self, error: UpstreamError, now: float) -> None:
+        """Take what went wrong."""
+        raise NotImplementedError
 
 
 class Datagrams:
@@ -173,7 +176,7 @@ class Datagrams:
 
     def __init__(self) -> None:
         self._epoll: select.epoll | None = None
-        self._sent: dict[int, _Sent] = {}
+        self._sent: dict[int, Sending] = {}
         self._idle = 0
 
     def __len__(self) -> int:
@@ -184,20 +187,13 @@ class Datagrams:
         """Whether the loop has anything to do for it."""
         return self._epoll is not None
 
-    def send(
-        self,
-        target: Target,
-        packet: bytes,
-        question: bytes,
-        patience: float,
-        done: Callable[[Outcome], None],
-    ) -> None:
-        """Send a query from a fresh port. `done` is called once, maybe before this returns."""
-        if len(self._sent) >= MAX_SOCKETS:
-            done(UpstreamError(Failure.NONE_LEFT, "too many queries are on their way to upstreams"))
+    def send(self, sending: Sending, packet: bytes, now: float, patience: float) -> None:
+        """Send a query from a fresh port. One of its methods is called once, maybe before this returns."""
+        sent, target = self._sent, sending.target
+        if len(sent) >= MAX_SOCKETS:
+            sending.unheard(UpstreamError(Failure.NONE_LEFT, "too many queries are on their way to upstreams"), now)
             return
-        loop = asyncio.get_running_loop()
-        epoll = self._epoll or self._watch(loop)
+        epoll = self._epoll or self._watch()
         sock: RawSocket | None = None
         try:
             sock = RawSocket(target.family, _KIND)
@@ -210,52 +206,56 @@ class Datagrams:
                 sock.close()
             ours = error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
             failure = Failure.NONE_LEFT if ours else Failure.NETWORK
-            done(UpstreamError(failure, f"{target.endpoint}: {error.strerror or error}"))
+            sending.unheard(UpstreamError(failure, f"{target.endpoint}: {error.strerror or error}"), now)
             return
-        sent = self._sent[number] = _Sent(sock, target.endpoint, int.from_bytes(packet[:2], "big"), question, done)
-        sent.deadline = loop.time() + patience
+        sending.sock, sending.strays, sending.deadline = sock, 0, now + patience
+        sent[number] = sending
 
     def close(self) -> None:
         """Forget what is on its way; nobody is called."""
-        for sent in self._sent.values():
-            sent.sock.close()
+        for sending in self._sent.values():
+            sending.sock.close()
         self._sent.clear()
 
-    def _watch(self, loop: asyncio.AbstractEventLoop) -> select.epoll:
+    def _watch(self) -> select.epoll:
+        loop = asyncio.get_running_loop()
         epoll = self._epoll = select.epoll()
-        loop.add_reader(epoll.fileno(), self._readable)
+        loop.add_reader(epoll.fileno(), self._readable, loop)
         loop.call_later(_TICK, self._tick, loop)
         return epoll
 
-    def _readable(self) -> None:
+    def _readable(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._epoll is None:
             return
+        sent, now = self._sent, loop.time()
         for number, _ in self._epoll.poll(0, _DRAIN):
-            sent = self._sent.get(number)
-            if sent is None:
+            sending = sent.get(number)
+            if sending is None:
                 continue
             try:
-                data = sent.sock.recv(_RECEIVE)
+                data = sending.sock.recv(_RECEIVE)
             except BlockingIOError:
                 continue
             except OSError as error:
-                self._end(number, sent)
-                sent.done(UpstreamError(Failure.NETWORK, f"{sent.endpoint}: {error.strerror or error}"))
+                self._end(number, sending)
+                detail = f"{sending.target.endpoint}: {error.strerror or error}"
+                sending.unheard(UpstreamError(Failure.NETWORK, detail), now)
                 continue
-            found = fit(data, sent.ident, sent.question)
+            found = fit(data, sending.ident, sending.asked)
             if found is Fit.STRAY:
-                sent.strays += 1
-                if sent.strays < MAX_STRAYS:
+                sending.strays += 1
+                if sending.strays < MAX_STRAYS:
                     continue
-            self._end(number, sent)
-            sent.done((data, found))
+            self._end(number, sending)
+            sending.received(data, found, now)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
-        for number, sent in [item for item in self._sent.items() if item[1].deadline <= now]:
-            if self._sent.get(number) is sent:
-                self._end(number, sent)
-                sent.done(UpstreamError(Failure.TIMEOUT, f"{sent.endpoint} did not answer in time"))
+        for number, sending in [item for item in self._sent.items() if item[1].deadline <= now]:
+            if self._sent.get(number) is sending:
+                self._end(number, sending)
+                detail = f"{sending.target.endpoint} did not answer in time"
+                sending.unheard(UpstreamError(Failure.TIMEOUT, detail), now)
         self._idle = 0 if self._sent else self._idle + 1
         if self._idle > 40 and self._epoll is not None:  # a second of silence
             loop.remove_reader(self._epoll.fileno())
@@ -264,6 +264,6 @@ class Datagrams:
             return
         loop.call_later(_TICK, self._tick, loop)
 
-    def _end(self, number: int, sent: _Sent) -> None:
+    def _end(self, number: int, sending: Sending) -> None:
         del self._sent[number]
-        sent.sock.close()  # which takes it out of the epoll too
+        sending.sock.close()  # which takes it out of the epoll too

@@ -22,7 +22,7 @@ from gateway.dns.plain import plain_answer
 from gateway.dns.records import TTL, aliases
 from gateway.dns.settings import Endpoint, Settings
 from gateway.dns.tally import Tally
-from gateway.dns.upstream import Pool, Question, Result
+from gateway.dns.upstream import Pool, Result
 from gateway.dns.wire import Rcode, Record, Response, Type, WireError, name_text
 
 MAX_OUTSTANDING = 4096
@@ -266,24 +266,19 @@ class Forwarder:
             return
         wanted.name = name if name and not chain else encode_name(end)
         wanted.in_zone = zone is not None
-        _, qtype, dnssec_ok, checking_disabled = key
-        plain = None if chain else wanted.plain
-        question = Question(wanted.name, qtype, dnssec_ok, checking_disabled, wanted.check, plain)
-        (self._pool if zone is None else zone).begin(question, wanted.done)
+        (self._pool if zone is None else zone).begin(wanted, wanted.done)
 
     def _plain(self, wanted: "_Wanted", data: bytes) -> Answer | None:
         """Read a reply of the commonest kind."""
         settings, in_zone = self._settings, wanted.in_zone
-        answer = plain_answer(
-            data, wanted.name, wanted.key.qtype, settings.limits, ad=settings.trust_ad, trusted=in_zone
-        )
+        answer = plain_answer(data, wanted.name, wanted.qtype, settings.limits, ad=settings.trust_ad, trusted=in_zone)
         return answer if answer is None or in_zone else self._on_terms(answer, wanted.end)
 
     def _select(self, wanted: "_Wanted", response: Response) -> Answer:
         """Take the answer out of any other reply. Raises WireError."""
         settings, in_zone = self._settings, wanted.in_zone
         trust = Trust(in_zone, settings.trust_ad, settings.strip_ech)
-        answer = select(response, wanted.name, wanted.key.qtype, settings.limits, trust, aliases=wanted.chain)
+        answer = select(response, wanted.name, wanted.qtype, settings.limits, trust, aliases=wanted.chain)
         return answer if in_zone else self._on_terms(answer, wanted.end)
 
     def _on_terms(self, answer: Answer, name: str) -> Answer:
@@ -374,11 +369,25 @@ class Forwarder:
 class _Wanted:
     """A question on its way to upstreams, with all who wait for the answer."""
 
-    __slots__ = ("_forwarder", "_outcome", "chain", "end", "in_zone", "key", "name", "result", "waiters")
+    __slots__ = (
+        "_forwarder",
+        "_outcome",
+        "chain",
+        "checking_disabled",
+        "dnssec_ok",
+        "end",
+        "in_zone",
+        "key",
+        "name",
+        "qtype",
+        "result",
+        "waiters",
+    )
 
     def __init__(self, forwarder: Forwarder, key: Key) -> None:
         self._forwarder = forwarder
         self.key = key
+        _, self.qtype, self.dnssec_ok, self.checking_disabled = key
         self.chain: Sequence[Record] = ()
         """Aliases of our own that led to what is asked for."""
         self.end = key.name
@@ -393,6 +402,8 @@ class _Wanted:
 
     def plain(self, data: bytes) -> bool:
         """Read a reply of the commonest kind; say whether it was one."""
+        if self.chain:
+            return False
         try:
             answer = self._forwarder._plain(self, data)
         except Exception as error:

@@ -28,6 +28,7 @@ from gateway.tunnelling.state import STRICT
 from gateway.tunnelling.zones import PRIVATE, exists
 
 _ALONE = "; this worker counts alone, since the accounts that workers share cannot be opened"
+_USUAL = Terms()
 _CLIENTS = 8192
 """Clients whose keys are at hand: to write an address takes longer than to look one up."""
 
@@ -161,7 +162,7 @@ class Leakage:
         renewed early, or that came when its client had gone.
         """
         if not self._is_on or self.detector.prior(self._clock(), name) not in STRICT:
-            return Terms()
+            return _USUAL
         return Terms(self._settings.controls.ttl, metered=True)
 
 

@@ -36,9 +36,13 @@ _SOA_NUMBERS = 20
 _unescape = re.compile(rb"\\([0-9]{3})").sub
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
-    """Everything of an answer but header and question, with the facts that it is judged by."""
+    """Everything of an answer but header and question, with the facts that it is judged by.
+
+    Nobody changes one. It is not frozen, because one is made for each query to an upstream, and takes 0.2 us to make
+    instead of 1.3.
+    """
 
     rcode: int
     counts: tuple[int, int]
@@ -97,6 +101,9 @@ def encode_opt(*, dnssec_ok: bool = False, options: bytes = b"", extended: int =
     """Return an OPT record (RFC 6891). `extended` is the whole rcode, of which the upper bits are kept here."""
     flags = EDNS_DO if dnssec_ok else 0
     return b"\0" + _pack_fixed(Type.OPT, UDP_SIZE, extended >> 4 << 24 | flags, len(options)) + options
+
+
+_BARE_OPT = encode_opt(), encode_opt(dnssec_ok=True)
 
 
 def encode_query(
@@ -254,7 +261,10 @@ def head_of(query: Query, answer: Answer) -> bytes:
 
 def opt_of(query: Query, options: bytes = b"") -> bytes:
     """Return the OPT record of an answer: nothing for a client that sent none."""
-    return b"" if query.edns is None else encode_opt(dnssec_ok=query.edns.dnssec_ok, options=options)
+    edns = query.edns
+    if edns is None:
+        return b""
+    return encode_opt(dnssec_ok=edns.dnssec_ok, options=options) if options else _BARE_OPT[edns.dnssec_ok]
 
 
 def render(query: Query, answer: Answer, *, age: int = 0, limit: int = STREAM_SIZE, options: bytes = b"") -> bytes:

@@ -6,7 +6,9 @@ where each one is owned by the question's name, through the usual pointer, and h
 else this knows nothing: the caller then goes the long way, whose answer to a message read here is the same.
 """
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
+from struct import Struct
 
 from gateway.addresses import IPAddress
 from gateway.dns.bailiwick import Limits
@@ -18,11 +20,13 @@ MOST = 16
 _FLAGS = QR | 0x7800 | 0x0200 | 0xF
 """QR, opcode, TC and rcode."""
 _AD = 0x20
-_HEADS: dict[int, tuple[bytes, bytes, int]] = {
-    Type.A: (b"\xc0\x0c\0\1\0\1", b"\0\4", 4),
-    Type.AAAA: (b"\xc0\x0c\0\x1c\0\1", b"\0\x10", 16),
+_HEADS: dict[int, tuple[bytes, int, Struct]] = {
+    Type.A: (b"\xc0\x0c\0\1\0\1", 4, Struct("!6sIH4s")),
+    Type.AAAA: (b"\xc0\x0c\0\x1c\0\1", 16, Struct("!6sIH16s")),
 }
-"""Owner, type and class of a record; the length of its data."""
+"""Owner, type and class of a record; the length of its data; all of it."""
+_counts = Struct("!5H").unpack_from
+_ONE, _TTL_OF_ONE = (1, 0), (6,)
 _OPT = 11
 """Octets of an OPT record without options."""
 
@@ -36,41 +40,48 @@ def plain_answer(data: bytes, name: bytes, qtype: int, limits: Limits, *, ad: bo
         trusted: whether private addresses are expected.
     """
     kind = _HEADS.get(qtype)
-    if kind is None or len(name) < 2 or data[4:6] != b"\0\1" or data[8:10] != b"\0\0":
+    if kind is None or len(name) < 2 or len(data) < HEADER:
         return None
-    flags, count, size, opts = data[2] << 8 | data[3], data[6] << 8 | data[7], len(data), data[10] << 8 | data[11]
-    if flags & _FLAGS != QR or not 0 < count <= MOST or opts > 1:
+    flags, questions, count, authority, opts = _counts(data, 2)
+    if flags & _FLAGS != QR or questions != 1 or not 0 < count <= MOST or authority or opts > 1:
         return None
-    head, length, octets = kind
-    start = at = HEADER + len(name) + 4
-    step = 12 + octets
-    end = start + count * step
-    if end + opts * _OPT != size or (opts and not _is_bare_opt(data, end)):
+    head, octets, record = kind
+    start = HEADER + len(name) + 4
+    end = start + count * record.size
+    if end + opts * _OPT != len(data) or (opts and not _is_bare_opt(data, end)):
         return None
     least, most = limits.min_ttl, limits.max_ttl
     ttl = most
-    addresses: dict[bytes, IPAddress] = {}
-    while at < end:
-        each = int.from_bytes(data[at + 6 : at + 10], "big")
-        if data[at : at + 6] != head or data[at + 10 : at + 12] != length or not least <= each <= most:
+    records = data[start:end]
+    packed = b""
+    several: dict[bytes, IPAddress] = {}
+    for owner, each, length, packed in record.iter_unpack(records):
+        if owner != head or length != octets or not least <= each <= most:
             return None
         if each < ttl:
             ttl = each
-        packed = data[at + 12 : at + step]
-        addresses[packed] = IPv4Address(packed) if octets == 4 else IPv6Address(packed)
-        at += step
+        if count > 1:
+            several[packed] = _alone(packed)[0]
     return Answer(
         0,
-        (count, 0),
-        data[start:end],
-        (6,) if count == 1 else tuple(range(6, end - start, step)),
+        (count, 0) if count > 1 else _ONE,
+        records,
+        tuple(range(6, len(records), record.size)) if count > 1 else _TTL_OF_ONE,
         ttl,
         (),
-        tuple(addresses.values()),
+        tuple(several.values()) if several else _alone(packed),
         trusted,
         False,
         ad and bool(flags & _AD),
     )
+
+
+@lru_cache(maxsize=4096)
+def _alone(packed: bytes) -> tuple[IPAddress]:
+    """Return the address that some octets are, as an answer has it that has no other. Most names are at addresses
+    that others are at, too, and what is shared is made once, and is nothing for the garbage collector to look at.
+    """
+    return (IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed),)
 
 
 def _is_bare_opt(data: bytes, at: int) -> bool:

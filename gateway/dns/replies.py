@@ -26,14 +26,18 @@ _FAILURES = (Reason.UPSTREAM_FAILURE, Reason.INTERNAL_ERROR)
 class Known:
     """A client, and what is looked up for it with each packet."""
 
-    __slots__ = ("client", "closed", "credit", "groups", "limited", "share", "source", "view")
+    __slots__ = ("client", "closed", "credit", "groups", "limited", "own", "share", "source", "view")
 
-    def __init__(self, client: Client, groups: tuple[str, ...], view: bytes, limited: str, share: int) -> None:
+    def __init__(
+        self, client: Client, groups: tuple[str, ...], view: bytes, own: bytes, limited: str, share: int
+    ) -> None:
         self.client = client
         self.groups = groups
         """Its client groups."""
         self.view = view
         """Generation and view, as a prefix of keys of the hot table."""
+        self.own = own
+        """Such a prefix for denials: they are recorded, counted and told apart by client."""
         self.limited = limited
         """Whose rate limit counts: an IPv6 client may use all addresses of its network."""
         self.source = client.address.packed[: 4 if client.address.version == 4 else 8]

@@ -51,7 +51,7 @@ _CLIENTS_KEPT = 8192
 _RESOLVED = 1024  # names that were resolved for clients moments ago,
 _MOMENTS = 1.0  # seconds: no longer, so that the cache knows which answers are wanted
 _PREFIX = 6
-"""Octets that stand for generation and view in keys of the hot table."""
+"""Octets that stand for generation and view, or for a client, in keys of the hot table."""
 
 
 class LeakError(ResolutionError):
@@ -77,7 +77,7 @@ class Burst(NamedTuple):
     known: Callable[[bytes], Known | None]
     """Who asks, by packed address."""
     hot: HotAnswers
-    """Answers given before, by `Known.view` and the octets after the id."""
+    """Answers given before, by `Known.view` and the octets after the id; denials, by `Known.own` and them."""
     now: float
     stamp: bytes
     date: float
@@ -234,7 +234,7 @@ class Resolver:
         if name_end < 0 or len(data) > MAX_PACKET:
             return self._answer(known, data, b"", stream)
         key = hot_key(known.view, data, name_end)
-        found = self._hot.get(key)
+        found = self._hot.get(key) or self._hot.get(known.own + key[_PREFIX:])
         if type(found) is bytes and found[-STAMP:] <= self._stamp:
             found = self._hot.renew(key, self._now)
         if type(found) is bytes:
@@ -288,7 +288,8 @@ class Resolver:
         limited = str(source) if source.version == 4 else source.packed[:8].hex()
         share = self._limit.share if self._limit is not None and source.version == 4 else 1
         groups = self._judge.groups(client)
-        known = self._clients.keep(peer, Known(client, groups, self._views[view], limited, share))
+        known = Known(client, groups, self._views[view], self._new_view(), limited, share)
+        self._clients.keep(peer, known)
         if self._limit is None:
             known.credit = math.inf
         if self.leakage.closed_to(source):
@@ -382,7 +383,7 @@ class Resolver:
             reply = self._replies.block(query, decision, receipt.id, options)
             if key and not decision.reported and receipt.repeats is not None:
                 tail = b"" if reply is None else reply[2:HEADER] + question + reply[HEADER + len(question) :]
-                self._hot.block(key, HotBlock(tail, receipt.repeats))
+                self._hot.block(known.own + key[_PREFIX:], HotBlock(tail, receipt.repeats))
             return reply
         if known.closed:
             key = b""

@@ -12,9 +12,9 @@ from gateway.dns.answers import BlockAnswer
 from gateway.dns.bailiwick import Limits
 from gateway.dns.records import LocalData, parse_data
 from gateway.dnssection import DnsSection, RecordSection
-from gateway.schema import TunnellingSection
 from gateway.tunnelling.structure import Controls
 from gateway.tunnelling.window import DEFAULT_BUDGET, Limit
+from gateway.tunnellingsection import TunnellingSection
 
 MAX_SYSTEM = 3
 """Name servers read from resolv.conf: as many as the C library reads (resolv.h, MAXNS)."""

@@ -52,7 +52,7 @@ class UdpListener:
             if known is not None and known.credit:
                 (question,) = cuts[length](octets, body)
                 key = known.view + question
-                found = find(key)
+                found = find(key) or find(known.own + question)
                 if type(found) is bytes:
                     if found[-STAMP:] <= stamp:
                         found = hot.renew(key, now)

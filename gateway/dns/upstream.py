@@ -10,14 +10,14 @@ import random
 import ssl
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from gateway.dns.channel import Channel, Messages
 from gateway.dns.exchange import (
     Datagrams,
     Failure,
     Fit,
-    Outcome,
+    Sending,
     Target,
     UpstreamError,
     fit,
@@ -46,22 +46,55 @@ _CASE_REST = 3600.0
 """How long an upstream that does not repeat letter case is asked in lower case."""
 
 
+class Asked(Protocol):
+    """What an upstream is asked, and how what it says is read."""
+
+    @property
+    def name(self) -> bytes:
+        """Wire form, lower case."""
+
+    @property
+    def qtype(self) -> int:
+        """The type."""
+
+    @property
+    def dnssec_ok(self) -> bool:
+        """DO."""
+
+    @property
+    def checking_disabled(self) -> bool:
+        """CD."""
+
+    def plain(self, data: bytes) -> bool:
+        """Take a usable answer out of the octets of a reply; say whether it was, so that nobody else has to."""
+
+    def check(self, response: Response) -> None:
+        """Look at any other response closer.
+
+        Raises:
+            WireError: it is a failure of its upstream.
+        """
+
+
 class Question(NamedTuple):
-    """What an upstream is asked."""
+    """A question, any usable response to which will do."""
 
     name: bytes
     """Wire form, lower case."""
     qtype: int
     dnssec_ok: bool = False
     checking_disabled: bool = False
-    check: Callable[[Response], object] | None = None
-    """Looks at a response closer; one over which it raises `WireError` is a failure of its upstream."""
-    plain: Callable[[bytes], bool] | None = None
-    """Says whether it took a usable answer out of the octets of a reply, so that nobody else has to read them."""
+
+    def plain(self, data: bytes) -> bool:
+        """Leave it to be read."""
+        return False
+
+    def check(self, response: Response) -> None:
+        """Find nothing wrong with it."""
 
 
 type Result = Response | UpstreamError | None
-"""None: the question's `plain` has read it."""
+"""None: the question has read it."""
 
 
 @dataclass(slots=True)
@@ -106,18 +139,6 @@ class Upstream:
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             context.set_alpn_protocols(["h2" if self.endpoint.scheme == "https" else "dot"])
         return self._context
-
-    def begin(self, question: Question, patience: float, done: Callable[[Result], None]) -> None:
-        """Ask this upstream once. `done` is called once, maybe before this returns."""
-        now = asyncio.get_running_loop().time()
-        if self.failures >= _PATIENCE:
-            self.rests_until = now + patience  # one query sees whether it is back, the others need not wait for it
-        self.tally.asked += 1
-        attempt = _Attempt(self, question, now, patience, done)
-        if self.endpoint.scheme == "udp":
-            attempt.send(patience)
-        else:
-            self.run(attempt.run())
 
     def run(self, coroutine: Coroutine[None, None, None]) -> None:
         """Go on in a task where a datagram each way will not do."""
@@ -197,24 +218,39 @@ def _rcode_name(code: int) -> str:
         return f"RCODE{code}"
 
 
-class _Attempt:
-    """One question put to one upstream once: over UDP by callbacks alone, over anything else in a task."""
+class _Attempt(Sending):
+    """One question put to one upstream at a time: over UDP by callbacks alone, over anything else in a task.
 
-    __slots__ = ("_done", "asked", "patience", "question", "start", "upstream")
+    One object for all that there is to know on the way. Objects that each know a part, and closures over them, cost
+    more than the query.
+    """
 
-    def __init__(
-        self, upstream: Upstream, question: Question, now: float, patience: float, done: Callable[[Result], None]
-    ) -> None:
+    __slots__ = ("patience", "question", "start", "upstream")
+
+    question: Asked
+    upstream: Upstream
+    start: float
+    patience: float
+
+    def over(self, result: Result, now: float) -> None:
+        """Take what came of it."""
+        raise NotImplementedError
+
+    def put(self, upstream: Upstream, now: float, patience: float) -> None:
+        """Ask an upstream. `over` is called once, maybe before this returns."""
+        upstream.tally.asked += 1
+        if upstream.failures >= _PATIENCE:
+            upstream.rests_until = now + patience  # one query sees whether it is back, the others need not wait
+        question = self.question
         name = random_case(question.name) if now >= upstream.lower_case_until else question.name
-        self.upstream = upstream
-        self.question = question
-        self.asked = name + question.qtype.to_bytes(2, "big") + _CLASS
-        self.start = now
-        self.patience = patience
-        self._done = done
+        self.asked = name + question.qtype.to_bytes(2) + _CLASS
+        self.upstream, self.target, self.start, self.patience = upstream, upstream.target, now, patience
+        if upstream.endpoint.scheme == "udp":
+            self._send(now, patience)
+        else:
+            upstream.run(self._run())
 
-    def packet(self, ident: int) -> bytes:
-        """Return the query."""
+    def _packet(self, ident: int) -> bytes:
         question = self.question
         return encode_query(
             ident,
@@ -224,43 +260,48 @@ class _Attempt:
             edns=self.upstream.edns,
         )
 
-    def send(self, patience: float) -> None:
-        """Send the datagram."""
-        upstream = self.upstream
-        upstream.datagrams.send(upstream.target, self.packet(random_id()), self.asked, patience, self._received)
+    def _send(self, now: float, patience: float) -> None:
+        ident = self.ident = random_id()
+        self.upstream.datagrams.send(self, self._packet(ident), now, patience)
 
-    def _received(self, outcome: Outcome) -> None:
-        if isinstance(outcome, UpstreamError):
-            self._end(outcome)
-            return
-        data, found = outcome
+    def received(self, data: bytes, found: Fit, now: float) -> None:
+        """Take the first datagram that fits."""
         if found is not Fit.GOOD:
-            self.upstream.run(self.run())
+            self.upstream.run(self._run())
+        elif self.question.plain(data):
+            self.upstream.answered(now - self.start)
+            self.over(None, now)
         elif self._without_edns(data):
-            self.send(self.start + self.patience - asyncio.get_running_loop().time())
+            self._send(now, self.start + self.patience - now)
         else:
-            self._end(self._read(data))
+            self._end(self._read(data), now)
 
-    async def run(self) -> None:
+    def unheard(self, error: UpstreamError, now: float) -> None:
+        """Take what went wrong on the way."""
+        self._end(error, now)
+
+    async def _run(self) -> None:
         """Ask over a stream."""
+        result: Result
         try:
             async with asyncio.timeout_at(self.start + self.patience):
                 data = await self._fetch()
                 if self._without_edns(data):
                     data = await self._fetch()
-            self._end(self._read(data))
+            result = None if self.question.plain(data) else self._read(data)
         except UpstreamError as error:
-            self._end(error)
+            result = error
         except TimeoutError:
             endpoint = self.upstream.endpoint
-            self._end(UpstreamError(Failure.TIMEOUT, f"{endpoint} did not answer in {self.patience:.1f} s"))
+            result = UpstreamError(Failure.TIMEOUT, f"{endpoint} did not answer in {self.patience:.1f} s")
         except Exception as error:  # as in Upstream.read
             _LOG.exception("a query to %s failed", self.upstream.endpoint)
-            self._end(UpstreamError(Failure.NETWORK, f"{self.upstream.endpoint}: {type(error).__name__}"))
+            result = UpstreamError(Failure.NETWORK, f"{self.upstream.endpoint}: {type(error).__name__}")
+        self._end(result, asyncio.get_running_loop().time())
 
     async def _fetch(self) -> bytes:
         upstream, ident = self.upstream, random_id()
-        data = await upstream.channel.ask(self.packet(ident))
+        data = await upstream.channel.ask(self._packet(ident))
         found = fit(data, ident, self.asked)
         if found is Fit.OTHER_CASE:
             # Over a stream it was no forger who changed the case. Until it has been seen there, a reply over UDP
@@ -273,11 +314,9 @@ class _Attempt:
         return data
 
     def _read(self, data: bytes) -> Result:
-        plain = self.question.plain
-        if plain is not None and plain(data):
-            return None
+        """Read what was not plain."""
         result = self.upstream.read(data)
-        if self.question.check is not None and isinstance(result, Response):
+        if isinstance(result, Response):
             try:
                 self.question.check(result)
             except WireError as error:
@@ -291,30 +330,28 @@ class _Attempt:
             return True
         return False
 
-    def _end(self, result: Result) -> None:
-        now = asyncio.get_running_loop().time()
+    def _end(self, result: Result, now: float) -> None:
         if isinstance(result, UpstreamError):
             self.upstream.failed(result, self.start, now, self.patience)
         else:
             self.upstream.answered(now - self.start)
-        self._done(result)
+        self.over(result, now)
 
 
-class _Flight:
+class _Flight(_Attempt):
     """A question on its way through the upstreams of a pool, one after another."""
 
-    __slots__ = ("_deadline", "_done", "_last", "_next", "_pool", "_question", "_refused", "_round", "_upstream")
+    __slots__ = ("_deadline", "_done", "_last", "_next", "_pool", "_refused", "_round")
 
-    def __init__(self, pool: "Pool", question: Question, deadline: float, done: Callable[[Result], None]) -> None:
+    def __init__(self, pool: "Pool", question: Asked, deadline: float, done: Callable[[Result], None]) -> None:
+        self.question = question
         self._pool = pool
-        self._question = question
         self._deadline = deadline
         self._done = done
         self._next: list[Upstream] = []
         self._round = 0
-        self._refused: list[Upstream] = []
-        self._upstream: Upstream | None = None
-        self._last = UpstreamError(Failure.NONE_LEFT, "no upstream answered")
+        self._refused: tuple[Upstream, ...] = ()
+        self._last: UpstreamError | None = None
 
     def go(self, now: float) -> None:
         """Ask the next one."""
@@ -324,21 +361,21 @@ class _Flight:
                 if self._round > 2:  # a datagram may be lost; whoever said no is not asked again
                     break
                 self._next = self._pool.order(now)
-            upstream = self._upstream = self._next.pop(0)
+            upstream = self._next.pop(0)
             if not self._refused or not any(upstream is other for other in self._refused):
-                patience = min(upstream.patience(self._pool.timing), self._deadline - now)
-                upstream.begin(self._question, patience, self._arrived)
+                self.put(upstream, now, min(upstream.patience(self._pool.timing), self._deadline - now))
                 return
-        self._done(self._last)
+        self._done(self._last or UpstreamError(Failure.NONE_LEFT, "no upstream answered"))
 
-    def _arrived(self, result: Result) -> None:
+    def over(self, result: Result, now: float) -> None:
+        """Go on if that was nothing."""
         if not isinstance(result, UpstreamError):
             self._done(result)
             return
         self._last = result
-        if result.failure is not Failure.TIMEOUT and self._upstream is not None:
-            self._refused.append(self._upstream)
-        self.go(asyncio.get_running_loop().time())
+        if result.failure is not Failure.TIMEOUT:
+            self._refused += (self.upstream,)
+        self.go(now)
 
 
 class _Race:
@@ -357,6 +394,20 @@ class _Race:
         if not self._over and (not self._left or not isinstance(result, UpstreamError)):
             self._over = True
             self._done(result)
+
+
+class _Runner(_Attempt):
+    """One of a race."""
+
+    __slots__ = ("_race",)
+
+    def __init__(self, race: _Race, question: Asked) -> None:
+        self.question = question
+        self._race = race
+
+    def over(self, result: Result, _: float) -> None:
+        """Come in."""
+        self._race.arrived(result)
 
 
 class Pool:
@@ -378,7 +429,7 @@ class Pool:
         ]
         self._strategy = strategy
 
-    def begin(self, question: Question, done: Callable[[Result], None]) -> None:
+    def begin(self, question: Asked, done: Callable[[Result], None]) -> None:
         """Ask for the first usable answer, or the last upstream's error. `done` is called once, maybe at once.
 
         Callbacks all the way: a task for every query costs more than the query.
@@ -392,12 +443,12 @@ class Pool:
             race = _Race(len(chosen), done)
             for upstream in chosen:
                 patience = min(self.timing.total, 2 * upstream.patience(self.timing))
-                upstream.begin(question, patience, race.arrived)
+                _Runner(race, question).put(upstream, now, patience)
             return
         _Flight(self, question, now + self.timing.total, done).go(now)
 
     async def ask(self, question: Question) -> Response:
-        """Return the first usable response to a question without `plain`.
+        """Return the first usable response.
 
         Raises:
             UpstreamError: there was none; the error is the last upstream's.

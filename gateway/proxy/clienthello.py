@@ -27,14 +27,13 @@ _SERVER_NAME = 0x0000
 _SIGNATURE_ALGORITHMS = 0x000D
 _ALPN = 0x0010
 _SUPPORTED_VERSIONS = 0x002B
+_KEY_SHARE = 0x0033
 _ECH = 0xFE0D
-_READ = frozenset((_SERVER_NAME, _SIGNATURE_ALGORITHMS, _ALPN, _SUPPORTED_VERSIONS))
+_READ = frozenset((_SERVER_NAME, _SIGNATURE_ALGORITHMS, _ALPN, _SUPPORTED_VERSIONS, _KEY_SHARE))
 _HEADER = struct.Struct(">HH").unpack_from  # type and length of an extension
-_SHARE = b"\x00\x33\x00\x26\x00\x24\x00\x1d\x00\x20"
-"""How a key_share extension of one X25519 key begins; the 32 octets of the key follow."""
 _KEPT = 512  # hellos remembered
 REMEMBERED_HELLO = 1024
-"""Octets of the longest of them."""
+"""Octets of the longest of them, without what is random."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +52,10 @@ class Hello:
     signature_algorithms: tuple[int, ...]
     ech: bool
     """Encrypted ClientHello, real or GREASE: they are made to look alike (RFC 9849)."""
+    keys: tuple[int, int] = field(default=(0, 0), compare=False)
+    """Where in the message the key_share extension's octets begin and end."""
     octets: int = field(default=0, compare=False)
-    """Length of the message."""
+    """Length of the message without them: what it takes to remember what it says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,39 +174,34 @@ def _check_message(header: bytearray) -> int:
 def _remembering(parse: Callable[[bytes], Hello]) -> Callable[[bytes], Hello]:
     """Return a parser that remembers what a hello said that differs in nothing but random octets.
 
-    A program that connects again says the same, but for random, session id and key; reading it costs ten times a
-    look-up. What differs is cut out, and only if the hello that was read has just that there: with the rest the same,
-    all types and lengths in it, another has it there as well.
+    A program that connects again says the same, but for random, session id and keys; reading it costs ten times a
+    look-up. What differs is cut out, where a hello of the same length and ciphers had it: with the rest the same, all
+    types and lengths in it, this one has it there as well.
     """
-    kept = Memo[bytes, Hello](_KEPT)
+    places = Memo[tuple[int, bytes], tuple[int, int]](_KEPT)
+    kept = Memo[tuple[int, bytes], Hello](_KEPT)
 
     def read(message: bytes) -> Hello:
-        if not 39 < len(message) <= REMEMBERED_HELLO:
+        if len(message) <= 39:
             return parse(message)
         session = 39 + message[38]
-        found = message.find(_SHARE, session)
-        if found < 0:
-            return parse(message)
-        key = found + len(_SHARE)
-        outline = b"%d %b%b%b" % (key, message[:6], message[38:39], message[session:key]) + message[key + 32 :]
-        hello = kept.get(outline)
-        if hello is None:
-            hello = parse(message)
-            if _is_extension(message, found):
-                kept.keep(outline, hello)
+        shape = len(message), message[38:39] + message[session : session + 2]
+        place = places.get(shape)
+        if place is not None and (hello := kept.get(_outline(message, session, place))) is not None:
+            return hello
+        hello = parse(message)
+        if hello.octets <= REMEMBERED_HELLO:
+            places.keep(shape, hello.keys)
+            kept.keep(_outline(message, session, hello.keys), hello)
         return hello
 
     return read
 
 
-def _is_extension(message: bytes, where: int) -> bool:
-    """Say whether an extension begins there, in a message that was read."""
-    at = 39 + message[38]
-    at += 2 + (message[at] << 8 | message[at + 1])
-    at += 3 + message[at]
-    while at < where:
-        at += 4 + _HEADER(message, at)[1]
-    return at == where
+def _outline(message: bytes, session: int, keys: tuple[int, int]) -> tuple[int, bytes]:
+    """Return what is not random in a hello, and where what is stands."""
+    start, end = keys
+    return start, b"%b%b%b%b" % (message[:6], message[38:39], message[session:start], message[end:])
 
 
 def _parse(message: bytes) -> Hello:
@@ -244,6 +240,7 @@ def _hello(version: int, ciphers: tuple[int, ...], message: bytes, at: int) -> H
     algorithms: tuple[int, ...] = ()
     kinds: list[int] = []
     end = len(message)
+    keys = end, end
     while at < end:
         if at + 4 > end:
             raise _Broken("extension without a header")
@@ -265,6 +262,8 @@ def _hello(version: int, ciphers: tuple[int, ...], message: bytes, at: int) -> H
                 if not body or body[0] != len(body) - 1:
                     raise _Broken("supported_versions with a wrong length")
                 versions = _numbers(body, 1, body[0])
+            elif kind == _KEY_SHARE:
+                keys = at, after
             else:
                 if length < 2 or body[0] << 8 | body[1] != length - 2:
                     raise _Broken("signature_algorithms with a wrong length")
@@ -283,7 +282,8 @@ def _hello(version: int, ciphers: tuple[int, ...], message: bytes, at: int) -> H
         versions=versions,
         signature_algorithms=algorithms,
         ech=_ECH in kinds,
-        octets=len(message),
+        keys=keys,
+        octets=end - (keys[1] - keys[0]),
     )
 
 

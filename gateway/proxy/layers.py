@@ -12,6 +12,7 @@ import h2.errors
 from h2.events import Event, RequestReceived
 from mitmproxy import flow, http
 from mitmproxy.connection import Connection
+from mitmproxy.net.http import url
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import DropStream, GetHttpConnection, HttpLayer, HTTPMode, HttpStream, SendHttp
@@ -30,8 +31,9 @@ from mitmproxy.proxy.layers.http._hooks import HttpErrorHook, HttpRequestHeaders
 from mitmproxy.proxy.layers.http._http1 import Http1Server
 from mitmproxy.proxy.layers.http._http2 import Http2Server
 
+from gateway.authority import split_authority
 from gateway.filetypes import Look
-from gateway.proxy.head import INSIDE, Form, HeadError, Limits, check_fields, read_head
+from gateway.proxy.head import INSIDE, Form, Head, HeadError, Limits, check_fields, read_head
 from gateway.proxy.http1 import BoundedConnection
 from gateway.proxy.http2 import MOST_WAITING_IN_ALL, BoundedHttp2Connection, is_behind
 from gateway.proxy.websocket import EXTENSIONS
@@ -97,6 +99,7 @@ class StrictHttp1Server(BoundedConnection, Http1Server):
         self._gate = gate
         self._forms = forms
         self._seen = 0
+        self._heads = 0
 
     def read_headers(self, event: events.ConnectionEvent) -> Commands[None]:
         """Read a head, or refuse it and close."""
@@ -105,6 +108,7 @@ class StrictHttp1Server(BoundedConnection, Http1Server):
             try:
                 head = read_head(data, self._gate.limits(), forms=self._forms, seen=self._seen)
             except HeadError as error:
+                self._heads += 1
                 yield commands.SendData(self.conn, self._gate.refuse_head(self.conn.id, error))
                 yield commands.CloseConnection(self.conn)
                 self.state = self.done
@@ -112,7 +116,32 @@ class StrictHttp1Server(BoundedConnection, Http1Server):
             self._seen = 0 if head else len(data)
             if head is None:
                 return
+            self._heads += 1
+            if head.form is Form.ABSOLUTE:
+                self._complete(head, data)
+                yield from self._record_refusal(super().read_headers(event), self._heads)
+                return
         yield from super().read_headers(event)
+
+    def _record_refusal(self, steps: Commands[None], head: int) -> Commands[None]:
+        """Go on; should mitmproxy refuse this head, which no event tells of, say so in our words."""
+        reply: Any = None
+        while True:
+            try:
+                command = steps.send(reply)
+            except StopIteration:
+                return
+            if isinstance(command, commands.SendData) and self.request is None and self._heads == head:
+                error = HeadError("a request for a name that is none")
+                command = commands.SendData(self.conn, self._gate.refuse_head(self.conn.id, error))
+            reply = yield command
+
+    def _complete(self, head: Head, data: bytes) -> None:
+        """Give a target that has a query and no path the path that it means, without which mitmproxy refuses it."""
+        start = len(f"{head.method} http://{head.authority}")
+        if data[start : start + 1] == b"?":
+            self.buf.maybe_extract_at_most(len(data))
+            self.buf += data[:start] + b"/" + data[start:]
 
     def trailers(self) -> str:
         """Refuse them: what they say was not there when the request was judged."""
@@ -369,3 +398,22 @@ class GatedHttpLayer(HttpLayer):
         stream = GatedStream(self.context.fork(), stream_id, self._gate)
         self.streams[stream_id] = stream
         yield from self.event_to_child(stream, events.Start())
+
+
+def _authority(authority: str | bytes, check: bool) -> tuple[str, int | None]:
+    """Split an authority as everything here does.
+
+    mitmproxy would write international names out, which are judged and asked for as they are in the DNS, and refuse
+    those that IDNA 2003 does not know.
+    """
+    text = authority if isinstance(authority, str) else authority.decode("ascii", "backslashreplace")
+    try:
+        host, port = split_authority(text, 0)
+    except ValueError:
+        if check:
+            raise
+        return text, None
+    return str(host), port or None
+
+
+url.parse_authority = _authority

@@ -8,8 +8,8 @@ from typing import Protocol
 from gateway.addresses import IPAddress
 from gateway.decision import Decision
 from gateway.ledger.event import Outcome
+from gateway.proxysection import ProxySection
 from gateway.request import Client, Request
-from gateway.schema import ProxySection
 
 
 class Ledger(Protocol):

@@ -22,6 +22,11 @@ class Recording:
         """Lines or packets passed over so far."""
         return self._reader.unreadable if self._reader is not None else 0
 
+    @property
+    def flaw(self) -> str:
+        """Where the first of them is, and what is wrong with it; empty without any."""
+        return self._reader.flaw if self._reader is not None else ""
+
     def __iter__(self) -> Iterator[Recorded]:
         """Yield the queries.
 

@@ -25,20 +25,23 @@ class Lines:
     def __init__(self) -> None:
         self.unreadable = 0
         """Lines passed over so far, because they are torn or speak of no query."""
+        self.flaw = ""
+        """Where the first of them is, and what is wrong with it."""
         self._fields: list[str] = []
         self._separator = "\t"
 
     def read(self, lines: Iterable[str]) -> Iterator[Recorded]:
         """Yield the queries."""
-        for line in lines:
+        for number, line in enumerate(lines, 1):
             text = line.rstrip("\r\n")
             if text.startswith("#"):
                 self._heading(text)
             elif text:
                 try:
                     yield self._query(text)
-                except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+                except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
                     self.unreadable += 1
+                    self.flaw = self.flaw or f"line {number}: {_flaw(error)}"
 
     def _heading(self, text: str) -> None:
         if text.startswith("#separator \\x"):
@@ -54,8 +57,17 @@ class Lines:
             return _ledger(found) if "@timestamp" in found else _zeek(found)
         if not self._fields:
             raise ValueError("neither JSON nor under a heading")
-        values = dict(zip(self._fields, text.split(self._separator), strict=True))
+        columns = text.split(self._separator)
+        if len(columns) != len(self._fields):
+            raise ValueError(f"{len(columns)} columns under a heading of {len(self._fields)}")
+        values = dict(zip(self._fields, columns, strict=True))
         return _zeek({key: value for key, value in values.items() if value not in ("-", "(empty)")})
+
+
+def _flaw(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"{error.args[0]!r} is missing or unknown"
+    return "no JSON" if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 def name_of(text: object) -> str:

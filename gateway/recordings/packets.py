@@ -41,6 +41,8 @@ class Capture:
     def __init__(self) -> None:
         self.unreadable = 0
         """Packets to or from port 53 with no DNS message that could be read."""
+        self.flaw = ""
+        """Which is the first of them, and what is wrong with it."""
 
     def read(self, stream: BinaryIO) -> Iterator[Recorded]:
         """Yield each query when its answer comes, or at the end when none does.
@@ -49,7 +51,7 @@ class Capture:
             ValueError: it is no capture, or a damaged one.
         """
         waiting: dict[tuple[str, str, int, int], Recorded] = {}
-        for at, link, packet in _packets(stream):
+        for number, (at, link, packet) in enumerate(_packets(stream), 1):
             try:
                 found = _transport(*_network(link, packet))
             except (IndexError, ValueError):
@@ -58,8 +60,9 @@ class Capture:
                 continue
             try:
                 ident, is_answer, rcode, name, qtype = _read(found.data)
-            except (IndexError, ValueError):
+            except (IndexError, ValueError) as error:
                 self.unreadable += 1
+                self.flaw = self.flaw or f"packet {number}: {'cut short' if isinstance(error, IndexError) else error}"
                 continue
             if is_answer:
                 query = waiting.pop((found.target, found.source, found.dport, ident), None)

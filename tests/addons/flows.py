@@ -11,8 +11,8 @@ from gateway.decision import Decision
 from gateway.policy import Policy
 from gateway.proxy.dial import Dialer
 from gateway.proxy.uploads import Uploads
+from gateway.proxysection import ProxySection
 from gateway.request import Request
-from gateway.schema import ProxySection
 from tests.builders import a_client, an_address
 from tests.integration.proxy_rig import Bench, Names, allow
 

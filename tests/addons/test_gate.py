@@ -95,10 +95,18 @@ async def test_refused_by_mitmproxy() -> None:
     assert judge.ledger.denials == [Reason.MALFORMED]
 
 
-async def test_large_head() -> None:
-    """A head with more fields than allowed is refused, also where mitmproxy read it (HTTP/2)."""
+LARGE: dict[str, dict[str, Any]] = {
+    "more fields than allowed": {"headers": http.Headers([(b"host", b"good.test"), *[(b"x", b"y")] * 200])},
+    "longer fields than allowed": {"headers": http.Headers([(b"host", b"good.test"), (b"x", b"y" * 40_000)])},
+    "a longer path than a head may be": {"path": b"/" + b"y" * 40_000},
+}
+
+
+@pytest.mark.parametrize("changes", LARGE.values(), ids=LARGE)
+async def test_large_head(changes: dict[str, Any]) -> None:
+    """A head that is larger than allowed is refused, also where mitmproxy read it (HTTP/2)."""
     gate, judge = a_gate()
-    flow = a_flow(headers=http.Headers([(b"host", b"good.test"), *[(b"x", b"y")] * 200]))
+    flow = a_flow(**changes)
     visited(gate, flow)
     await gate.requestheaders(flow)
     assert flow.response is not None

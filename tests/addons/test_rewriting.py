@@ -37,6 +37,25 @@ def test_request(name: str) -> None:
     assert names(request) == passed
 
 
+CONNECTIONS = {
+    b"close": "close",
+    b"Keep-Alive, TE": "Keep-Alive, TE",
+    b"X-Key": None,
+    b"restrict-access-to-tenants,close , Cookie": "close",
+    b"Upgrade,HTTP2-Settings": "Upgrade",
+    b"": None,
+}
+
+
+@pytest.mark.parametrize("sent", CONNECTIONS)
+def test_no_field_is_given_up_on_the_way(sent: bytes) -> None:
+    """What Connection names, the next server drops, and the policy or the gateway may have wanted it there."""
+    request = a_request((b"Connection", sent), (b"X-Key", b"acme"))
+    rewrite_request(request, "good.test", None, looked_at=False)
+    assert request.headers.get("connection") == CONNECTIONS[sent]
+    assert request.headers["x-key"] == "acme"
+
+
 def test_tenants() -> None:
     """To hosts where people sign in, the gateway says whom it lets sign in, and the client says nothing."""
     tenants = Tenants(google=("acme.test",))

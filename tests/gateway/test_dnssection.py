@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from gateway.dnssection import BlockSection, CacheSection, DnsSection
+from tests.gateway.sections import Accepted, Refused, accepted, assert_accepted, assert_refused, refused
 
-ACCEPTED: list[tuple[type[BaseModel], dict[str, Any], Any]] = [
+ACCEPTED: Accepted = [
     (CacheSection, {"negative_ttl": "5m"}, 300),
     (
         DnsSection,
@@ -28,13 +28,13 @@ ACCEPTED: list[tuple[type[BaseModel], dict[str, Any], Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("model", "value", "expected"), ACCEPTED, ids=[next(reversed(row[1])) for row in ACCEPTED])
+@accepted(ACCEPTED)
 def test_accepted(model: type[BaseModel], value: dict[str, Any], expected: Any) -> None:
     """A value is read into what the product works with."""
-    assert getattr(model.model_validate(value), next(reversed(value))) == expected
+    assert_accepted(model, value, expected)
 
 
-REFUSED: list[tuple[str, type[BaseModel], dict[str, Any], str]] = [
+REFUSED: Refused = [
     ("a duration without a unit", CacheSection, {"max_ttl": 60}, "needs a unit"),
     ("a DoH listener without a path", DnsSection, {"listen": ["https://127.0.0.1:443"]}, "needs a path, as in"),
     ("a DoH listener with a query", DnsSection, {"listen": ["https://127.0.0.1:443/?a"]}, "needs a path, as in"),
@@ -59,10 +59,7 @@ REFUSED: list[tuple[str, type[BaseModel], dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("model", "value", "why"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+@refused(REFUSED)
 def test_refused(model: type[BaseModel], value: dict[str, Any], why: str) -> None:
     """What cannot be meant is refused, with a message that says what is wrong or what is expected."""
-    with pytest.raises(ValidationError) as caught:
-        model.model_validate(value)
-    message = "\n".join(detail["msg"] for detail in caught.value.errors())
-    assert any(part in message for part in why.split("|")), message
+    assert_refused(model, value, why)

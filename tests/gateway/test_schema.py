@@ -9,23 +9,13 @@ from pydantic import BaseModel, ValidationError
 from gateway.decision import Budget
 from gateway.schema import (
     ClientSection,
-    ControlSection,
     DestinationSection,
     HttpSection,
     PolicyFile,
     PolicySection,
-    ProxySection,
     RuleSection,
-    TenantsSection,
-    TunnellingSection,
 )
-
-
-def refusal(model: type[BaseModel], value: dict[str, Any]) -> str:
-    """Return what is said to a value that is not accepted."""
-    with pytest.raises(ValidationError) as caught:
-        model.model_validate(value)
-    return "\n".join(detail["msg"] for detail in caught.value.errors())
+from tests.gateway.sections import Accepted, Refused, accepted, assert_accepted, assert_refused, refused
 
 
 def test_the_smallest_file_is_closed() -> None:
@@ -40,7 +30,7 @@ def test_the_smallest_file_is_closed() -> None:
 PIN = "A" * 43 + "="
 RULE = {"name": "r", "action": "allow"}
 
-ACCEPTED: list[tuple[type[BaseModel], dict[str, Any], Any]] = [
+ACCEPTED: Accepted = [
     (
         DestinationSection,
         {"domains": ["Example.COM.", "*.Bücher.test", ".a.test"]},
@@ -56,38 +46,25 @@ ACCEPTED: list[tuple[type[BaseModel], dict[str, Any], Any]] = [
     (DestinationSection, {"ports": [443, "8443", "8000-8100"]}, ((443, 443), (8443, 8443), (8000, 8100))),
     (RuleSection, {"name": "r", "action": "deny", "qtypes": ["TXT", "aaaa", 65, "TYPE65280"]}, (16, 28, 65, 65280)),
     (HttpSection, {"max_body": "10MiB"}, 10 * 1024 * 1024),
-    (ProxySection, {"listen": ["[::1]:3128", "0.0.0.0:0"]}, ("[::1]:3128", "0.0.0.0:0")),
-    (ProxySection, {"listen": ["tls://[::1]:3129"]}, ("tls://[::1]:3129",)),
-    (ProxySection, {"parent": "http://proxy.example:3128"}, "http://proxy.example:3128"),
-    (ProxySection, {"parent": "http://[2001:db8::1]:3128"}, "http://[2001:db8::1]:3128"),
     (ClientSection, {"users": ["batch", "Jürgen Müller"]}, ("batch", "Jürgen Müller")),
     (
         ClientSection,
         {"certificates": ["CN=batch,O=Example", "DNS:Batch.Example", "URI:spiffe://example/batch", "1.2.3=x"]},
         ("CN=batch,O=Example", "DNS:batch.example", "URI:spiffe://example/batch", "1.2.3=x"),
     ),
-    (ProxySection, {"workers": 4}, 4),
-    (TenantsSection, {"google": ["Acme.Example", "consumer_accounts"]}, ("acme.example", "consumer_accounts")),
     (RuleSection, {"name": "r", "action": "allow", "upload": "50MiB/1h"}, Budget(50 << 20, 3600)),
     (RuleSection, {"name": "r", "action": "allow", "upload": "1GB/d"}, Budget(10**9, 86400)),
     (RuleSection, {"name": "r", "action": "allow", "pins": [f'pin-sha256="{PIN}"', f"sha256//{PIN}"]}, (PIN, PIN)),
-    (TunnellingSection, {"action": False}, "off"),
-    (TunnellingSection, {"action": "report"}, "report"),
-    (TunnellingSection, {"clients": {"web": "report"}}, {"web": "report"}),
-    (TunnellingSection, {"leak_budget": ["64B/10m", "1KiB/1d"]}, ((64, 600), (1024, 86400))),
-    (TunnellingSection, {"exempt": ["*.Example.com"]}, ("*.example.com",)),
-    (ControlSection, {"listen": "127.0.0.1:9353"}, ("127.0.0.1:9353",)),
-    (ControlSection, {"listen": ["127.0.0.1:9353", "[::1]:9353"]}, ("127.0.0.1:9353", "[::1]:9353")),
 ]
 
 
-@pytest.mark.parametrize(("model", "value", "expected"), ACCEPTED, ids=[next(reversed(row[1])) for row in ACCEPTED])
+@accepted(ACCEPTED)
 def test_accepted(model: type[BaseModel], value: dict[str, Any], expected: Any) -> None:
     """A value is read into what the product works with."""
-    assert getattr(model.model_validate(value), next(reversed(value))) == expected
+    assert_accepted(model, value, expected)
 
 
-REFUSED: list[tuple[str, type[BaseModel], dict[str, Any], str]] = [
+REFUSED: Refused = [
     ("an upload without a time", RuleSection, {"name": "r", "action": "allow", "upload": "50MiB"}, "as in 50MiB/1h"),
     ("an upload of nothing", RuleSection, {"name": "r", "action": "allow", "upload": "0B/1h"}, "more than nothing"),
     ("an upload in no time", RuleSection, {"name": "r", "action": "allow", "upload": "1KiB/1s"}, "in a minute to"),
@@ -98,9 +75,6 @@ REFUSED: list[tuple[str, type[BaseModel], dict[str, Any], str]] = [
     ("an unknown key", PolicyFile, {"version": 1, "polcy": {}}, "Extra inputs"),
     ("another version", PolicyFile, {"version": 2}, "Input should be 1"),
     ("no version", PolicyFile, {}, "Field required"),
-    ("another action", TunnellingSection, {"action": "maybe"}, "expected 'deny', 'report' or 'off'"),
-    ("a budget without a time", TunnellingSection, {"leak_budget": ["120B"]}, "is no budget: give octets and a time"),
-    ("a budget of nothing", TunnellingSection, {"leak_budget": ["0B/1h"]}, "is no budget: give octets and a time"),
     ("a star in the middle", DestinationSection, {"domains": ["a.*.test"]}, "a star stands only in front"),
     ("an address as a domain", DestinationSection, {"domains": ["10.0.0.1"]}, "ends in a number"),
     (
@@ -159,54 +133,14 @@ REFUSED: list[tuple[str, type[BaseModel], dict[str, Any], str]] = [
     ("a user that is nothing", ClientSection, {"users": [""]}, "is no user name"),
     ("a name without a kind", ClientSection, {"certificates": ["batch"]}, "is no name of a certificate"),
     ("a name of no kind", ClientSection, {"certificates": ["dirName:x"]}, "is no name of a certificate"),
-    ("a TLS listener by name", ProxySection, {"listen": ["tls://localhost:3128"]}, "is no place to listen"),
-    ("a listener for https", ProxySection, {"listen": ["https://127.0.0.1:3128"]}, "is no place to listen"),
-    ("authentication without a file", ProxySection, {"auth": {"required": True}}, "Field required"),
-    ("a parent over TLS", ProxySection, {"parent": "https://proxy.example:3128"}, "is no parent"),
-    ("a parent without a scheme", ProxySection, {"parent": "proxy.example:3128"}, "is no parent"),
-    ("a parent without a port", ProxySection, {"parent": "http://proxy.example"}, "has no port"),
-    ("a parent with a slash", ProxySection, {"parent": "http://proxy.example:3128/"}, "is not host or host:port"),
-    ("a parent with a password", ProxySection, {"parent": "http://a:b@proxy.example:3128"}, "is not host or host"),
-    ("a load balancer by name", ProxySection, {"proxy_protocol_from": ["lb.example"]}, "is no network"),
-    ("a listener without a port", ProxySection, {"listen": ["127.0.0.1"]}, "is no place to listen"),
-    ("a listener by name", ProxySection, {"listen": ["localhost:3128"]}, "is no place to listen"),
-    ("health on nothing", ControlSection, {"listen": []}, "at least 1 item"),
-    ("health by name", ControlSection, {"listen": "localhost:9353"}, "is no place to listen"),
-    ("health over TLS", ControlSection, {"listen": ["tls://127.0.0.1:9353"]}, "is no place to listen"),
-    ("no workers", ProxySection, {"workers": 0}, "expected 'auto' or a number"),
     ("an unknown mode", PolicySection, {"mode": "permissive"}, "'enforce' or 'report'"),
 ]
 
 
-@pytest.mark.parametrize(("model", "value", "why"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+@refused(REFUSED)
 def test_refused(model: type[BaseModel], value: dict[str, Any], why: str) -> None:
     """What cannot be meant is refused, with a message that says what is wrong or what is expected."""
-    message = refusal(model, value)
-    assert any(part in message for part in why.split("|")), message
-
-
-def _unbuilt(model: type[BaseModel], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Return the paths of all keys that are agreed but not built."""
-    found: list[tuple[str, ...]] = []
-    for name, info in model.model_fields.items():
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            found += _unbuilt(info.annotation, (*path, name))
-        elif "Unbuilt" in str(info.annotation):
-            found.append((*path, name))
-    return found
-
-
-UNBUILT = _unbuilt(PolicyFile)
-
-
-@pytest.mark.parametrize("path", UNBUILT or [()], ids=lambda path: ".".join(path) or "none left")
-def test_what_is_not_built_is_refused(path: tuple[str, ...]) -> None:
-    """A key that is agreed but not built is refused, never accepted and ignored."""
-    value: Any = {"anything": 1}
-    for name in reversed(path):
-        value = {name: value}
-    if path:
-        assert "not supported yet" in refusal(PolicyFile, {"version": 1, **value})
+    assert_refused(model, value, why)
 
 
 def test_sections_do_not_change() -> None:
@@ -214,12 +148,3 @@ def test_sections_do_not_change() -> None:
     section = PolicySection()
     with pytest.raises(ValidationError):
         section.mode = "report"  # type: ignore[misc]  # on purpose
-
-
-def test_releases_have_a_time() -> None:
-    """A release is a client, a zone and a moment, in UTC unless it says otherwise; other texts are refused."""
-    entry = {"client": "10.0.0.7", "zone": "Example.com", "at": "2026-01-31T12:00:00Z"}
-    (found,) = TunnellingSection.model_validate({"released": [entry]}).released
-    assert (str(found.client), found.zone, found.at) == ("10.0.0.7", "example.com", "2026-01-31T12:00:00+00:00")
-    with pytest.raises(ValidationError, match="is no time"):
-        TunnellingSection.model_validate({"released": [{**entry, "at": "now"}]})

@@ -6,14 +6,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gateway.section import Conditions, Section, Unbuilt, Workers, check_listener, split_listener
+from gateway.section import Conditions, Section, Workers, check_listener, split_listener
 
 
 class Sample(Section):
     """A section."""
 
     workers: Workers = "auto"
-    later: Unbuilt = None
 
 
 class Wanted(Conditions):
@@ -39,13 +38,6 @@ def test_a_place_to_listen_is_taken_apart() -> None:
     """Address and port, with and without brackets."""
     assert split_listener("127.0.0.1:9353") == (ip_address("127.0.0.1"), 9353)
     assert split_listener("[::1]:80") == (ip_address("::1"), 80)
-
-
-def test_what_is_not_built_is_refused() -> None:
-    """A key that is agreed but not built is refused, whatever its value."""
-    for value in (1, True, "x"):
-        with pytest.raises(ValidationError, match="not supported yet"):
-            Sample.model_validate({"later": value})
 
 
 def test_an_empty_condition_is_refused() -> None:

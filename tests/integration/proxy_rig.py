@@ -16,9 +16,9 @@ from gateway.ledger import Outcome
 from gateway.policy import Policy
 from gateway.proxy.server import Proxy
 from gateway.proxy.tls import TlsFiles
+from gateway.proxysection import ProxySection
 from gateway.request import Client, Request
 from gateway.rule import ClientGroup, HttpConditions, Rule
-from gateway.schema import ProxySection
 from tests.builders import an_address, networks
 
 LOOPBACK = networks("127.0.0.0/8")

@@ -46,6 +46,58 @@ async def exchange(rig: Rig, target: str, sent: bytes) -> bytes:
         writer.close()
 
 
+INTERNATIONAL = ("xn--bcher-kva.test", "xn--ls8h.test")
+"""A name, and one that IDNA does not allow (an emoji), and that is used all the same."""
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+async def test_international_names(tmp_path: Path, version: str) -> None:
+    """Names are asked for, judged and recorded as they are in the DNS."""
+    certificate = make_certificate(tmp_path / "origin.pem", *INTERNATIONAL)
+    async with (
+        TlsOrigin(certificate=certificate) as secure,
+        Origin() as plain,
+        a_proxy(tmp_path, inspect(*INTERNATIONAL), trust=certificate) as rig,
+    ):
+        urls = [f"https://{name}:{secure.port}/a" for name in INTERNATIONAL]
+        urls += [f"http://{name}:{plain.port}/b" for name in INTERNATIONAL]
+        ran = await rig.curl(version, "--cacert", str(rig.proxy.certificate), *urls)
+        assert (ran.code, ran.out) == (0, "hello from the origin\n" * 4)
+        assert not rig.ledger.denials
+
+
+async def test_a_name_that_no_idna_can_write_out(tmp_path: Path) -> None:
+    """mitmproxy reads no plain request for it: that is recorded, and said in our words, behind another one too."""
+    async with Origin() as origin, a_proxy(tmp_path, inspect("good.test", "xn--zzzzzz.test")) as rig:
+        heads = [
+            f"GET http://{name}:{origin.port}/ HTTP/1.1\r\nHost: {name}:{origin.port}\r\n\r\n"
+            for name in ("xn--zzzzzz.test", "good.test")
+        ]
+        alone, behind = await rig.ask(heads[0].encode()), await rig.ask((heads[1] + heads[0]).encode())
+        assert b"X-Gateway-Reason: malformed" in alone
+        assert behind.startswith(b"HTTP/1.1 200 ")
+        assert b"X-Gateway-Reason: malformed" in behind
+        await rig.settled()
+        assert rig.ledger.denials == [Reason.MALFORMED] * 2
+        assert len(rig.ledger.lines) == 3
+        refused = heads[1].replace("HTTP/1.1", "HTTP/9.9")
+        assert (await rig.ask((heads[1] + refused).encode())).count(b"X-Gateway-Reason") == 1
+        await rig.settled()
+        assert len(rig.ledger.lines) == 5
+
+
+async def test_a_target_without_a_path(tmp_path: Path) -> None:
+    """It may have a query all the same, and is asked for with a slash (RFC 9112 section 3.2.1)."""
+    async with Origin() as origin, a_proxy(tmp_path, inspect("good.test", paths=("/",))) as rig:
+        for target in (f"http://good.test:{origin.port}", f"http://good.test:{origin.port}?x=/y"):
+            head = f"GET {target} HTTP/1.1\r\nHost: good.test:{origin.port}\r\nConnection: close\r\n\r\n"
+            assert (await rig.ask(head.encode())).startswith(b"HTTP/1.1 200 ")
+        assert [request.split(b" ")[1] for request in origin.requests] == [b"/", b"/?x=/y"]
+        await rig.settled()
+        assert not rig.ledger.denials
+        assert len(rig.ledger.ended) == 2
+
+
 @pytest.mark.parametrize("version", ["--http1.1", "--http2"])
 async def test_curl(tmp_path: Path, certificate: Path, version: str) -> None:
     """A client that trusts the CA is served over HTTP/1.1 and HTTP/2, with every request judged and recorded."""

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.decision import Tls
 from gateway.policy import Policy
-from gateway.schema import TenantsSection
+from gateway.proxysection import TenantsSection
 from tests.integration.proxy_rig import Bench, a_proxy, allow
 from tests.peers.http_origin import Origin
 from tests.peers.tls_origin import TlsOrigin, make_certificate
@@ -66,6 +66,17 @@ async def test_said_to_the_host(tmp_path: Path, certificate: Path, host: str, ve
         ran = await rig.curl(version, "--cacert", str(rig.proxy.certificate), *claims, f"{url}/a", f"{url}/b")
         assert ran.out == "hello from the origin\n" * 2
         assert said_to(origin) == [SAID[host]] * 2
+
+
+async def test_the_next_server_may_not_drop_it(tmp_path: Path, certificate: Path) -> None:
+    """A client cannot name what the gateway says among the fields that are for the next server alone."""
+    async with TlsOrigin(certificate=certificate) as origin:
+        async with a_world(tmp_path, certificate, "accounts.google.com") as rig:
+            named = "Connection: close, X-GoogApps-Allowed-Domains"
+            url = f"https://accounts.google.com:{origin.port}/"
+            await rig.curl("--http1.1", "--cacert", str(rig.proxy.certificate), "-H", named, url)
+        assert said_to(origin) == [SAID["accounts.google.com"]]
+        assert b"Connection: close\r\n" in origin.requests[0]
 
 
 async def test_plain_requests_too(tmp_path: Path, certificate: Path) -> None:

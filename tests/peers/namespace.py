@@ -24,7 +24,7 @@ ZONE = {
 }
 
 
-def wait_until[T](look: Callable[[], T], what: str, seconds: float = 20.0) -> T:
+def wait_until[T](look: Callable[[], T | None], what: str, seconds: float = 20.0) -> T:
     """Return what `look` finds as soon as it is true; fail the test when it never is."""
     end = time.monotonic() + seconds
     while not (found := look()):

@@ -146,7 +146,7 @@ def test_analyse(policy: Path, tmp_path: Path) -> None:
     result = run(policy, "analyse", str(log))
     assert result.exit_code == 1
     assert "evilzone.com" in result.stdout
-    assert "1 lines or packets could not be read" in result.stdout
+    assert "1 lines or packets could not be read; the first is line 41: neither JSON nor" in result.stdout
     data = json.loads(run(policy, "analyse", "--json", str(log)).stdout)
     assert (data["queries"], data["unreadable"]) == (40, 1)
     assert 0 < data["findings"][0]["told"] <= 120

@@ -13,7 +13,7 @@ from gateway.dns.exchange import (
     Datagrams,
     Failure,
     Fit,
-    Outcome,
+    Sending,
     UpstreamError,
     fit,
     random_case,
@@ -87,11 +87,36 @@ def test_a_forked_process_has_randomness_of_its_own() -> None:
     assert first != second
 
 
+type Outcome = tuple[bytes, Fit] | UpstreamError
+
+
+class Query(Sending):
+    """A query whose outcome can be waited for."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.asked, self.ident, self.target = QUESTION, 7, target_of(endpoint)
+        self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    def received(self, data: bytes, found: Fit, _: float) -> None:
+        """Note what came."""
+        self.outcome.set_result((data, found))
+
+    def unheard(self, error: UpstreamError, _: float) -> None:
+        """Note what went wrong."""
+        self.outcome.set_result(error)
+
+
+def sent(datagrams: Datagrams, endpoint: Endpoint, patience: float = 5.0) -> Query:
+    """Send a query."""
+    query = Query(endpoint)
+    packet = b"\0\7\1\0\0\1\0\0\0\0\0\0" + QUESTION
+    datagrams.send(query, packet, asyncio.get_running_loop().time(), patience)
+    return query
+
+
 async def outcome(datagrams: Datagrams, endpoint: Endpoint, patience: float = 5.0) -> Outcome:
     """Send a query and wait for what comes of it."""
-    found: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-    datagrams.send(target_of(endpoint), b"\0\7\1\0\0\1\0\0\0\0\0\0" + QUESTION, QUESTION, patience, found.set_result)
-    return await found
+    return await sent(datagrams, endpoint, patience).outcome
 
 
 async def test_datagrams_hold_nothing_once_answered() -> None:
@@ -126,7 +151,7 @@ async def test_datagrams_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "MAX_SOCKETS", 1)
     datagrams = Datagrams()
     async with upstream(lambda *_: None) as up:
-        datagrams.send(target_of(up.endpoint), bytes(12), QUESTION, 5.0, lambda _: None)
+        sent(datagrams, up.endpoint)
         late = await outcome(datagrams, up.endpoint)
         assert isinstance(late, UpstreamError)
         assert late.failure is Failure.NONE_LEFT

@@ -76,6 +76,6 @@ def test_another_configuration_makes_other_blocks() -> None:
 )
 def test_a_reply_is_as_long_as_its_way_allows(packet: bytes, stream: bool, expected: int) -> None:
     """Over a stream there is no limit but the format's; over UDP it is the client's and ours."""
-    known = Known(client(), (), b"", "", 1)
+    known = Known(client(), (), b"", b"", "", 1)
     query = read_query(packet)
     assert Miss(known, query, key_of(query), stream).limit == expected

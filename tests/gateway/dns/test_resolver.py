@@ -72,13 +72,15 @@ async def test_a_denied_name_causes_no_upstream_query(name: str, stream: bool) -
 
 
 async def test_every_denial_is_recorded_and_its_id_given() -> None:
-    """A repeated denial is counted each time, and the client is told the id that finds its record."""
+    """A repeated denial is counted each time for who asked, in a group of clients as well, who is told the id that
+    finds its record."""
     judge = a_judge()
     resolver = Resolver(judge)
-    texts = [ede(resolver.answer_now(peer, ask("bad.example"))) for peer in (WEB, WEB, BATCH)]
-    assert texts == [(15, f"listed threats threats id=r{number}") for number in (1, 1, 3)]
+    peers = (WEB, WEB, BATCH, "10.1.0.8", WEB, "10.1.0.8")
+    texts = [ede(resolver.answer_now(peer, ask("bad.example"))) for peer in peers]
+    assert texts == [(15, f"listed threats threats id=r{number}") for number in (1, 1, 3, 4, 1, 4)]
     clients = [str(request.client.address) for request, _ in judge.records]
-    assert clients == [WEB, WEB, BATCH]
+    assert clients == list(peers)
 
 
 async def test_a_denial_is_recorded_anew_when_its_window_is_over() -> None:
@@ -86,7 +88,7 @@ async def test_a_denial_is_recorded_anew_when_its_window_is_over() -> None:
     judge = a_judge()
     resolver = Resolver(judge)
     resolver.answer_now(WEB, ask("bad.example"))
-    entry = resolver._hot.get(hot_key(resolver._clients[WEB].view, ask("bad.example"), 24))
+    entry = resolver._hot.get(hot_key(resolver._clients[WEB].own, ask("bad.example"), 24))
     assert isinstance(entry, Block)
     entry.repeats.open = False
     assert ede(resolver.answer_now(WEB, ask("bad.example"))) == (15, "listed threats threats id=r2")

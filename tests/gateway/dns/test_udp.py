@@ -98,14 +98,18 @@ async def test_what_was_asked_before_is_answered_as_before(client: socket.socket
 
 
 async def test_repeats_of_a_denial_are_counted(client: socket.socket) -> None:
-    """Every denial is counted, and decided once, however quickly it is answered."""
+    """Every denial is counted for the client that it was told, and decided once for each, however quickly it is
+    answered."""
     judge = a_judge()
     sock = bind(parse_endpoint("udp://127.0.0.1:0"))
     listener = UdpListener(sock, Resolver(judge))
-    for _ in range(20):
-        await exchange(client, "127.0.0.1", sock.getsockname()[1], ask("bad.example"))
-    assert len(judge.records) == 20
-    assert len(judge.asked) == 1
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.2", 0))
+        other.setblocking(False)
+        for each in [client, other] * 10:
+            await exchange(each, "127.0.0.1", sock.getsockname()[1], ask("bad.example"))
+    assert [str(request.client.address) for request, _ in judge.records] == ["127.0.0.1", "127.0.0.2"] * 10
+    assert len(judge.asked) == 2
     await listener.close(1)
 
 

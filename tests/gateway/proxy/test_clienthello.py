@@ -206,9 +206,13 @@ def test_signature_algorithms() -> None:
 
 
 _SHARE = b"\x00\x24\x00\x1d\x00\x20" + bytes(32)
+_SHARES = {
+    "X25519": _SHARE,
+    "X25519MLKEM768 and X25519": b"\x04\xe8\x11\xec\x04\xc0" + bytes(1216) + b"\x00\x1d\x00\x20" + bytes(32),
+}
 _MESSAGES = [
     *(data[5:] for data in CAPTURED.values()),
-    a_message(server_name(b"good.test"), (0x33, _SHARE), alpn(b"h2")),
+    *(a_message(server_name(b"good.test"), (0x33, share), alpn(b"h2")) for share in _SHARES.values()),
     # A name that looks like the beginning of a key: what follows it must not be taken for random octets.
     a_message(server_name(b"\x00\x33\x00\x26" + _SHARE[:6] + b"good.test." + b"x" * 40), (0x33, _SHARE)),
 ]
@@ -216,7 +220,7 @@ _MESSAGES = [
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(_MESSAGES), st.integers(0, 700), st.integers(0, 255), st.integers(1, 40)),
+        st.tuples(st.sampled_from(_MESSAGES), st.integers(0, 1700), st.integers(0, 255), st.integers(1, 40)),
         max_size=6,
     )
 )
@@ -239,10 +243,22 @@ def outcome(read_message: Callable[[bytes], Hello], message: bytes) -> Hello | s
         return str(error)
 
 
-def test_a_hello_again_is_the_same_object() -> None:
+@pytest.mark.parametrize("share", _SHARES.values(), ids=_SHARES)
+def test_a_hello_again_is_the_same_object(share: bytes) -> None:
     """What differs in random octets alone is not read a second time."""
     read_again = _remembering(_parse)
-    first = a_message(server_name(b"good.test"), (0x33, _SHARE))
-    other = first[:6] + bytes(range(32)) + first[38:-32] + bytes(range(32))
+    first = a_message(server_name(b"good.test"), (0x33, share))
+    other = first[:6] + bytes(range(32)) + first[38 : -len(share)] + share.replace(bytes(32), bytes(range(32)))
     assert other != first
     assert read_again(other) is read_again(first)
+
+
+@pytest.mark.parametrize("name", CAPTURED)
+def test_real_programs_are_remembered(name: str) -> None:
+    """Whatever a program's keys look like, its next hello is found: old TLS without any, several, post-quantum."""
+    message = CAPTURED[name][5:]
+    read_again = _remembering(_parse)
+    first = read_again(message)
+    start, end = first.keys
+    other = message[:6] + bytes(32) + message[38:start] + bytes(end - start) + message[end:]
+    assert read_again(other) is first

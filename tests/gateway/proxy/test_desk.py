@@ -11,7 +11,7 @@ from gateway.proxy.desk import Desk, Inspector, client_at
 from gateway.proxy.dial import Dialer
 from gateway.proxy.sweeper import Sweeper
 from gateway.proxy.uploads import Uploads
-from gateway.schema import ProxyLimits, ProxySection
+from gateway.proxysection import ProxyLimits, ProxySection
 from tests.builders import an_address
 from tests.integration.proxy_rig import Bench, Names
 

@@ -20,8 +20,8 @@ from gateway.proxy.dial import Dialer
 from gateway.proxy.listener import ClientConnection
 from gateway.proxy.sweeper import Sweeper
 from gateway.proxy.uploads import Uploads
+from gateway.proxysection import ProxySection
 from gateway.request import Client, Request, TlsHello
-from gateway.schema import ProxySection
 from tests.gateway.proxy.fakes import FakeTransport
 from tests.integration.proxy_rig import Bench, Names, allow
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.decision import Reason
-from gateway.proxy.websocket import MOST_MESSAGE
+from gateway.decision import Budget, Reason
+from gateway.proxy.websocket import MOST_FRAMES, MOST_MESSAGE
 from tests.integration.proxy_rig import Rig, a_proxy, allow
 from tests.peers.http_origin import Origin
 
@@ -30,6 +30,7 @@ SWITCHED = (
     b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
 )
 TEXT, MORE, LAST = 0x01, 0x00, 0x80
+CLOSE, PING, PONG = 0x88, 0x89, 0x8A
 
 
 def frame(first: int, payload: bytes, *, masked: bool = False) -> bytes:
@@ -109,3 +110,54 @@ async def test_a_message_has_an_end(tmp_path: Path, who: str) -> None:
         assert rig.ledger.denials == [Reason.MALFORMED]
         assert len(rig.ledger.lines) == 1
         assert f"more than {MOST_MESSAGE} octets" in rig.ledger.lines[0].decision.detail
+
+
+@pytest.mark.parametrize("kind", [PING, PONG, TEXT | LAST, TEXT])
+async def test_all_that_leaves_is_charged(tmp_path: Path, kind: int) -> None:
+    """Frames that control the connection hold up to 125 octets each, and frames without any say something too."""
+    budget = Budget(10_000, 3600)
+    async with Sockets() as origin, a_proxy(tmp_path, allow("good.test", upload=budget)) as rig:
+        origin.said = b""
+        reader, writer = await _switched(rig, origin)
+        with contextlib.suppress(ConnectionError):
+            writer.write(frame(TEXT, b"", masked=True) if kind == TEXT else b"")
+            payload = b"x" * 125 if kind in (PING, PONG) else b""
+            writer.write(frame(MORE if kind == TEXT else kind, payload, masked=True) * 2500)
+            await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+        await rig.settled()
+        assert rig.ledger.denials == [Reason.UPLOAD_BUDGET]
+        assert origin.octets <= budget.octets
+
+
+async def test_control_frames_are_recorded(tmp_path: Path) -> None:
+    """What they hold counts as octets of the connection, in both directions; how a WebSocket is closed, too."""
+    async with Sockets() as origin, a_proxy(tmp_path, allow("good.test")) as rig:
+        origin.said = frame(PONG, b"y" * 50)
+        reader, writer = await _switched(rig, origin)
+        writer.write(frame(PING, b"x" * 100, masked=True))
+        assert await reader.readexactly(52) == frame(PONG, b"y" * 50)
+        writer.write(frame(CLOSE, b"\x03\xe8" + b"z" * 30, masked=True))
+        await reader.read()
+        writer.close()
+        await rig.settled()
+        (line,) = rig.ledger.ended
+        assert line.outcome is not None
+        assert (line.outcome.octets_out, line.outcome.octets_in) == (132, 50)
+
+
+async def test_a_message_has_so_many_frames(tmp_path: Path) -> None:
+    """Each takes memory, even when there is nothing in it."""
+    async with Sockets() as origin, a_proxy(tmp_path, allow("good.test")) as rig:
+        reader, writer = await _switched(rig, origin)
+        with contextlib.suppress(ConnectionError):
+            writer.write(frame(TEXT, b"", masked=True))
+            for _ in range(20):
+                writer.write(frame(MORE, b"", masked=True) * MOST_FRAMES)
+                await writer.drain()
+            await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+        await rig.settled()
+        assert origin.octets == 0
+        assert rig.ledger.denials == [Reason.MALFORMED]
+        assert f"more than {MOST_FRAMES} frames" in rig.ledger.lines[0].decision.detail

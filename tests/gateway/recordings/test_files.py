@@ -18,7 +18,7 @@ def test_formats(tmp_path: Path, pack: "type[bytes]") -> None:
     path.write_bytes(pack(LINE + b"torn"))
     recording = Recording(path)
     assert [query.name for query in recording] == ["a.com"]
-    assert recording.unreadable == 1
+    assert (recording.unreadable, recording.flaw) == (1, "line 2: neither JSON nor under a heading")
     path.write_bytes(pack(pcap(*PAIR).getvalue()))
     assert list(Recording(path)) == [FOUND]
 

@@ -58,16 +58,25 @@ def test_zeek() -> None:
     assert lines.unreadable == 1
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        *("{", "[1]", "{}", "plain", "{" * 99999),
-        *('{"t": 1, "client": "c", "qname": "", "qtype": "A"}', '{"t": NaN, "qname": "a"}'),
-        *('{"t": 1, "client": "c", "qname": "a.com", "qtype": "NONE"}', '{"@timestamp": "yesterday"}'),
-    ],
-)
-def test_odd_lines_are_counted(line: str) -> None:
-    """What speaks of no query is passed over and counted."""
+ODD = {
+    "{": "no JSON",
+    "[1]": "neither JSON nor under a heading",
+    "{}": "'query' is missing or unknown",
+    "plain": "neither JSON nor under a heading",
+    "{" * 99999: "",
+    '{"t": 1, "client": "c", "qname": "", "qtype": "A"}': "no name",
+    '{"t": NaN, "qname": "a"}': "no time",
+    '{"t": 1, "client": "c", "qname": "a.com", "qtype": "NONE"}': "'NONE' is missing or unknown",
+    '{"@timestamp": "yesterday"}': "Invalid isoformat string: 'yesterday'",
+    "#fields\tts\tquery\n1": "1 columns under a heading of 2",
+}
+
+
+@pytest.mark.parametrize(("text", "flaw"), ODD.items())
+def test_odd_lines_are_counted(text: str, flaw: str) -> None:
+    """What speaks of no query is passed over and counted, and of the first one is said where it is and why."""
     lines = Lines()
-    assert list(lines.read([line])) == []
-    assert lines.unreadable == 1
+    odd = text.splitlines()
+    assert list(lines.read([*odd, "more"])) == []
+    assert lines.unreadable == 2
+    assert lines.flaw.startswith(f"line {len(odd)}: {flaw}")

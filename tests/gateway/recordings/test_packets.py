@@ -93,7 +93,7 @@ def test_other_traffic_and_junk() -> None:
     capture = Capture()
     packets = (udp(CLIENT, SERVER, 4444, 443, QUERY.pack()), b"junk", udp(CLIENT, SERVER, 4444, 53, b"junk"))
     assert list(capture.read(pcap(*packets))) == []
-    assert capture.unreadable == 1
+    assert (capture.unreadable, capture.flaw) == (1, "packet 3: not one question")
     assert list(Capture().read(pcap(*PAIR, link=147))) == []
 
 

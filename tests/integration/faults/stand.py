@@ -20,8 +20,8 @@ from gateway.ledger import Ledger
 from gateway.proxy import asked
 from gateway.proxy.server import Proxy
 from gateway.proxy.tls import TlsFiles
+from gateway.proxysection import ProxySection, ProxyTimeouts
 from gateway.runtime import Runtime, State, load_state
-from gateway.schema import ProxySection, ProxyTimeouts
 from tests.peers.certificates import Authority
 from tests.peers.http_origin import Origin
 from tests.peers.parent import Parent
