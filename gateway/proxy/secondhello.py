@@ -11,19 +11,20 @@ from gateway.request import Flaw
 
 _RETRY = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
 """What a ServerHello holds as random if it asks for another ClientHello (RFC 8446 section 4.1.3)."""
-_HANDSHAKE, _SERVER_HELLO = 22, 2
+_HANDSHAKE = b"\x16"
+_MAY_BEGIN = (b"", b"\2")
+"""The type of the message, if it is there: a ServerHello."""
 _BESIDE = frozenset((20, 21, 23))
 """Records that may come before it: change_cipher_spec, an alert, data sent early that the server passes over."""
-_RANDOM = 11
-"""Where the random is: behind the headers of record and message, and a version."""
+_RANDOM, _TOLD = 11, 43
+"""Where the random begins, behind the headers of record and message and a version, and where it ends."""
 
 
 def asks_again(answer: bytes) -> bool | None:
     """Say whether a server's first octets ask for another ClientHello; None: they are too few to tell."""
-    begun = answer[:1] == bytes((_HANDSHAKE,)) and answer[5:6] in (b"", bytes((_SERVER_HELLO,)))
-    if not begun or not _RETRY.startswith(answer[_RANDOM : _RANDOM + len(_RETRY)]):
+    if not _RETRY.startswith(answer[_RANDOM:_TOLD]) or answer[:1] != _HANDSHAKE or answer[5:6] not in _MAY_BEGIN:
         return False
-    return True if len(answer) >= _RANDOM + len(_RETRY) else None
+    return True if len(answer) >= _TOLD else None
 
 
 class SecondHello:
@@ -51,8 +52,8 @@ class SecondHello:
 
         Returns what is wrong with those.
         """
-        self._answer += answer
-        again = asks_again(self._answer)
+        self._answer = answer = self._answer + answer
+        again = asks_again(answer)
         if again is None:
             return None
         self._answer, self.awaited, self.watches = b"", False, again
