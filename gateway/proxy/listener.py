@@ -21,6 +21,7 @@ from gateway.proxy.farewell import Farewell
 from gateway.proxy.head import Form, Head, HeadError, limits_of, read_head
 from gateway.proxy.live import LiveTunnel
 from gateway.proxy.responses import ALERT_ACCESS_DENIED, ALERT_INTERNAL_ERROR, ESTABLISHED, UNREACHED, answer, render
+from gateway.proxy.secondhello import SecondHello
 from gateway.proxy.splice import Half, Splice
 from gateway.proxy.tls import proven
 from gateway.request import Client, Flaw, HttpRequest, TlsHello, Tunnel
@@ -39,7 +40,7 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_accept", "_bodiless", "_buffer", "_case", "_client", "_counted", "_deadline", "_desk", "_ended", "_hello",
-        "_reader", "_seat", "_section", "_stage", "_task", "_transport", "_tunnel",
+        "_reader", "_seat", "_second", "_section", "_stage", "_task", "_transport", "_tunnel",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, entered: Client | None = None) -> None:
@@ -50,6 +51,7 @@ class ClientConnection(asyncio.Protocol):
         self._case = Case(desk.judge)
         self._buffer = bytearray()
         self._reader: HelloReader | None = None
+        self._second: SecondHello | None = None
         self._tunnel: Tunnel | None = None
         self._hello: TlsHello | None = None
         self._task: asyncio.Task[None] | None = None
@@ -283,6 +285,7 @@ class ClientConnection(asyncio.Protocol):
             self._deadline = self._desk.loop.time() + self._section.timeouts.connect
             self._stage = self._read_early
             self._buffer = self._reader.received
+            self._second = SecondHello(hello.server_names, self._reader.length, early=hello.early_data)
             self._reader = None
             # Eager: with the name in the cache it gets as far as connecting without a turn of the event loop.
             task = asyncio.Task(self._dial(request, decision), loop=self._desk.loop, eager_start=True)
@@ -369,7 +372,7 @@ class ClientConnection(asyncio.Protocol):
         desk.sweeper.alive.add(live)
         desk.tally.splice(splice)
         try:
-            if live.begin(len(self._buffer)):
+            if live.begin(self._buffer, self._second):
                 splice.join(self._transport, self._buffer, ended=self._ended)
                 self._transport.resume_reading()
                 return None

@@ -23,7 +23,7 @@ class Half(asyncio.Protocol):
         self.other: asyncio.Transport | None = None
         self.octets = 0
         self.ended = False
-        self.meter: Callable[[int], bool] | None = None
+        self.meter: Callable[[bytes], bool] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember the transport."""
@@ -32,7 +32,7 @@ class Half(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass octets on, unless they are more than may be."""
-        if self.meter is not None and not self.meter(len(data)):
+        if self.meter is not None and not self.meter(data):
             return
         self.octets += len(data)
         if self.other is not None:
@@ -102,7 +102,7 @@ class Splice:
         if self.origin.ended:  # while nobody listened
             self.half_closed(self.origin)
 
-    def meter(self, meter: Callable[[int], bool] | None) -> None:
+    def meter(self, meter: Callable[[bytes], bool] | None) -> None:
         """Ask before octets of the client are passed on. Who says no ends the tunnel."""
         self.client.meter = meter
 
