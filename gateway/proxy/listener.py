@@ -5,6 +5,7 @@ time of the head, of the hello and of the dialling, connections of one client.
 """
 
 import asyncio
+import errno
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -333,27 +334,15 @@ class ClientConnection(asyncio.Protocol):
         approved = await desk.dialer.approve(self._case, request)
         if isinstance(approved, Refusal):
             return approved
-        made: list[LiveTunnel] = []
-        seat = self._seat
-        assert seat is not None
-
-        def finished(splice: Splice) -> None:
-            if not made:  # lost a race between several addresses
-                return
-            live = made[0]
-            if live.splice is splice:
-                desk.sweeper.alive.discard(live)
-                desk.leave(seat)
-                live.end(desk.loop.time() - started)
+        timeouts = section.timeouts
 
         def origin() -> Half:
-            timeouts = section.timeouts
-            return Splice(
-                now=desk.loop.time(), idle=timeouts.idle, lifetime=timeouts.lifetime, finished=finished
-            ).origin
+            return Splice(now=desk.loop.time(), idle=timeouts.idle, lifetime=timeouts.lifetime).origin
 
         _, half, address = await desk.dialer.connect(approved.addresses, request.port, origin)
         splice = half.splice
+        if half.transport is None:
+            raise ConnectionResetError(errno.ECONNRESET, "the origin is gone again")
         try:
             decision = approved.decision(address)
             live = LiveTunnel(
@@ -362,7 +351,9 @@ class ClientConnection(asyncio.Protocol):
         except BaseException:
             splice.abort()
             raise
-        made.append(live)
+        seat = self._seat
+        assert seat is not None
+        splice.finished = partial(_count_out, desk, seat, live, started)
         self._counted = False  # the splice counts the client out
         desk.sweeper.alive.discard(self)
         desk.sweeper.alive.add(live)
@@ -460,6 +451,13 @@ class TurnedAway(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Cut it off."""
         cast(asyncio.Transport, transport).abort()
+
+
+def _count_out(desk: Desk, seat: Client, live: LiveTunnel, started: float, _: Splice) -> None:
+    """Record the end of a tunnel, and count its client out."""
+    desk.sweeper.alive.discard(live)
+    desk.leave(seat)
+    live.end(desk.loop.time() - started)
 
 
 def _ignore(_: bytes) -> None:
