@@ -81,6 +81,20 @@ class Dialer:
         self._known = Memo[int, _Known](_KEPT)
         """By the id of the request: programs that connect again ask with the same objects."""
 
+    def recall(self, case: Case, origin: Origin) -> Approved | Refusal | None:
+        """Do what `approve` does, where nobody has to be asked for the addresses; None elsewhere."""
+        host = origin.host
+        if not isinstance(host, str):
+            return None
+        resolution = self._resolver.recall(host, origin.client)
+        if resolution is None or not resolution.addresses:
+            return None
+        return self.judge(case, origin, resolution.addresses[:_MOST], resolution.chain)
+
+    def leads_straight(self, addresses: tuple[IPAddress, ...]) -> bool:
+        """Say whether `connect` only connects: to one address, with no parent proxy to be asked."""
+        return len(addresses) == 1 and self._parent() is None
+
     async def approve(self, case: Case, origin: Origin) -> Approved | Refusal:
         """Resolve the host of a request and judge each address.
 

@@ -66,6 +66,28 @@ async def test_a_name_that_tells_too_much() -> None:
     assert bench.ledger.denials == [Reason.LEAK_BUDGET]
 
 
+async def test_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Addresses that are at hand are judged without waiting; what the policy says is the same."""
+    monkeypatch.setattr(Names, "remembers", True)
+    bench = Bench(Policy(rules=[allow("good.test", "bad.test", addresses=())]))
+    dialer = Dialer(Names({"good.test": (PUBLIC,), "bad.test": (PRIVATE,), "none.test": ()}))
+    approved = dialer.recall(Case(bench), a_hello("good.test"))
+    assert isinstance(approved, Approved)
+    assert approved.addresses == (PUBLIC,)
+    refusal = dialer.recall(Case(bench), a_hello("bad.test"))
+    assert isinstance(refusal, Refusal)
+    assert refusal.decision.reason is Reason.DNS_REBINDING
+    assert dialer.recall(Case(bench), a_hello("unknown.test")) is None
+    assert dialer.recall(Case(bench), a_hello("none.test")) is None
+
+
+def test_straight() -> None:
+    """Only one address, and no parent proxy, is connected to without more ado."""
+    assert Dialer(Names({})).leads_straight((PUBLIC,))
+    assert not Dialer(Names({})).leads_straight((PUBLIC, LOOP))
+    assert not Dialer(Names({}), parent=lambda: "http://127.0.0.1:1").leads_straight((PUBLIC,))
+
+
 async def test_asked_again() -> None:
     """Who asks again with the same objects is given the same answer, and the policy is asked each time."""
     bench = Bench(Policy(rules=[allow("good.test", addresses=())]))
