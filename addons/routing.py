@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from addons.visit import Visit
 from gateway.decision import Decision, Fact, Reason
 from gateway.proxy.case import Case, Refusal
-from gateway.proxy.dial import Dialer
+from gateway.proxy.dial import Approved, Dialer
 from gateway.request import HttpRequest
 
 
@@ -15,11 +15,12 @@ async def settle_address(dialer: Dialer, visit: Visit, case: Case, request: Http
     Returns the last word on the request, with every fact known.
     """
     place = (request.host, request.port)
-    found = None
+    found: Approved | None = None
     if not visit.peers(place):
-        found = await dialer.approve(case, request)
-        if isinstance(found, Refusal):
-            return found
+        answer = await dialer.approve(case, request)
+        if isinstance(answer, Refusal):
+            return answer
+        found = answer
     if peers := visit.peers(place):  # or opened meanwhile
         # mitmproxy may use any of them, so all have to be allowed.
         approved = dialer.judge(case, request, peers, visit.chains.get(place, ()))

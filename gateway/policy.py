@@ -65,6 +65,8 @@ class Policy:
         self._allowed: dict[tuple[int, bool, int, int], Decision] = {}
         self._known = Memo[Hashable, Decision](_FLOWS_KEPT)
         """What was allowed on the way to a spliced tunnel: whoever connects again asks the same three times."""
+        self._same = Memo[int, tuple[Request, Decision]](_FLOWS_KEPT)
+        """The same by the ids of requests that came again: often they are the very objects."""
         self._queries = Memo[Hashable, Decision | Rule](_QUERIES_KEPT)
         """What was decided on DNS queries, or the rule that denies with evidence of its own each time."""
         self._answers = Memo[Hashable, Decision](_QUERIES_KEPT)
@@ -81,14 +83,19 @@ class Policy:
                 return self._decide_query(request)
             if isinstance(request, DnsAnswer):
                 return self._decide_answer(request)
+            same = self._same.get(id(request))
+            if same is not None and same[0] is request:  # an id is used again once its object is gone
+                return same[1]
             key = _key(request)
             if key is None:
                 return self._decide(request)
             known = self._known.get(key)
-            if known is None:
-                known = self._decide(request)
-                if known.verdict is Verdict.ALLOW and not known.reported:
-                    self._known.keep(key, known)
+            if known is not None:
+                self._same.keep(id(request), (request, known))
+                return known
+            known = self._decide(request)
+            if known.verdict is Verdict.ALLOW and not known.reported:
+                self._known.keep(key, known)
             return known
         except Exception as error:
             # Fails closed: whatever went wrong, the answer is no, and the record says what it was.

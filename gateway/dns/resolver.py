@@ -50,6 +50,7 @@ _LOG = logging.getLogger(__name__)
 _CLIENTS_KEPT = 8192
 _RESOLVED = 1024  # names that were resolved for clients moments ago,
 _MOMENTS = 1.0  # seconds: no longer, so that the cache knows which answers are wanted
+_BOTH = 4, 6  # families of addresses
 _PREFIX = 6
 """Octets that stand for generation and view, or for a client, in keys of the hot table."""
 
@@ -465,9 +466,14 @@ class Resolver:
 
     # -- for everybody -----------------------------------------------------------------------------------------
 
-    async def lookup(
-        self, host: str, client: Client | None = None, *, families: Iterable[int] = (4, 6)
-    ) -> Resolution:
+    def recall(self, host: str, client: Client) -> Resolution | None:
+        """Return what `lookup` would return, where it was asked for a moment ago; None where it has to be asked."""
+        if self._judge.generation is not self._generation or self._closures != self.leakage.closures:
+            return None
+        known = self._resolved.get((client, host, _BOTH))
+        return known[1] if known is not None and self._clock() < known[0] else None
+
+    async def lookup(self, host: str, client: Client | None = None, *, families: Iterable[int] = _BOTH) -> Resolution:
         """Return the addresses of a name in normal form, for a caller that the policy has already let through. The
         name is accounted for as one that the client has told the outside; without a client, it is one of our own.
 

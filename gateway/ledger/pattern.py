@@ -7,6 +7,7 @@ where lines of the kind differ; filling them in costs 3 us where building and en
 from collections.abc import Hashable
 from json.encoder import encode_basestring_ascii as quoted
 
+from gateway.addresses import IPAddress
 from gateway.decision import Decision, Verdict
 from gateway.ledger.event import Event, Outcome, encode, event
 from gateway.ledger.text import timestamp, visible, without_userinfo
@@ -37,6 +38,8 @@ _LONGEST_TEXT = 256
 _FEW = 1024
 _LONGEST = 1e6  # seconds of a tunnel
 
+_id = id  # the ids of lines are called so as well
+
 type _Pattern = tuple[str, ...]
 
 
@@ -46,7 +49,9 @@ class Patterns:
     def __init__(self, role: str) -> None:
         self._role = role
         self._kept = Memo[Hashable, _Pattern](_LIMIT)
-        self._ends = Memo[Hashable, tuple[Decision, _Pattern]](_FEW)
+        self._ends = Memo[Hashable, tuple[Decision, str]](_FEW)
+        self._again = Memo[int, tuple[TlsHello, Decision, IPAddress | None, int | None, int, str]](_FEW)
+        """The same by the ids of requests: whoever connects again asks with the very object."""
 
     def line(
         self, kind: Hashable, request: DnsQuery, decision: Decision, *, id: str, now: float, generation: int
@@ -95,13 +100,37 @@ class Patterns:
 
         None for others, which are not alike.
         """
+        if not 0 <= outcome.seconds < _LONGEST:
+            return None
+        again = self._again.get(_id(request))
+        if (
+            again is not None
+            and again[0] is request  # an id is used again once its object is gone
+            and again[1] is decision
+            and again[2] is outcome.address
+            and again[3] == outcome.status
+            and again[4] == generation
+            and not outcome.error
+        ):
+            pattern = again[5]
+        else:
+            found = self._end_pattern(request, decision, outcome, id=id, now=now, generation=generation)
+            if not isinstance(found, str):
+                return found
+            pattern = found
+        moved = timestamp(now), id, round(outcome.seconds * 1e9), outcome.octets_out, outcome.octets_in
+        return (pattern % moved).encode("ascii")
+
+    def _end_pattern(
+        self, request: TlsHello, decision: Decision, outcome: Outcome, *, id: str, now: float, generation: int
+    ) -> str | bytes | None:
+        """Return a text to fill in; the whole line where there is none; None for what ended otherwise."""
         address = outcome.address
         if (
             decision.verdict is not Verdict.ALLOW
             or decision.reported
             or outcome.error
             or address is None
-            or not 0 <= outcome.seconds < _LONGEST
             or len(request.tunnel.user_agent) > _LONGEST_TEXT
             or len(request.alpn) > 4
             or len(request.server_names) != 1
@@ -111,20 +140,14 @@ class Patterns:
         kept = self._ends.get(key)
         if kept is None or kept[0] is not decision:
             made = event(request, decision, id=id, now=now, role=self._role, outcome=outcome, generation=generation)
-            kept = decision, _pattern(made, _COUNTS)
-            if not kept[1]:
+            pieces = _pattern(made, _COUNTS)
+            if not pieces:
                 return encode(made)
+            texts = [piece.replace("%", "%%") for piece in pieces[::2]]
+            kept = decision, '{}"%s"{}"%s"{}%d{}%d{}%d{}'.format(*texts)
             self._ends.keep(key, kept)
-        pieces = [*kept[1]]
-        duration = round(outcome.seconds * 1e9)
-        pieces[1::2] = (
-            f'"{timestamp(now)}"',
-            f'"{id}"',
-            str(duration),
-            str(outcome.octets_out),
-            str(outcome.octets_in),
-        )
-        return "".join(pieces).encode("ascii")
+        self._again.keep(_id(request), (request, decision, address, outcome.status, generation, kept[1]))
+        return kept[1]
 
 
 def _pattern(made: Event, known: Event = _MARKS) -> _Pattern:

@@ -34,6 +34,7 @@ _LOG = logging.getLogger(__name__)
 
 _ALPHABET = "0123456789abcdefghijkmnpqrstuvwx"  # 32, so that a random octet picks evenly
 _CLIENTS_KEPT = 8192
+_DNS = DnsQuery, DnsAnswer  # a union in its place would be made anew each time
 _AT_ONCE = 64  # windows closed while `record` has to wait: some 20 us
 
 
@@ -185,7 +186,7 @@ class Ledger:
 
     def _enter(self, request: Request, decision: Decision, outcome: Outcome | None) -> Receipt:
         notable = decision.verdict is Verdict.DENY or bool(decision.reported)
-        if isinstance(request, DnsQuery | DnsAnswer):
+        if isinstance(request, _DNS):
             if notable:
                 return self._enter_block(request, decision, outcome)
             if not self._allowed_dns:

@@ -98,7 +98,7 @@ class LiveTunnel:
         outcome = Outcome(
             octets_out=splice.octets_out,
             octets_in=splice.octets_in,
-            seconds=round(seconds, 6),
+            seconds=round(seconds * 1e6) / 1e6,
             address=self._address,
             error=splice.error,
         )
