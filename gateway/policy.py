@@ -77,10 +77,6 @@ class Policy:
         Total and deterministic: any exception on the way is a denial with reason `internal-error`.
         """
         try:
-            if isinstance(request, DnsQuery):
-                return self._decide_query(request)
-            if isinstance(request, DnsAnswer):
-                return self._decide_answer(request)
             key = _key(request)
             if key is None:
                 return self._decide(request)
@@ -100,8 +96,12 @@ class Policy:
 
     # -- stages ------------------------------------------------------------------------------------------------
 
-    def _decide(self, request: Tunnel | TlsHello | HttpRequest | Dial | HttpResponse) -> Decision:
+    def _decide(self, request: Request) -> Decision:
         match request:
+            case DnsQuery():
+                return self._decide_query(request)
+            case DnsAnswer():
+                return self._decide_answer(request)
             case Tunnel():
                 return self._decide_tunnel(request)
             case TlsHello():

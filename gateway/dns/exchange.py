@@ -121,6 +121,14 @@ _CASE_BIT = bytes(0x20 if 0x61 <= octet <= 0x7A else 0 for octet in range(256))
 """For each octet the bit that makes a lower-case letter upper case. Lengths of labels are below all letters."""
 
 
+def random_question(name: bytes) -> tuple[int, bytes]:
+    """Return a random id, and a lower-case wire name with the case of each letter chosen at random."""
+    size = len(name)
+    drawn = _random.take(size + 2)
+    chosen = _octets(name.translate(_CASE_BIT)) & drawn
+    return drawn >> 8 * size, (_octets(name) ^ chosen).to_bytes(size)
+
+
 def random_id() -> int:
     """Return a query id that nobody can guess."""
     return _random.take(2)
@@ -132,9 +140,7 @@ def random_case(name: bytes) -> bytes:
     >>> random_case(bytes([3]) + b"123" + bytes(1))
     b'\\x03123\\x00'
     """
-    size = len(name)
-    chosen = _octets(name.translate(_CASE_BIT)) & _random.take(size)
-    return (_octets(name) ^ chosen).to_bytes(size)
+    return random_question(name)[1]
 
 
 class Target(NamedTuple):
