@@ -79,10 +79,6 @@ class Policy:
         Total and deterministic: any exception on the way is a denial with reason `internal-error`.
         """
         try:
-            if isinstance(request, DnsQuery):
-                return self._decide_query(request)
-            if isinstance(request, DnsAnswer):
-                return self._decide_answer(request)
             same = self._same.get(id(request))
             if same is not None and same[0] is request:  # an id is used again once its object is gone
                 return same[1]
@@ -107,8 +103,12 @@ class Policy:
 
     # -- stages ------------------------------------------------------------------------------------------------
 
-    def _decide(self, request: Tunnel | TlsHello | HttpRequest | Dial | HttpResponse) -> Decision:
+    def _decide(self, request: Request) -> Decision:
         match request:
+            case DnsQuery():
+                return self._decide_query(request)
+            case DnsAnswer():
+                return self._decide_answer(request)
             case Tunnel():
                 return self._decide_tunnel(request)
             case TlsHello():
