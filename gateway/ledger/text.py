@@ -69,9 +69,9 @@ def timestamp(now: float) -> str:
     '1970-01-01T00:00:00.250Z'
     """
     second = int(now // 1)
-    return f"{_whole(second)}.{int((now - second) * 1000):03d}Z"
+    return _time(second, int((now - second) * 1000))
 
 
 @lru_cache(maxsize=64)
-def _whole(second: int) -> str:
-    return datetime.fromtimestamp(second, UTC).isoformat()[:19]
+def _time(second: int, millisecond: int) -> str:
+    return f"{datetime.fromtimestamp(second, UTC).isoformat()[:19]}.{millisecond:03d}Z"
