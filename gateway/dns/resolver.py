@@ -374,17 +374,17 @@ class Resolver:
             if cookie:
                 options = self._cookies.reply(cookie, client.address, now)
         request = DnsQuery(client=client, name=query.name, qtype=query.qtype)
-        decision, receipt = self._judge.judge_query(request)
+        decision, recorded = self._judge.judge_query(request)
         # The question as it stands in the key, in lower case; not if its name holds a zero octet, which the key takes
         # for its end. And a packet with a cookie or padding never comes again.
         question = key[_PREFIX + HEADER - 2 : _PREFIX + HEADER - 2 + len(query.question)]
         if question.find(0) != len(question) - 5 or (query.edns is not None and query.edns.options):
             key = b""
         if decision.denied:
-            reply = self._replies.block(query, decision, receipt.id, options)
-            if key and not decision.reported and receipt.repeats is not None:
+            reply = self._replies.block(query, decision, recorded.id, options)
+            if key and not decision.reported and recorded.open:
                 tail = b"" if reply is None else reply[2:HEADER] + question + reply[HEADER + len(question) :]
-                self._hot.block(known.own + key[_PREFIX:], HotBlock(tail, receipt.repeats))
+                self._hot.block(known.own + key[_PREFIX:], HotBlock(tail, recorded))
             return reply
         if known.closed:
             key = b""
@@ -423,7 +423,7 @@ class Resolver:
             options,
             Source.LOCAL if at_home else Source.STALE if stale else Source.CACHE,
         )
-        if key and plain and now < fresh_until and not receipt.id and reply is not None and len(reply) <= limit:
+        if key and plain and now < fresh_until and not recorded.id and reply is not None and len(reply) <= limit:
             if reply[2] & 2:
                 return reply  # cut short: whoever comes over TCP gets all of it
             head = head_of(query, answer) + question
