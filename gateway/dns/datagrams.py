@@ -17,6 +17,8 @@ import socket
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
+from operator import add
 from struct import Struct
 from typing import cast
 
@@ -79,42 +81,30 @@ def is_wildcard(sock: socket.socket) -> bool:
     return sock.getsockname()[0] in ("0.0.0.0", "::")
 
 
-type Cut = Callable[[memoryview, int], tuple[bytes]]
-
-
 @cache
-def _cuts() -> list[Cut]:
-    """Return what cuts octets out, by the length of the datagram that they are in without its first two. A long
-    one's rest is elsewhere: it is cut short here and found nowhere.
-    """
-    short = [cast("Cut", Struct(f"{max(size, 2) - 2}s").unpack_from) for size in range(ROOM + 1)]
-    return short + short[-1:] * (LONGEST - ROOM)
-
-
-@cache
-def _peers(at: int, size: int) -> list[Callable[[memoryview], tuple[bytes, ...]]]:
+def _peers(at: int, size: int) -> list[Callable[[mmap], tuple[bytes, ...]]]:
     """Return what cuts out the senders' addresses, by their number."""
     one = f"{at}x{size}s{_SLOT - at - size}x"
     return [
-        cast("Callable[[memoryview], tuple[bytes, ...]]", Struct(one * count).unpack_from)
-        for count in range(SLOTS + 1)
+        cast("Callable[[mmap], tuple[bytes, ...]]", Struct(one * count).unpack_from) for count in range(SLOTS + 1)
     ]
 
 
-_PLACES = tuple((slot, slot * _SLOT + _DATA + 2, 2 * slot + 1) for slot in range(SLOTS))
+_STARTS = tuple(slot * _SLOT + _DATA for slot in range(SLOTS))
+_PLACES = tuple((slot, start + 2, 2 * slot + 1) for slot, start in enumerate(_STARTS))
 """Reckoned once: numbers that are made anew cost as much as what they are for."""
 
 
 type Place = tuple[tuple[int, int, int], bytes, int]
-"""A datagram: its slot, where its body and the length of its answer are; its sender; its length."""
+"""A datagram: its slot, where its body and the length of its answer are; its sender; where it ends."""
 
 
 class Batch:
     """The datagrams of one wake-up of a non-blocking UDP socket, and the answers to them.
 
-    `receive` returns for each datagram where it is, the packed address of its sender and its length;
-    `cuts[length](octets, body)` are its octets but the first two. An answer of at most `ROOM` octets goes to
-    `octets[body:]`, again without the first two, the id, which stay where they are; its whole length goes to
+    `receive` returns for each datagram where it is, the packed address of its sender and where it ends:
+    `octets[body:end]` are its octets but the first two, if it has no more than `ROOM`. An answer of at most as many
+    goes to `octets[body:]`, again without the first two, the id, which stay where they are; its whole length goes to
     `answers[at_answer]`. Then `send`. That is spelt out where it is used instead of being methods here, because one
     call costs a tenth of an answer.
     """
@@ -132,10 +122,9 @@ class Batch:
             )
             sock.setsockopt(*option, 1)
             self._control = socket.CMSG_SPACE(20 if self._is_v6 else 12)
-        memory = bytearray(_RESTS + SLOTS * _REST)
-        self.octets = memoryview(memory)
-        self._start = ctypes.addressof((ctypes.c_char * len(memory)).from_buffer(memory))
-        self.cuts = _cuts()
+        # Of all memory that can be written to, only that of an `mmap` yields octets when it is sliced.
+        self.octets = mmap(-1, _RESTS + SLOTS * _REST, MAP_PRIVATE | MAP_ANONYMOUS)
+        self._start = ctypes.addressof(ctypes.c_char.from_buffer(self.octets))
         self._peers = _peers(_PEER6, 16) if self._is_v6 else _peers(_PEER4, 4)
 
         rests = self._start + _RESTS
@@ -177,7 +166,8 @@ class Batch:
         if self._control:
             for slot in range(count):
                 self._answer_from(slot * _SLOT + _NAME + _CONTROL_HEADER)
-        return list(zip(_PLACES[:count], self._peers[count](self.octets), self._sizes[:count].tolist(), strict=True))
+        ends = map(add, _STARTS, self._sizes[:count].tolist())
+        return list(zip(_PLACES, self._peers[count](self.octets), ends, strict=False))
 
     def _answer_from(self, at: int) -> None:
         """Have an answer leave from the address that was asked. The route still chooses the interface, but for
@@ -195,14 +185,14 @@ class Batch:
         """Return the datagram of a slot."""
         at, size = slot * _SLOT + _DATA, self._sizes[slot]
         if size <= ROOM:
-            return self.octets[at : at + size].tobytes()
+            return self.octets[at : at + size]
         rest = _RESTS + slot * _REST
-        return self.octets[at : at + ROOM].tobytes() + self.octets[rest : rest + size - ROOM].tobytes()
+        return self.octets[at : at + ROOM] + self.octets[rest : rest + size - ROOM]
 
     def sender(self, slot: int) -> Sender:
         """Return whom to answer later."""
         at = slot * _SLOT
-        return self.octets[at : at + _DATA].tobytes()
+        return self.octets[at : at + _DATA]
 
     def write(self, slot: int, answer: bytes) -> None:
         """Put an answer of at most `ROOM` octets over a datagram."""

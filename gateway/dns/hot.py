@@ -9,10 +9,13 @@ counted where the ledger rolls the client's repeats up; allowed answers that hav
 trial would have denied, are never kept here.
 
 What a hit costs is not what it computes but what it has to fetch from memory: with 25,000 answers in use 1.3 us
-instead of 0.4 with 64. So an allowed answer is nothing but octets, with the time that it is good for at their end.
+instead of 0.4 with 64. So an allowed answer is nothing but octets, and at their end is what has to be known to give
+it: until when, and how its TTL counts down. Most answers have one TTL, which is put in on the way out; those with
+several are made anew each second.
 """
 
 from collections import OrderedDict
+from struct import Struct
 
 from gateway.dns.message import Answer, aged
 from gateway.dns.wire import HEADER
@@ -20,8 +23,11 @@ from gateway.ledger.rollup import Repeats
 
 MAX_PACKET = 300
 """Longer questions are asked too seldom to be kept."""
-STAMP = 6
-"""Octets at the end of an allowed answer that say until when it is good; see `stamp`."""
+TERMS = Struct("IIH")
+"""What an allowed answer ends with: the second from which on it has to be made anew; the second in which its TTL will
+be 0, and where that TTL is. Where it is at 0, the answer goes out as it is. Seconds are those of the clock, whole."""
+TTL = Struct("!I")
+_LAST_SECOND = (1 << 32) - 1
 _ROOM = 65536
 """Entries."""
 _OCTETS = 48 << 20
@@ -30,49 +36,56 @@ _OVERHEAD = 340
 """Octets that a denial takes besides its key and its reply, as measured with CPython 3.13."""
 _AGING = 130
 """And an allowed answer more than that, with all that it is made anew from."""
+_TURN = 30
+"""Seconds after which an answer has to be made anew in any case, so that it is seen to be in use."""
 _LOOKS = 8
 """Entries in use that are passed over to find one that may go: bounds the time that a put can take."""
 
 
-def stamp(now: float) -> bytes:
-    """Return a time as octets that sort as times do: milliseconds."""
-    return int(now * 1000).to_bytes(STAMP)
+def is_good(entry: bytes, now: float) -> bool:
+    """Say whether an allowed answer can still be given without being made anew."""
+    until, _, _ = TERMS.unpack_from(entry, -TERMS.size)
+    return bool(now < until)
+
+
+def as_of(entry: bytes, now: float) -> bytes:
+    """Return what a good entry says now: all but the id."""
+    _, dies, at = TERMS.unpack_from(entry, -TERMS.size)
+    end = at + TTL.size
+    return entry[:at] + TTL.pack(dies - int(now)) + entry[end : -TERMS.size] if at else entry[: -TERMS.size]
 
 
 class Aging:
-    """How an allowed answer is made, whose TTLs count down second by second."""
+    """An allowed answer as it was stored, from which it is made as it is later."""
 
-    __slots__ = ("_after", "_answer", "_before", "_expires", "_stored", "_ttl", "used")
+    __slots__ = ("_expires", "_octets", "_stored", "_ttls", "used")
 
     def __init__(self, answer: Answer, stored: float, expires: float, before: bytes, opt: bytes) -> None:
         """Keep an answer; `before` is its header without the id and its question, `opt` what follows the records."""
-        self._stored = stored
+        self._stored = int(stored)
         self._expires = expires
-        self._answer: Answer | None = answer
-        self._before = before
-        self._after = opt
-        self._ttl = 0
-        if len(answer.ttls) == 1:  # most answers have one record, and making them anew is what hits cost most
-            (at,) = answer.ttls
-            self._answer = None
-            self._ttl = int.from_bytes(answer.records[at : at + 4], "big")
-            self._before += answer.records[:at]
-            self._after = answer.records[at + 4 :] + opt
+        self._octets = before + answer.records + opt
+        self._ttls = tuple(len(before) + at for at in answer.ttls)
         self.used = False
         """Made anew, as it is when it is given, since the table last looked."""
 
     def at(self, now: float) -> bytes | None:
-        """Return the reply as it is now, without the id, and with its stamp; None if it must not be given."""
-        expires = self._expires
-        if now >= expires:
+        """Return the reply as it is now, without the id, and with its terms; None if it must not be given.
+
+        Age is told by whole seconds of the clock: whoever asks twice never hears of more time left than before.
+        """
+        if now >= self._expires:
             return None
-        age = int(now - self._stored)
-        until = self._stored + age + 1
-        good = stamp(until if until < expires else expires)
-        if self._answer is not None:
-            return self._before + aged(self._answer.records, self._answer.ttls, age) + self._after + good
-        ttl = self._ttl - age if age < self._ttl else 0
-        return b"%b%b%b%b" % (self._before, ttl.to_bytes(4), self._after, good)
+        second = int(now)
+        until, ttls = min(int(self._expires), second + _TURN), self._ttls
+        if len(ttls) == 1:
+            (at,) = ttls
+            dies = self._stored + int(TTL.unpack_from(self._octets, at)[0])
+            if second < dies <= _LAST_SECOND:
+                return self._octets + TERMS.pack(min(until, dies), dies, at)
+        if ttls:
+            until = min(until, second + 1)
+        return aged(self._octets, ttls, second - self._stored) + TERMS.pack(until, 0, 0)
 
 
 class Block:
@@ -100,8 +113,8 @@ class HotAnswers:
         self._entries: OrderedDict[bytes, bytes | Block] = OrderedDict()
         self._agings: dict[bytes, Aging] = {}
         self.get = self._entries.get
-        """Return the entry of a key, or None: octets, good while their last `STAMP` are above the `stamp` of now, and
-        otherwise to be made anew by `renew`; or a denial."""
+        """Return the entry of a key, or None: octets that end with their `TERMS`, to be made anew by `renew` when
+        these say so; or a denial."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -112,7 +125,7 @@ class HotAnswers:
         return self._most - self._left
 
     def renew(self, key: bytes, now: float) -> bytes | None:
-        """Make an answer anew and return it, if it can still be given."""
+        """Make an answer anew and return it, good for this moment at least; None if it can no longer be given."""
         aging = self._agings[key]
         made = aging.at(now)
         if made is not None:

@@ -42,8 +42,12 @@ class RateLimit:
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 
-    def check(self, client: str, now: float, queries: int = 1) -> Excess | None:
-        """Count a query, or several to come; None while the client is within its limit."""
+    def check(self, client: str, now: float) -> Excess | None:
+        """Count a query; None while the client is within its limit."""
+        return None if self.pays(client, now) else self.excess(client, now)
+
+    def pays(self, client: str, now: float, queries: int = 1) -> bool:
+        """Count a query, or several to come, if the client is still within its limit then."""
         paid = self._young.get(client)
         if paid is None:
             paid = self._young[client] = self._enter(client)  # kept even if the query is not paid for
@@ -51,15 +55,16 @@ class RateLimit:
         paid = (paid if paid > now else now) + self._interval * queries
         if paid - now <= self._tolerance + 1e-9:
             self._young[client] = paid
-            return None
-        return self._excess(client, now)
+            return True
+        return False
 
     def _enter(self, client: str) -> float:
         if len(self._young) >= self._room:
             self._old, self._young = self._young, {}
         return self._old.pop(client, 0.0)
 
-    def _excess(self, client: str, now: float) -> Excess:
+    def excess(self, client: str, now: float) -> Excess:
+        """Say what becomes of a query that the client could not pay for."""
         since = self._windows.get(client)
         if since is None or not 0 <= now - since < WINDOW:
             self._windows.keep(client, now)

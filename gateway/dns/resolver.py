@@ -27,7 +27,7 @@ from gateway.dns.answers import (
 from gateway.dns.cache import Key
 from gateway.dns.cookies import Cookies, cookie_in
 from gateway.dns.forwarder import Forwarder, Found, Resolution, ResolutionError
-from gateway.dns.hot import MAX_PACKET, STAMP, Aging, HotAnswers, hot_key, stamp
+from gateway.dns.hot import MAX_PACKET, Aging, HotAnswers, as_of, hot_key, is_good
 from gateway.dns.hot import Block as HotBlock
 from gateway.dns.judge import Judge, RuntimeJudge
 from gateway.dns.leakage import Leakage, client_key
@@ -79,8 +79,9 @@ class Burst(NamedTuple):
     """Who asks, by packed address."""
     hot: HotAnswers
     """Answers given before, by `Known.view` and the octets after the id; denials, by `Known.own` and them."""
+    pays: Callable[[Known], bool]
+    """Takes credit for a client that has none from its rate limit. If there is none to be had, `answer` tells it."""
     now: float
-    stamp: bytes
     date: float
     answer: Callable[[Peer, bytes], Reply]
     """Answers whatever is not found so. It never raises: what goes wrong is answered SERVFAIL."""
@@ -130,7 +131,6 @@ class Resolver:
         self._clock = clock
         self._wall = wall
         self._now = self._date = 0.0
-        self._stamp = stamp(0)
         self._numbers = count(1)
         self._clients = Memo[Peer, Known](_CLIENTS_KEPT)
         self._find_known = self._clients.get
@@ -188,7 +188,7 @@ class Resolver:
     def burst(self) -> Burst:
         """Return what answers the datagrams that wait now."""
         self._begin()
-        return Burst(self._find_known, self._hot, self._now, self._stamp, self._date, self._datagram)
+        return Burst(self._find_known, self._hot, self._pays, self._now, self._date, self._datagram)
 
     def _begin(self) -> None:
         """Look at policy, closures and time, all of which then stay as they are until the event loop goes on."""
@@ -197,7 +197,6 @@ class Resolver:
         if self._closures != self.leakage.closures:
             self._notice_closures()
         self._now, self._date = self._clock(), self._wall()
-        self._stamp = stamp(self._now)
 
     def answer_now(self, peer: Peer, data: bytes, *, stream: bool = False) -> Reply:
         """Answer a packet at once if that can be done without an upstream."""
@@ -210,16 +209,20 @@ class Resolver:
     def _datagram(self, peer: Peer, data: bytes) -> Reply:
         try:
             known = self._clients.get(peer) or self._client(peer)
-            if known.credit:
+            if self._limit is not None:
+                if not known.credit and not self._pays(known):
+                    return self._over_limit(known, data, self._limit.excess(known.limited, self._now), stream=False)
                 known.credit -= 1
-            elif self._limit is not None:
-                excess = self._limit.check(known.limited, self._now, known.share)
-                if excess is not None:
-                    return self._over_limit(known, data, excess, stream=False)
-                known.credit = known.share - 1
             return self._packet(known, data, stream=False)
         except Exception as error:
             return self._broken(peer, data, error)
+
+    def _pays(self, known: Known) -> bool:
+        """Pay for some datagrams of a client in advance: the bucket is far away, the credit at hand."""
+        if self._limit is None or not self._limit.pays(known.limited, self._now, known.share):
+            return False
+        known.credit = known.share
+        return True
 
     def _message(self, peer: Peer, data: bytes) -> Reply:
         known = self._clients.get(peer) or self._client(peer)
@@ -236,10 +239,10 @@ class Resolver:
             return self._answer(known, data, b"", stream)
         key = hot_key(known.view, data, name_end)
         found = self._hot.get(key) or self._hot.get(known.own + key[_PREFIX:])
-        if type(found) is bytes and found[-STAMP:] <= self._stamp:
+        if type(found) is bytes and not is_good(found, self._now):
             found = self._hot.renew(key, self._now)
         if type(found) is bytes:
-            tail = found[:-STAMP]
+            tail = as_of(found, self._now)
             self.tally.answers[Source.HOT] += 1
         elif isinstance(found, HotBlock) and found.repeats.open:
             found.used = True
@@ -418,7 +421,7 @@ class Resolver:
             client,
             query,
             answer,
-            int(now - stored),
+            int(now) - int(stored),
             STREAM_SIZE if stream else limit,
             options,
             Source.LOCAL if at_home else Source.STALE if stale else Source.CACHE,

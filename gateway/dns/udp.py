@@ -11,15 +11,18 @@ import socket
 from functools import partial
 
 from gateway.dns.datagrams import ROOM, Batch, Sender
-from gateway.dns.hot import STAMP, Block
+from gateway.dns.hot import TERMS, TTL, Block
 from gateway.dns.replies import Miss
 from gateway.dns.resolver import Reply, Resolver
 from gateway.dns.tally import Source, Transport
 from gateway.dns.transfer import Transfers
 
 _UDP, _HOT, _BLOCKED, _LOCAL = int(Transport.UDP), int(Source.HOT), int(Source.BLOCKED), int(Source.LOCAL)
-_STAMP = STAMP - 2
-"""What an answer of the table has more than goes out: its stamp, but no id."""
+_AT = -TERMS.size
+"""Where the terms of an answer of the table are,"""
+_LESS = TERMS.size - 2
+"""and what it has more than goes out: its terms, but no id."""
+_terms, _put_ttl = TERMS.unpack_from, TTL.pack_into
 
 
 class UdpListener:
@@ -42,33 +45,38 @@ class UdpListener:
         places = batch.receive()
         if not places:
             return
-        known_as, hot, now, stamp, date, otherwise = self._resolver.burst()
-        find = hot.get
+        known_as, hot, pays, now, date, otherwise = self._resolver.burst()
+        find, second = hot.get, int(now)
         zones = self._transfers if self._transfers is not None and self._transfers.has_zones else None
-        octets, cuts, answers = batch.octets, batch.cuts, batch.answers
+        octets, answers = batch.octets, batch.answers
         unsent = aside = blocked = 0
-        for (slot, body, at_answer), peer, length in places:
+        for (slot, body, at_answer), peer, end in places:
             known = known_as(peer)
-            if known is not None and known.credit:
-                (question,) = cuts[length](octets, body)
+            if known is not None and (known.credit or pays(known)):
+                question = octets[body:end]
                 key = known.view + question
                 found = find(key) or find(known.own + question)
                 if type(found) is bytes:
-                    if found[-STAMP:] <= stamp:
-                        found = hot.renew(key, now)
+                    until, dies, at = _terms(found, _AT)
+                    if until <= second and (found := hot.renew(key, now)) is not None:
+                        _, dies, at = _terms(found, _AT)
                     if found is not None and (size := len(found)) <= ROOM:
-                        octets[body : body + size] = found  # and its stamp, which is not sent
-                        answers[at_answer] = size - _STAMP
+                        octets[body : body + size] = found  # and its terms, which are not sent
+                        if at:
+                            _put_ttl(octets, body + at, dies - second)
+                        answers[at_answer] = size - _LESS
                         known.credit -= 1
                         continue
-                elif isinstance(found, Block) and found.repeats.open and 0 < (size := len(found.tail)) <= ROOM - 2:
-                    octets[body : body + size] = found.tail
-                    answers[at_answer] = size + 2
-                    found.used = True
-                    found.repeats.again(date)
-                    known.credit -= 1
-                    blocked += 1
-                    continue
+                elif isinstance(found, Block):
+                    repeats, tail = found.repeats, found.tail
+                    if repeats.open and 0 < (size := len(tail)) <= ROOM - 2:
+                        octets[body : body + size] = tail
+                        answers[at_answer] = size + 2
+                        found.used = True
+                        repeats.again(date)
+                        known.credit -= 1
+                        blocked += 1
+                        continue
             aside += 1
             data = batch.datagram(slot)
             reply: Reply

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dns.hot import STAMP, Aging, Block, HotAnswers, hot_key, stamp
-from gateway.dns.message import address_record, encode_name, encode_query, make_answer
+from gateway.dns.hot import Aging, Block, HotAnswers, as_of, hot_key, is_good
+from gateway.dns.message import Answer, address_record, encode_name, encode_query, make_answer
 from gateway.dns.wire import WireError, read_query
 from gateway.ledger.rollup import Repeats
 from tests.gateway.dns.support import ask
@@ -77,24 +77,79 @@ def test_a_denial_takes_the_place_of_an_answer(repeats: Repeats) -> None:
         table.renew(b"key", 11.0)
 
 
-def test_ttls_count_down_second_by_second() -> None:
-    """An answer is made anew each second, and no more once its time is over."""
+def ttls(octets: bytes, answer: Answer) -> list[int]:
+    """Return the TTLs in what an entry says."""
+    assert octets.startswith(b"before")
+    assert octets.endswith(b"opt")
+    assert len(octets) == len(b"before" + answer.records + b"opt")
+    return [int.from_bytes(octets[6 + at : 10 + at], "big") for at in answer.ttls]
+
+
+def test_a_ttl_counts_down_second_by_second() -> None:
+    """An answer with one TTL is good for a while, its TTL goes down each second, and it ends when that is over."""
     table = HotAnswers()
     table.keep(b"key", aging(), 10.5)
-    (at,) = ANSWER.ttls
-
-    def told() -> tuple[int, bytes]:
+    told, made = [], 0
+    now = 10.5
+    while True:
         entry = table.get(b"key")
         assert isinstance(entry, bytes)
-        assert entry.startswith(b"before")
-        assert entry[:-STAMP].endswith(b"opt")
-        return int.from_bytes(entry[6 + at : 10 + at], "big"), entry[-STAMP:]
+        if not is_good(entry, now):
+            renewed = table.renew(b"key", now)
+            if renewed is None:
+                break
+            entry, made = renewed, made + 1
+        told += ttls(as_of(entry, now), ANSWER)
+        now += 0.25
+    assert told == [60, 60, *(ttl for ttl in range(59, 0, -1) for _ in range(4))]
+    assert now == 70.0
+    assert 1 <= made <= 5
 
-    assert told() == (60, stamp(11.0))
-    assert table.renew(b"key", 12.25)
-    assert told() == (58, stamp(13.0))
-    assert table.renew(b"key", 69.5)
-    assert told() == (1, stamp(70.0))
+
+def test_several_ttls_count_down_second_by_second() -> None:
+    """An answer with several TTLs is made anew each second, and no more once its time is over."""
+    owner = encode_name("a.example")
+    records = [address_record(owner, ip_address(f"192.0.2.{ttl}"), ttl) for ttl in (60, 30)]
+    answer = make_answer(owner, records, ttl=30)
+    table = HotAnswers()
+    table.keep(b"key", Aging(answer, 10.75, 40.75, b"before", b"opt"), 10.75)
+    told = []
+    for now in (10.75, 11.0, 12.5, 39.9, 40.5):
+        entry = table.get(b"key")
+        assert isinstance(entry, bytes)
+        assert is_good(entry, now) is (now == 10.75)
+        entry = table.renew(b"key", now)
+        assert entry is not None
+        told.append(ttls(as_of(entry, now), answer))
+    assert told == [[60, 30], [59, 29], [58, 28], [31, 1], [30, 0]]
+    assert table.renew(b"key", 40.75) is None
+
+
+@pytest.mark.parametrize("ttl", [0, 5, (1 << 31) - 1, (1 << 32) - 1])
+def test_any_ttl_counts_down(ttl: int) -> None:
+    """A TTL that is over before the answer stays at zero, and the longest that fits a record does as others do."""
+    owner = encode_name("a.example")
+    answer = make_answer(owner, [address_record(owner, ip_address("192.0.2.1"), ttl)], ttl=60)
+    table = HotAnswers()
+    table.keep(b"key", Aging(answer, 10.0, 70.0, b"before", b"opt"), 10.0)
+    for age in range(60):
+        entry = table.get(b"key")
+        assert isinstance(entry, bytes)
+        if not is_good(entry, 10.0 + age):
+            entry = table.renew(b"key", 10.0 + age)
+            assert entry is not None
+        assert ttls(as_of(entry, 10.0 + age), answer) == [max(ttl - age, 0)]
+
+
+def test_what_has_no_ttl_stays_as_it_is() -> None:
+    """An answer without records is the same as long as it is good."""
+    answer = make_answer(encode_name("a.example"), [], ttl=60)
+    table = HotAnswers()
+    table.keep(b"key", Aging(answer, 10.0, 70.0, b"before", b"opt"), 10.0)
+    for now in (10.0, 35.0, 69.9):
+        entry = table.renew(b"key", now)
+        assert entry is not None
+        assert as_of(entry, now) == b"beforeopt"
     assert table.renew(b"key", 70.0) is None
 
 
@@ -103,13 +158,6 @@ def test_what_is_over_is_not_kept() -> None:
     table = HotAnswers()
     table.keep(b"key", aging(expires=12.0), 12.0)
     assert table.get(b"key") is None
-
-
-@given(st.floats(0, 1e9), st.floats(0, 1e9))
-def test_stamps_sort_as_times_do(one: float, other: float) -> None:
-    """Of two times a millisecond or more apart, the stamps say which was first."""
-    if one + 0.001 < other:
-        assert stamp(one) < stamp(other)
 
 
 NAMES = st.lists(st.sampled_from(["a", "A", "b", "www", "WwW", "x\\065"]), min_size=1, max_size=3).map(".".join)

@@ -20,6 +20,15 @@ def test_the_rate_is_kept_up() -> None:
     assert [limit.check("a", 1000.0) for _ in range(3)] == [None, None, Excess.FIRST]
 
 
+def test_several_are_paid_for_together_or_not_at_all() -> None:
+    """Queries to come are counted if all of them are within the limit; else none is, and nothing is recorded."""
+    limit = RateLimit(0.001, 5)
+    assert limit.pays("a", 100.0, 3)
+    assert not limit.pays("a", 100.0, 3)
+    assert limit.pays("a", 100.0, 2)
+    assert limit.check("a", 100.0) is Excess.FIRST
+
+
 def test_what_is_over_is_told_for_a_while_and_recorded_once_a_window() -> None:
     """The first query over the limit is recorded, the next are told, then there is silence until the next window."""
     limit = RateLimit(0.001, 1)
