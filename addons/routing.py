@@ -17,10 +17,10 @@ async def settle_address(dialer: Dialer, visit: Visit, case: Case, request: Http
     place = (request.host, request.port)
     found: Approved | None = None
     if not visit.peers(place):
-        answer = await dialer.approve(case, request)
-        if isinstance(answer, Refusal):
-            return answer
-        found = answer
+        resolved = await dialer.approve(case, request)
+        if isinstance(resolved, Refusal):
+            return resolved
+        found = resolved
     if peers := visit.peers(place):  # or opened meanwhile
         # mitmproxy may use any of them, so all have to be allowed.
         approved = dialer.judge(case, request, peers, visit.chains.get(place, ()))

@@ -28,7 +28,8 @@ _SIGNATURE_ALGORITHMS = 0x000D
 _ALPN = 0x0010
 _SUPPORTED_VERSIONS = 0x002B
 _KEY_SHARE = 0x0033
-_ECH = 0xFE0D
+_ECH = frozenset((0xFE0D, *range(0xFE08, 0xFE0D), 0xFFCE))
+"""Of RFC 9849; of its drafts 8 to 12; of those before it was more than the name that is encrypted (ESNI)."""
 _EARLY_DATA = 0x002A
 _READ = frozenset((_SERVER_NAME, _SIGNATURE_ALGORITHMS, _ALPN, _SUPPORTED_VERSIONS, _KEY_SHARE))
 _HEADER = struct.Struct(">HH").unpack_from  # type and length of an extension
@@ -293,7 +294,7 @@ def _hello(version: int, ciphers: tuple[int, ...], message: bytes, at: int) -> H
         alpn=alpn,
         versions=versions,
         signature_algorithms=algorithms,
-        ech=_ECH in kinds,
+        ech=not _ECH.isdisjoint(kinds),
         keys=keys,
         octets=end - (keys[1] - keys[0]),
     )

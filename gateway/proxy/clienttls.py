@@ -21,6 +21,8 @@ from OpenSSL import SSL
 
 from gateway.request import TlsHello
 
+_PROTOCOLS = frozenset(("h2", "http/1.1", "http/1.0"))
+"""What is spoken with clients and origins (RFC 7301)."""
 CONTEXTS = 500
 """OpenSSL contexts kept, each for one leaf certificate: some 20 KB each."""
 
@@ -38,8 +40,8 @@ class ClientTls(ClientTLSLayer):
             self.client_hello_parsed = True
             hello, client = self._hello, self.context.client
             client.sni = hello.server_names[0] if len(hello.server_names) == 1 else None
-            # Offered to the server in turn. Names that are not ASCII are written out, and no name of ours has a "\".
-            client.alpn_offers = [name.encode("ascii") for name in hello.alpn if "\\" not in name]
+            # Offered to the server in turn, which may choose any: of 16 KB that would leave so, nobody knew.
+            client.alpn_offers = [name.encode("ascii") for name in dict.fromkeys(hello.alpn) if name in _PROTOCOLS]
             yield from self.start_tls()
             if not self.conn.connected:
                 return False, "connection closed early"

@@ -42,8 +42,9 @@ class ClientConnection(asyncio.Protocol):
     """A connection until it is spliced, inspected or denied."""
 
     __slots__ = (
-        "_accept", "_bodiless", "_buffer", "_case", "_client", "_counted", "_deadline", "_desk", "_ended", "_hello",
-        "_reader", "_seat", "_second", "_section", "_stage", "_task", "_transport", "_tunnel",
+        "_accept", "_bodiless", "_buffer", "_case", "_client", "_counted", "_deadline", "_desk", "_ended",
+        "_generation", "_hello", "_reader", "_seat", "_second", "_section", "_stage", "_task", "_transport",
+        "_tunnel",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, entered: Client | None = None) -> None:
@@ -280,6 +281,7 @@ class ClientConnection(asyncio.Protocol):
         assert self._tunnel is not None
         assert self._reader is not None
         self._hello = request = hello_request(self._tunnel, hello)
+        self._generation = self._desk.judge.generation
         decision = self._case.decide(request)
         if isinstance(decision, Refusal):
             self._refuse(decision)
@@ -393,7 +395,15 @@ class ClientConnection(asyncio.Protocol):
             assert seat is not None
             decision = approved.decision(address)
             live = LiveTunnel(
-                desk.judge, desk.uploads, desk.authenticator, splice, request, decision, address, approved.chain
+                desk.judge,
+                desk.uploads,
+                desk.authenticator,
+                splice,
+                request,
+                decision,
+                address,
+                approved.chain,
+                self._generation,
             )
         except BaseException:
             splice.abort()

@@ -38,7 +38,11 @@ class LiveTunnel:
         decision: Decision,
         address: IPAddress,
         chain: tuple[str, ...],
+        generation: int,
     ) -> None:
+        """Begin. `generation` is that of the policy by which its hello was judged: to resolve and connect takes time,
+        in which another one may have come.
+        """
         self.splice = splice
         self._judge = judge
         self._uploads = uploads
@@ -47,7 +51,7 @@ class LiveTunnel:
         self._request = request
         self._address = address
         self._chain = chain
-        self._generation = judge.generation
+        self._generation = generation
         self._meter: Meter | None = None
         self._second: SecondHello | None = None
         self._ended_by: Decision | None = None

@@ -15,6 +15,7 @@ from hyperframe.frame import DataFrame
 
 from gateway.decision import Decision, Reason
 from gateway.proxy import inspect as inspecting
+from gateway.proxy.clienthello import Hello, HelloReader
 from gateway.request import Dial, HttpRequest, Request
 from gateway.selfcheck.client import start_tls
 from tests.builders import an_address, networks
@@ -45,6 +46,48 @@ async def exchange(rig: Rig, target: str, sent: bytes) -> bytes:
         return bytes(await asyncio.wait_for(reader.read(), 20))
     finally:
         writer.close()
+
+
+@dataclass(slots=True)
+class Greeted(Origin):
+    """Reads the ClientHello of each client, and says nothing to it."""
+
+    hellos: list[Hello] = field(default_factory=list)
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one client."""
+        hello = HelloReader()
+        found = None
+        while found is None:
+            found = hello.feed(await reader.read(65536))
+        assert isinstance(found, Hello)
+        self.hellos.append(found)
+
+
+OFFERS = {
+    ("h2", "http/1.1"): (b"h2", b"http/1.1"),
+    ("http/1.1", "x" * 200, "imap", "http/1.1", "h2"): (b"http/1.1", b"h2"),
+    ("http/1.1",): (b"http/1.1",),
+}
+
+
+@pytest.mark.parametrize("offered", OFFERS)
+async def test_what_an_origin_is_offered(tmp_path: Path, offered: tuple[str, ...]) -> None:
+    """Of the protocols that a client offers, those of HTTP: the others could be its words to anybody."""
+    async with Greeted() as origin, a_proxy(tmp_path, inspect("good.test")) as rig:
+        target = f"good.test:{origin.port}"
+        _, writer = await inside(rig, target, alpn=offered)
+        if offered[0] == "h2":
+            connection = H2Connection(H2Configuration(client_side=True))
+            connection.initiate_connection()
+            fields = ((":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", target))
+            connection.send_headers(1, fields, end_stream=True)
+            writer.write(connection.data_to_send())
+        else:
+            writer.write(f"GET / HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+        await until(lambda: origin.hellos)
+        writer.close()
+        assert origin.hellos[0].alpn == OFFERS[offered]
 
 
 @dataclass(slots=True)

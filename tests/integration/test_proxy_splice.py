@@ -1,6 +1,7 @@
 """The proxy as clients see it: tunnels that are passed on as they are."""
 
 import asyncio
+import contextlib
 import resource
 import socket
 import struct
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.decision import Reason
+from gateway.policy import Policy
 from gateway.proxy.responses import ALERT_ACCESS_DENIED, ALERT_INTERNAL_ERROR
 from gateway.request import HttpRequest, TlsHello
 from gateway.selfcheck.client import start_tls
@@ -47,6 +49,25 @@ async def test_curl(tmp_path: Path, certificate: Path) -> None:
         assert str(line.outcome.address) == "127.0.0.1"
         assert origin.server_names == ["good.test"]
         assert rig.names.asked == ["good.test"]
+
+
+async def test_another_policy_while_connecting(tmp_path: Path, certificate: Path) -> None:
+    """A tunnel that was decided before a new policy came, and begins after, is judged by the new one too."""
+    async with TlsOrigin(certificate=certificate) as origin, a_proxy(tmp_path, allow("good.test")) as rig:
+
+        def reload(_: str) -> None:
+            rig.judge.policy = Policy(rules=[allow("good.test")], inspected=["good.test"])
+            rig.judge.generation += 1
+
+        rig.names.before = reload
+        reader, writer = await rig.tunnel(f"good.test:{origin.port}")
+        writer.write(a_hello())
+        with contextlib.suppress(ConnectionResetError):
+            await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+        await rig.settled()
+        assert rig.ledger.denials == [Reason.PROTOCOL]
+        assert "wants to look inside" in rig.ledger.lines[0].decision.detail
 
 
 async def test_denied_name(tmp_path: Path) -> None:

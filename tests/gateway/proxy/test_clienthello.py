@@ -99,6 +99,14 @@ def test_server_names(extensions: tuple[Extension, ...], names: tuple[str, ...])
     assert hello.server_names == names
 
 
+@pytest.mark.parametrize("kind", [0xFFCE, 0xFE08, 0xFE0C, 0xFE0D])
+def test_names_hidden_as_drafts_had_it(kind: int) -> None:
+    """Before ECH had its number, drafts of it had others, and there are tools that use those."""
+    hello = HelloReader().feed(a_hello(b"good.test", (kind, b"x")))
+    assert isinstance(hello, Hello)
+    assert hello.ech
+
+
 def test_ech() -> None:
     """An encrypted ClientHello is seen."""
     hello = read(a_hello(b"public.test", (0xFE0D, b"\0" * 40)))

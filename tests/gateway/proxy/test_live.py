@@ -30,7 +30,9 @@ class Scene:
         self.hashes = {"batch": "hash"}
         authenticator = Authenticator(lambda: Accounts(dict(self.hashes)), lambda: 0.0)
         chain = ("cdn.test",)
-        self.live = LiveTunnel(self.judge, self.uploads, authenticator, splice, request, decision, ADDRESS, chain)
+        self.live = LiveTunnel(
+            self.judge, self.uploads, authenticator, splice, request, decision, ADDRESS, chain, self.judge.generation
+        )
         self.client, self.origin = FakeTransport(), FakeTransport()
         splice.origin.connection_made(self.origin)
         self.began = self.live.begin(b"hello")
