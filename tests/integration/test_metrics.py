@@ -337,5 +337,6 @@ def test_a_gateway_that_drains_is_not_healthy(serving: Internet) -> None:
     serving.processes[1].terminate()
     assert "the gateway is being stopped" in unfit(serving)
     client.terminate()
+    client.communicate(timeout=10)
     assert serving.processes[1].wait(30) == 0
     assert health(serving)[0] == 0
