@@ -92,6 +92,13 @@ def answer_length(flow: http.HTTPFlow, response: http.Response) -> int | None:
     return size if size is not None and size >= 0 else None
 
 
+def codings_of(response: http.Response) -> list[str]:
+    """Return the codings of an answer's body that are left when it is no longer in chunks, the outermost last."""
+    transfer = (coding for value in response.headers.get_all("transfer-encoding") for coding in value.split(","))
+    kept = [coding for coding in transfer if coding.strip().lower() != "chunked"]
+    return [*response.headers.get_all("content-encoding"), *kept]
+
+
 def strange_field(response: http.Response) -> str | None:
     """Return the name of a field that RFC 9110 section 5.5 does not allow, or None."""
     for name, value in response.headers.fields:

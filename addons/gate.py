@@ -14,7 +14,16 @@ from mitmproxy import http
 from mitmproxy.tls import TlsData
 from OpenSSL import SSL
 
-from addons.asked import answer_length, blank_request, host_of, server_address, strange_field, to_request, to_response
+from addons.asked import (
+    answer_length,
+    blank_request,
+    codings_of,
+    host_of,
+    server_address,
+    strange_field,
+    to_request,
+    to_response,
+)
 from addons.pinning import pin_problem
 from addons.refusals import answer_of, refuse, set_response
 from addons.rewriting import rewrite_request, rewrite_response
@@ -222,8 +231,7 @@ class Gate:
             undecided = self._judge.decide(to_response(flow, self.visits[flow.client_conn.id], passage, response))
             if Fact.RESPONSE not in undecided.pending:
                 return None
-            codings = response.headers.get_all("content-encoding")
-            passage.look = Look(codings, partial=response.status_code == 206)
+            passage.look = Look(codings_of(response), partial=response.status_code == 206)
         except Exception as error:
             self._kill(flow, error)
             return None

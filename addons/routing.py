@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from addons.visit import Visit
 from gateway.decision import Decision, Fact, Reason
 from gateway.proxy.case import Case, Refusal
-from gateway.proxy.dial import Dialer
+from gateway.proxy.dial import Approved, Dialer
 from gateway.request import HttpRequest
 
 
@@ -15,8 +15,13 @@ async def settle_address(dialer: Dialer, visit: Visit, case: Case, request: Http
     Returns the last word on the request, with every fact known.
     """
     place = (request.host, request.port)
-    peers = visit.peers(place)
-    if peers:
+    found: Approved | None = None
+    if not visit.peers(place):
+        answer = await dialer.approve(case, request)
+        if isinstance(answer, Refusal):
+            return answer
+        found = answer
+    if peers := visit.peers(place):  # or opened meanwhile
         # mitmproxy may use any of them, so all have to be allowed.
         approved = dialer.judge(case, request, peers, visit.chains.get(place, ()))
         if isinstance(approved, Refusal):
@@ -24,9 +29,7 @@ async def settle_address(dialer: Dialer, visit: Visit, case: Case, request: Http
         if len(approved.addresses) == len(peers):
             return _most_careful(approved.decisions)
         return case.refuse(request, Reason.INTERNAL_ERROR, "an open connection to another address is in the way")
-    found = await dialer.approve(case, request)
-    if isinstance(found, Refusal):
-        return found
+    assert found is not None, "without a connection, an address was asked for"
     addresses = found.addresses
     if visit.under_way(place):
         # Whichever request opens the connection, the others will use it too.

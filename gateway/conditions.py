@@ -206,7 +206,7 @@ class Conditions:
 
     def evidence(self, rule: Rule, facts: Facts) -> Match | None:
         """Return the list entry by which a rule matches, if it speaks of lists."""
-        mask = self._lists_for(rule)
+        mask = self.lists_for(rule)
         if not mask:
             return None
         lists, http = self._lists, facts.http
@@ -218,11 +218,7 @@ class Conditions:
                 return found
         return lists.match_path(str(http.host), http.path, mask) if http is not None else None
 
-    def name_evidence(self, rule: Rule, name: str) -> Match | None:
-        """Return the list entry by which a rule matches a name and nothing else."""
-        return self._lists.match_name(name, self._lists_for(rule))
-
-    def _lists_for(self, rule: Rule) -> int:
+    def lists_for(self, rule: Rule) -> int:
         """Return the lists that a rule speaks of."""
         mask = self._lists_of.get(id(rule))  # by identity: hashing a rule costs more than the look-up
         if mask is None:

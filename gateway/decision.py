@@ -3,8 +3,9 @@
 Pure: no I/O, no clock. Reasons are public: the ledger, metrics, block page, EDE text and tests all use these strings.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Verdict(StrEnum):
@@ -85,9 +86,10 @@ class Reason(StrEnum):
     INTERNAL_ERROR = "internal-error"
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
-    """The list entry behind a `listed` decision: enough to find the line that a feed's maintainer wrote."""
+class Match(NamedTuple):
+    """The list entry behind a `listed` decision: enough to find the line that a feed's maintainer wrote. A tuple,
+    because one is made for each listed name, and tuples are made fastest.
+    """
 
     list: str
     version: str
@@ -97,6 +99,11 @@ class Match:
     entry: str
     """The entry as the gateway understood it: `bad.example`, `*.bad.example`, `bad.example/path`, `192.0.2.0/24`."""
     categories: tuple[str, ...] = ()
+
+    @property
+    def told(self) -> str:
+        """The same for people: the `detail` of a decision."""
+        return f"{self.entry.removeprefix('.')} is on the list {self.list}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,3 +145,8 @@ class Decision:
     def denied(self) -> bool:
         """Whether the adapter must stop the traffic: denied, and not merely reported."""
         return self.enforced and self.verdict is Verdict.DENY
+
+
+def with_evidence(decision: Decision, matched: Match | None) -> Decision:
+    """Return a decision with the entry that it has a blank for; without an entry, it is whole already."""
+    return decision if matched is None else replace(decision, detail=matched.told, matched=matched)

@@ -13,7 +13,7 @@ from typing import assert_never
 from gateway.addresses import AddressClass, IPAddress, classify
 from gateway.agreement import http_flaw, sni_flaw
 from gateway.conditions import ADDRESS_TYPES, Barrier, Condition, Conditions, Facts, tightest
-from gateway.decision import Decision, Fact, Match, Point, Reason, Tls, Verdict
+from gateway.decision import Decision, Fact, Match, Point, Reason, Tls, Verdict, with_evidence
 from gateway.domainset import DomainMap, Lists, NoLists
 from gateway.memo import Memo
 from gateway.names import embedded_addresses, is_localhost
@@ -65,8 +65,10 @@ class Policy:
         self._allowed: dict[tuple[int, bool, int, int], Decision] = {}
         self._known = Memo[Hashable, Decision](_FLOWS_KEPT)
         """What was allowed on the way to a spliced tunnel: whoever connects again asks the same three times."""
-        self._queries = Memo[Hashable, Decision | Rule](_QUERIES_KEPT)
-        """What was decided on DNS queries, or the rule that denies with evidence of its own each time."""
+        self._same = Memo[int, tuple[Request, Decision]](_FLOWS_KEPT)
+        """The same by the ids of requests that came again: often they are the very objects."""
+        self._queries = Memo[Hashable, tuple[Decision, int]](_QUERIES_KEPT)
+        """What was decided on DNS queries, and the lists that hold evidence of its own for each name."""
         self._answers = Memo[Hashable, Decision](_QUERIES_KEPT)
         """What was decided on DNS answers with nothing in them that a rule could see."""
         self._names = Memo[str, tuple[int, tuple[int, int] | None]](_NAMES_KEPT)
@@ -77,22 +79,31 @@ class Policy:
         Total and deterministic: any exception on the way is a denial with reason `internal-error`.
         """
         try:
-            if isinstance(request, DnsQuery):
-                return self._decide_query(request)
-            if isinstance(request, DnsAnswer):
-                return self._decide_answer(request)
+            same = self._same.get(id(request))
+            if same is not None and same[0] is request:  # an id is used again once its object is gone
+                return same[1]
             key = _key(request)
             if key is None:
                 return self._decide(request)
             known = self._known.get(key)
-            if known is None:
-                known = self._decide(request)
-                if known.verdict is Verdict.ALLOW and not known.reported:
-                    self._known.keep(key, known)
+            if known is not None:
+                self._same.keep(id(request), (request, known))
+                return known
+            known = self._decide(request)
+            if known.verdict is Verdict.ALLOW and not known.reported:
+                self._known.keep(key, known)
             return known
         except Exception as error:
-            # Fails closed: whatever went wrong, the answer is no, and the record says what it was.
-            return Decision(Verdict.DENY, Reason.INTERNAL_ERROR, detail=f"{type(error).__name__}: {error}")
+            return _failed(error)
+
+    def decide_query(self, request: DnsQuery) -> tuple[Decision, Match | None]:
+        """Decide as `decide` does, with the evidence beside the decision: names that a rule denies since they are on
+        one list share a decision, down to the object, that has a blank for the entry, and the entry comes with it.
+        """
+        try:
+            return self._decide_query(request)
+        except Exception as error:
+            return _failed(error), None
 
     def groups_of(self, client: Client, point: Point = Point.PROXY) -> tuple[str, ...]:
         """Return the names of the client groups that a client belongs to."""
@@ -100,8 +111,12 @@ class Policy:
 
     # -- stages ------------------------------------------------------------------------------------------------
 
-    def _decide(self, request: Tunnel | TlsHello | HttpRequest | Dial | HttpResponse) -> Decision:
+    def _decide(self, request: Request) -> Decision:
         match request:
+            case DnsQuery():
+                return with_evidence(*self._decide_query(request))
+            case DnsAnswer():
+                return self._decide_answer(request)
             case Tunnel():
                 return self._decide_tunnel(request)
             case TlsHello():
@@ -115,29 +130,39 @@ class Policy:
             case _:
                 assert_never(request)
 
-    def _decide_query(self, request: DnsQuery) -> Decision:
+    def _decide_query(self, request: DnsQuery) -> tuple[Decision, Match | None]:
         if request.flaw:
-            return _flawed(request.flaw)
+            return _flawed(request.flaw), None
         name, index = request.name, self._index
         # A resolver answers localhost itself, with loopback (RFC 6761 section 6.3): each client means its own host.
         if (embedded := embedded_addresses(name)) and not is_localhost(name):
-            return self._evaluate(self._query_facts(request, self._address_barrier(embedded, Reason.PRIVATE_ADDRESS)))
+            barrier = self._address_barrier(embedded, Reason.PRIVATE_ADDRESS)
+            return self._evaluate(self._query_facts(request, barrier)), None
         # Of a name the conditions see nothing but the rules and the lists that hold it, so most names are decided
-        # like one before; only evidence is their own. Measured, a listed name: 5 us instead of 12.
-        key = (index.standing(request.client, Point.DNS), self._place(name), request.qtype)
+        # like one before; only evidence is their own.
+        place = self._place(name)
+        key = (index.standing(request.client, Point.DNS), place, request.qtype)
         known = self._queries.get(key)
-        if isinstance(known, Rule):
-            return self._denial(known, self._conditions.name_evidence(known, name))
-        if known is not None:
-            return known
+        if known is None:
+            return self._decide_first(request, key), None
+        decision, lists = known
+        if lists:
+            return decision, self.lists.match_name(name, lists)
+        if decision.verdict is Verdict.ALLOW:
+            self._names.keep(name, place)  # the answer is asked about soon
+        return decision, None
+
+    def _decide_first(self, request: DnsQuery, key: Hashable) -> Decision:
+        """Decide on a name, and keep what goes for those that are decided alike."""
         facts = self._query_facts(request)
         decision = self._evaluate(facts)
         if decision.matched is None and all(would.matched is None for would in decision.reported):
-            self._queries.keep(key, decision)
-        elif not decision.reported:
+            self._queries.keep(key, (decision, 0))
+        elif decision.matched is not None and not decision.reported:
             for rule in self.rules:
                 if self._denied_by(rule, facts) == decision:
-                    self._queries.keep(key, rule)
+                    kept = replace(decision, detail="", matched=decision.matched._replace(line=0, entry=""))
+                    self._queries.keep(key, (kept, self._conditions.lists_for(rule)))
         return decision
 
     def _query_facts(self, request: DnsQuery, barrier: Barrier | None = None) -> Facts:
@@ -152,13 +177,12 @@ class Policy:
         )
 
     def _place(self, name: str) -> tuple[int, tuple[int, int] | None]:
-        """Return the rules and the lists that hold a name. Kept, because the answer is asked about soon after."""
-        found = self._names.get(name)
-        if found is None:
-            index = self._index
-            found = index.name_rules(name), self.lists.lookup_name(name) if index.with_listings else None
-            self._names.keep(name, found)
-        return found
+        """Return the rules and the lists that hold a name."""
+        index = self._index
+        return self._names.get(name) or (
+            index.name_rules(name),
+            self.lists.lookup_name(name) if index.with_listings else None,
+        )
 
     def _decide_answer(self, request: DnsAnswer) -> Decision:
         # An answer without names, whose addresses are ordinary, on no list and of no interest to any rule, is decided
@@ -410,16 +434,14 @@ class Policy:
         return replace(decision, reported=self._reports(on_trial, facts)) if on_trial else decision
 
     def _denied_by(self, rule: Rule, facts: Facts) -> Decision:
-        return self._denial(rule, self._conditions.evidence(rule, facts))
-
-    def _denial(self, rule: Rule, matched: Match | None) -> Decision:
+        matched = self._conditions.evidence(rule, facts)
         reason = Reason.LISTED if matched else _cause(rule)
         categories = matched.categories if matched else ()
         return Decision(
             Verdict.DENY,
             reason,
             rule=rule.name,
-            detail=f"{matched.entry.removeprefix('.')} is on the list {matched.list}" if matched else "",
+            detail=matched.told if matched else "",
             matched=matched,
             technique=rule.technique or techniques(reason, categories),
         )
@@ -470,6 +492,11 @@ def _key(request: Request) -> Hashable:
     if isinstance(request, Tunnel):
         return request if isinstance(request.host, str) and len(request.user_agent) <= _LONG else None
     return None
+
+
+def _failed(error: Exception) -> Decision:
+    """Fail closed: whatever went wrong, the answer is no, and the record says what it was."""
+    return Decision(Verdict.DENY, Reason.INTERNAL_ERROR, detail=f"{type(error).__name__}: {error}")
 
 
 def _missed(rule: Rule, reason: Reason) -> Decision:

@@ -11,12 +11,12 @@ from pathlib import Path
 from gateway.config import Config, load
 from gateway.decision import Decision
 from gateway.feeds.snapshot import Snapshot
-from gateway.ledger import Ledger, Receipt
+from gateway.ledger import Ledger, Repeats
 from gateway.policy import Policy
-from gateway.request import Request
+from gateway.request import DnsQuery, Request
 
 _LOG = logging.getLogger(__name__)
-_NOTHING = Receipt("")
+_NOTHING = Repeats("", b"", 0.0, open=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +97,18 @@ class Runtime:
 
         The id is empty when nothing was recorded: an allowed request is recorded at its end, with what it moved.
         """
-        decision, receipt = self.judge_with_receipt(request)
-        return decision, receipt.id
-
-    def judge_with_receipt(self, request: Request) -> tuple[Decision, Receipt]:
-        """Decide and record as `judge` does. The receipt says where repeats may be counted."""
         decision = self.state.policy.decide(request)
         if decision.denied or not decision.enforced or decision.reported:
-            return decision, self.ledger.enter(request, decision)
+            return decision, self.ledger.record(request, decision)
+        return decision, ""
+
+    def judge_query(self, request: DnsQuery) -> tuple[Decision, Repeats]:
+        """Decide and record as `judge` does. The decision may have a blank for the list entry, which is in the record
+        (see `Policy.decide_query`). Repeats may be counted where that is open; nothing recorded has no id.
+        """
+        decision, matched = self.state.policy.decide_query(request)
+        if decision.denied or not decision.enforced or decision.reported:
+            return decision, self.ledger.enter_query(request, decision, matched)
         return decision, _NOTHING
 
     def swap(self, state: State) -> None:

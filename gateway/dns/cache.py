@@ -69,12 +69,14 @@ class Entry:
         return self.hits >= _HOT and self.ageing <= now < self.expires
 
 
-def _nameless(key: Key) -> Key:
-    """Return the key of NXDOMAIN. Made as tuples are made: `_replace` takes ten times as long."""
-    return _make_key(Key, (key[0], _NO_NAME, key[2], key[3]))
+type _Place = tuple[str, int, bool, bool]
+"""A key as it is kept: equal to it, but without a class, so that the garbage collector need not look at it."""
 
 
-_make_key = tuple.__new__
+def _nameless(key: _Place) -> _Place:
+    """Return the key of NXDOMAIN."""
+    name, _, dnssec_ok, checking_disabled = key
+    return name, _NO_NAME, dnssec_ok, checking_disabled
 
 
 class Cache:
@@ -85,7 +87,7 @@ class Cache:
         self._max_octets = octets
         self._stale = stale
         self._octets = 0
-        self._entries: OrderedDict[Key, Entry] = OrderedDict()
+        self._entries: OrderedDict[_Place, Entry] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -104,7 +106,7 @@ class Cache:
         """Return the entry, unless it has expired. What does not exist has no type (RFC 2308 section 5)."""
         return self._get(key, now) or self._get(_nameless(key), now)
 
-    def _get(self, key: Key, now: float) -> Entry | None:
+    def _get(self, key: _Place, now: float) -> Entry | None:
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -132,23 +134,28 @@ class Cache:
 
         NXDOMAIN is kept for every type of the name, unless an alias led to it: then another type of the name exists.
         """
-        nameless = _nameless(key)
-        self._remove(key)
+        entries = self._entries
+        name, qtype, dnssec_ok, checking_disabled = key
+        place: _Place = name, qtype, dnssec_ok, checking_disabled
+        nameless: _Place = name, _NO_NAME, dnssec_ok, checking_disabled
+        if place in entries:
+            self._remove(place)
         if answer.rcode == Rcode.NXDOMAIN and not answer.counts[0]:
-            key = nameless
+            place = nameless
         elif answer.rcode != Rcode.NOERROR and answer.rcode != Rcode.NXDOMAIN:
-            nameless = key  # says nothing about whether the name exists
-        self._remove(nameless)
+            nameless = place  # says nothing about whether the name exists
+        if nameless in entries:
+            self._remove(nameless)
         if answer.ttl <= 0 or not self._max_entries:
             return
-        cost = _OVERHEAD + len(answer.records) + len(key.name) + 100 * (len(answer.chain) + len(answer.addresses))
-        self._entries[key] = Entry(answer, now, now + answer.ttl, cost)
+        cost = _OVERHEAD + len(answer.records) + len(name) + 100 * (len(answer.chain) + len(answer.addresses))
+        entries[place] = Entry(answer, now, now + answer.ttl, cost)
         self._octets += cost
-        while len(self._entries) > self._max_entries or self._octets > self._max_octets:
-            _, old = self._entries.popitem(last=False)
+        while len(entries) > self._max_entries or self._octets > self._max_octets:
+            _, old = entries.popitem(last=False)
             self._octets -= old.cost
 
-    def _remove(self, key: Key) -> None:
+    def _remove(self, key: _Place) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:
             self._octets -= entry.cost

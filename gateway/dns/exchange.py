@@ -1,11 +1,12 @@
 """One exchange with one upstream: a query out, the one reply that belongs to it in.
 
-What keeps a forged reply out (RFC 5452): a fresh socket and so a fresh source port for every query, a random id,
-random letter case in the name where the upstream repeats it (draft-vixie-dnsext-dns0x20), a connected socket that
-hears nobody else, and an end to the guessing after a few strays.
+What keeps a forged reply out (RFC 5452): a source port that the system chooses at random for every query, a random
+id, random letter case in the name where the upstream repeats it (draft-vixie-dnsext-dns0x20), a connected socket that
+hears nobody else and nothing of what was meant for an earlier query, and an end to the guessing after a few strays.
 """
 
 import asyncio
+import ctypes
 import errno
 import os
 import select
@@ -24,6 +25,11 @@ MAX_SOCKETS = 4096
 _TICK = 0.025
 """Seconds between two looks for queries whose time is over."""
 _DRAIN = 64
+"""Replies taken in one look."""
+_LOOKS = 4
+"""Looks in one wake-up, so that a flood leaves time for everything else."""
+_KEPT = 512
+"""Sockets without a port that are kept for the next queries."""
 _KIND = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
 """Of a raw socket: without makefile() and the like, one takes a microsecond less to make and to close."""
 _RECEIVE = 4096
@@ -115,6 +121,14 @@ _CASE_BIT = bytes(0x20 if 0x61 <= octet <= 0x7A else 0 for octet in range(256))
 """For each octet the bit that makes a lower-case letter upper case. Lengths of labels are below all letters."""
 
 
+def random_question(name: bytes) -> tuple[int, bytes]:
+    """Return a random id, and a lower-case wire name with the case of each letter chosen at random."""
+    size = len(name)
+    drawn = _random.take(size + 2)
+    chosen = _octets(name.translate(_CASE_BIT)) & drawn
+    return drawn >> 8 * size, (_octets(name) ^ chosen).to_bytes(size)
+
+
 def random_id() -> int:
     """Return a query id that nobody can guess."""
     return _random.take(2)
@@ -126,9 +140,7 @@ def random_case(name: bytes) -> bytes:
     >>> random_case(bytes([3]) + b"123" + bytes(1))
     b'\\x03123\\x00'
     """
-    size = len(name)
-    chosen = _octets(name.translate(_CASE_BIT)) & _random.take(size)
-    return (_octets(name) ^ chosen).to_bytes(size)
+    return random_question(name)[1]
 
 
 class Target(NamedTuple):
@@ -167,16 +179,38 @@ class Sending:
         raise NotImplementedError
 
 
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_connect = _LIBC.connect
+_connect.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint)
+_NOWHERE = ctypes.create_string_buffer(16)  # a sockaddr of the family AF_UNSPEC, 0, which Python cannot express
+_AT_NOWHERE = ctypes.addressof(_NOWHERE)
+
+
+def forget_port(sock: RawSocket) -> bool:
+    """Have a connected UDP socket let go of its peer and of the port that the system chose for it, so that the next
+    `connect` begins with another one (connect(2): AF_UNSPEC). Say whether that was done.
+    """
+    return bool(_connect(sock.fileno(), _AT_NOWHERE, 16) == 0) and sock.getsockname()[1] == 0
+
+
 class Datagrams:
     """Queries on their way over UDP, each from a socket of its own, which hears its upstream alone.
 
-    The loop watches one epoll for all of them: to register each socket with the loop costs as much as the rest. While
-    nothing is on its way, there is nothing to close.
+    The loop watches one epoll for all of them: to register each socket with the loop costs as much as the rest. A
+    socket whose query was answered gives its port back, and serves another query if a look at the epoll has found
+    that nothing was left in it: nothing can come in without a port. That leaves four system calls of seven, at 8 us
+    of 13. While nothing is on its way, there is nothing to close.
     """
 
     def __init__(self) -> None:
         self._epoll: select.epoll | None = None
         self._sent: dict[int, Sending] = {}
+        self._spent: dict[int, tuple[int, RawSocket]] = {}
+        """Without a port, but maybe not empty; with their families."""
+        self._free: dict[int, dict[int, RawSocket]] = {socket.AF_INET: {}, socket.AF_INET6: {}}
+        """Without a port, and empty."""
+        self._forgets: bool | None = None
+        """Whether this system lets sockets forget their port, once that is known."""
         self._idle = 0
 
     def __len__(self) -> int:
@@ -196,11 +230,14 @@ class Datagrams:
         epoll = self._epoll or self._watch()
         sock: RawSocket | None = None
         try:
-            sock = RawSocket(target.family, _KIND)
+            if free := self._free[target.family]:
+                number, sock = free.popitem()
+            else:
+                sock = RawSocket(target.family, _KIND)
+                number = sock.fileno()
+                epoll.register(number, select.EPOLLIN)
             sock.connect(target.place)
             sock.send(packet)
-            number = sock.fileno()
-            epoll.register(number, select.EPOLLIN)
         except OSError as error:
             if sock is not None:
                 sock.close()
@@ -216,6 +253,15 @@ class Datagrams:
         for sending in self._sent.values():
             sending.sock.close()
         self._sent.clear()
+        self._close_kept()
+
+    def __del__(self) -> None:
+        """Close what is kept: an event loop may have ended before a second of silence."""
+        self._close_kept()
+
+    def _close_kept(self) -> None:
+        for number in (*self._spent, *(number for free in self._free.values() for number in free)):
+            self._discard(number)
 
     def _watch(self) -> select.epoll:
         loop = asyncio.get_running_loop()
@@ -225,12 +271,41 @@ class Datagrams:
         return epoll
 
     def _readable(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._epoll is None:
-            return
-        sent, now = self._sent, loop.time()
-        for number, _ in self._epoll.poll(0, _DRAIN):
+        for _ in range(_LOOKS):
+            if self._epoll is None:
+                return
+            events = self._epoll.poll(0, _DRAIN)
+            if self._spent:
+                self._sort(events)
+            self._take(events, loop.time())
+            if len(events) < _DRAIN:
+                return
+
+    def _sort(self, events: list[tuple[int, int]]) -> None:
+        """Tell the sockets that are empty from those in which something is left."""
+        spent = self._spent
+        for number, _ in events:
+            if number in spent:
+                self._discard(number)
+        if len(events) < _DRAIN:  # otherwise there may be more to tell of
+            for number, (family, sock) in spent.items():
+                self._free[family][number] = sock
+            spent.clear()
+
+    def _discard(self, number: int) -> None:
+        """Close a socket that is kept."""
+        _, sock = self._spent.pop(number, (0, None))
+        for free in self._free.values():
+            sock = sock or free.pop(number, None)
+        if sock is not None:
+            sock.close()
+
+    def _take(self, events: list[tuple[int, int]], now: float) -> None:
+        sent = self._sent
+        for number, _ in events:
             sending = sent.get(number)
             if sending is None:
+                self._discard(number)
                 continue
             try:
                 data = sending.sock.recv(_RECEIVE)
@@ -246,7 +321,10 @@ class Datagrams:
                 sending.strays += 1
                 if sending.strays < MAX_STRAYS:
                     continue
-            self._end(number, sending)
+            if found is Fit.GOOD:
+                self._keep(number, sending)
+            else:
+                self._end(number, sending)
             sending.received(data, found, now)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -259,10 +337,23 @@ class Datagrams:
         self._idle = 0 if self._sent else self._idle + 1
         if self._idle > 40 and self._epoll is not None:  # a second of silence
             loop.remove_reader(self._epoll.fileno())
+            self._close_kept()
             self._epoll.close()
             self._epoll, self._idle = None, 0
             return
         loop.call_later(_TICK, self._tick, loop)
+
+    def _keep(self, number: int, sending: Sending) -> None:
+        """Take the port from a socket, and keep it."""
+        sock, family = sending.sock, sending.target.family
+        if self._forgets is None:
+            self._forgets = forget_port(sock)
+        has_room = len(self._spent) + len(self._free[family]) < _KEPT
+        if self._forgets and has_room and _connect(number, _AT_NOWHERE, 16) == 0:
+            del self._sent[number]
+            self._spent[number] = family, sock
+        else:
+            self._end(number, sending)
 
     def _end(self, number: int, sending: Sending) -> None:
         del self._sent[number]

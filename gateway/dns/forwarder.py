@@ -92,6 +92,7 @@ class Forwarder:
         self._terms = terms
         self._tally = tally or Tally()
         self._settings = settings
+        self._limits, self._trust_ad = settings.limits, settings.trust_ad
         self._clock = clock
         self._cache = Cache(settings.cache_entries, settings.cache_memory, settings.serve_stale)
         self._pool = self._make_pool(settings.upstreams)
@@ -270,8 +271,8 @@ class Forwarder:
 
     def _plain(self, wanted: "_Wanted", data: bytes) -> Answer | None:
         """Read a reply of the commonest kind."""
-        settings, in_zone = self._settings, wanted.in_zone
-        answer = plain_answer(data, wanted.name, wanted.qtype, settings.limits, ad=settings.trust_ad, trusted=in_zone)
+        in_zone = wanted.in_zone
+        answer = plain_answer(data, wanted.name, wanted.qtype, self._limits, ad=self._trust_ad, trusted=in_zone)
         return answer if answer is None or in_zone else self._on_terms(answer, wanted.end)
 
     def _select(self, wanted: "_Wanted", response: Response) -> Answer:
@@ -286,11 +287,6 @@ class Forwarder:
         if answer.ttl < least:
             answer = with_ttl(answer, least)
         return replace(answer, metered=True) if metered else answer
-
-    def _done(self, wanted: "_Wanted", outcome: Answer | Exception) -> None:
-        if isinstance(outcome, Answer):
-            self._cache.put(wanted.key, outcome, self._clock())
-        self._deliver(wanted, outcome)
 
     def _deliver(self, wanted: "_Wanted", result: Answer | Exception) -> None:
         """Give the outcome to all who wait; some may have gone away."""
@@ -429,7 +425,10 @@ class _Wanted:
 
     def done(self, result: Result) -> None:
         """Take what the pool found: the reply that was read last."""
-        self._forwarder._done(self, result if isinstance(result, UpstreamError) else self._outcome)
+        forwarder, outcome = self._forwarder, result if isinstance(result, UpstreamError) else self._outcome
+        if isinstance(outcome, Answer):
+            forwarder._cache.put(self.key, outcome, forwarder._clock())
+        forwarder._deliver(self, outcome)
 
 
 _UNREAD = TypeError("an answer that nobody has looked at")

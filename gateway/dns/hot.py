@@ -13,7 +13,6 @@ instead of 0.4 with 64. So an allowed answer is nothing but octets, with the tim
 """
 
 from collections import OrderedDict
-from typing import Any
 
 from gateway.dns.message import Answer, aged
 from gateway.dns.wire import HEADER
@@ -81,7 +80,7 @@ class Block:
 
     __slots__ = ("repeats", "tail", "used")
 
-    def __init__(self, tail: bytes, repeats: Repeats[Any]) -> None:
+    def __init__(self, tail: bytes, repeats: Repeats) -> None:
         self.tail = tail
         """The reply without the id, and with the question in lower case; empty for silence."""
         self.repeats = repeats

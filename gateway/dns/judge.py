@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from gateway.addresses import IPAddress
 from gateway.decision import Decision, Point
 from gateway.dns.settings import Settings, make_settings, parse_resolv_conf
-from gateway.ledger import Receipt
+from gateway.ledger import Repeats
 from gateway.request import Client, DnsQuery, Request
 
 if TYPE_CHECKING:
@@ -33,8 +33,10 @@ class Judge(Protocol):
     def judge(self, request: Request) -> tuple[Decision, str]:
         """Decide, and record what is denied or would be. Returns the decision and its id in the ledger."""
 
-    def judge_query(self, request: DnsQuery) -> tuple[Decision, Receipt]:
-        """Decide and record as `judge` does. The receipt says where to count repeats."""
+    def judge_query(self, request: DnsQuery) -> tuple[Decision, Repeats]:
+        """Decide and record as `judge` does. The decision may have a blank for the list entry. Repeats may be counted
+        where that is open.
+        """
 
     def record(self, request: Request, decision: Decision) -> str:
         """Record a decision made earlier in this generation. Returns its id."""
@@ -82,9 +84,9 @@ class RuntimeJudge:
         """Decide and record."""
         return self._runtime.judge(request)
 
-    def judge_query(self, request: DnsQuery) -> tuple[Decision, Receipt]:
+    def judge_query(self, request: DnsQuery) -> tuple[Decision, Repeats]:
         """Decide and record."""
-        return self._runtime.judge_with_receipt(request)
+        return self._runtime.judge_query(request)
 
     def record(self, request: Request, decision: Decision) -> str:
         """Record."""

@@ -54,7 +54,9 @@ class Leakage:
             self.detector.prior(self._clock(), "www.example.com")
 
     def _clock(self) -> float:
-        self._now = max(self._now, self._wall())  # a clock that is set back makes nothing free
+        now = self._wall()
+        if now > self._now:  # a clock that is set back makes nothing free
+            self._now = now
         return self._now
 
     def _table(self) -> SharedTable | None:

@@ -50,6 +50,7 @@ _LOG = logging.getLogger(__name__)
 _CLIENTS_KEPT = 8192
 _RESOLVED = 1024  # names that were resolved for clients moments ago,
 _MOMENTS = 1.0  # seconds: no longer, so that the cache knows which answers are wanted
+_BOTH = 4, 6  # families of addresses
 _PREFIX = 6
 """Octets that stand for generation and view, or for a client, in keys of the hot table."""
 
@@ -373,17 +374,17 @@ class Resolver:
             if cookie:
                 options = self._cookies.reply(cookie, client.address, now)
         request = DnsQuery(client=client, name=query.name, qtype=query.qtype)
-        decision, receipt = self._judge.judge_query(request)
+        decision, recorded = self._judge.judge_query(request)
         # The question as it stands in the key, in lower case; not if its name holds a zero octet, which the key takes
         # for its end. And a packet with a cookie or padding never comes again.
         question = key[_PREFIX + HEADER - 2 : _PREFIX + HEADER - 2 + len(query.question)]
         if question.find(0) != len(question) - 5 or (query.edns is not None and query.edns.options):
             key = b""
         if decision.denied:
-            reply = self._replies.block(query, decision, receipt.id, options)
-            if key and not decision.reported and receipt.repeats is not None:
+            reply = self._replies.block(query, decision, recorded.id, options)
+            if key and not decision.reported and recorded.open:
                 tail = b"" if reply is None else reply[2:HEADER] + question + reply[HEADER + len(question) :]
-                self._hot.block(known.own + key[_PREFIX:], HotBlock(tail, receipt.repeats))
+                self._hot.block(known.own + key[_PREFIX:], HotBlock(tail, recorded))
             return reply
         if known.closed:
             key = b""
@@ -422,7 +423,7 @@ class Resolver:
             options,
             Source.LOCAL if at_home else Source.STALE if stale else Source.CACHE,
         )
-        if key and plain and now < fresh_until and not receipt.id and reply is not None and len(reply) <= limit:
+        if key and plain and now < fresh_until and not recorded.id and reply is not None and len(reply) <= limit:
             if reply[2] & 2:
                 return reply  # cut short: whoever comes over TCP gets all of it
             head = head_of(query, answer) + question
@@ -465,9 +466,14 @@ class Resolver:
 
     # -- for everybody -----------------------------------------------------------------------------------------
 
-    async def lookup(
-        self, host: str, client: Client | None = None, *, families: Iterable[int] = (4, 6)
-    ) -> Resolution:
+    def recall(self, host: str, client: Client) -> Resolution | None:
+        """Return what `lookup` would return, where it was asked for a moment ago; None where it has to be asked."""
+        if self._judge.generation is not self._generation or self._closures != self.leakage.closures:
+            return None
+        known = self._resolved.get((client, host, _BOTH))
+        return known[1] if known is not None and self._clock() < known[0] else None
+
+    async def lookup(self, host: str, client: Client | None = None, *, families: Iterable[int] = _BOTH) -> Resolution:
         """Return the addresses of a name in normal form, for a caller that the policy has already let through. The
         name is accounted for as one that the client has told the outside; without a client, it is one of our own.
 

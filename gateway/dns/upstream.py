@@ -21,8 +21,8 @@ from gateway.dns.exchange import (
     Target,
     UpstreamError,
     fit,
-    random_case,
     random_id,
+    random_question,
     target_of,
 )
 from gateway.dns.https import Requests
@@ -196,9 +196,15 @@ class Upstream:
 
     def patience(self, timing: Timing) -> float:
         """Return how long to wait for it."""
+        attempt = timing.attempt
         if not self.rtt:
-            return timing.attempt
-        return min(max(4 * self.rtt, min(0.4, timing.attempt)), max(2.0, timing.attempt))
+            return attempt
+        # Spelt out: with min() and max() it takes half a microsecond.
+        wait, least = 4 * self.rtt, attempt if attempt < 0.4 else 0.4
+        if wait <= least:
+            return least
+        most = attempt if attempt > 2.0 else 2.0
+        return wait if wait < most else most
 
 
 def _is_lame(response: Response) -> bool:
@@ -242,11 +248,13 @@ class _Attempt(Sending):
         if upstream.failures >= _PATIENCE:
             upstream.rests_until = now + patience  # one query sees whether it is back, the others need not wait
         question = self.question
-        name = random_case(question.name) if now >= upstream.lower_case_until else question.name
+        self.ident, name = random_question(question.name)
+        if now < upstream.lower_case_until:
+            name = question.name
         self.asked = name + question.qtype.to_bytes(2) + _CLASS
         self.upstream, self.target, self.start, self.patience = upstream, upstream.target, now, patience
         if upstream.endpoint.scheme == "udp":
-            self._send(now, patience)
+            upstream.datagrams.send(self, self._packet(self.ident), now, patience)
         else:
             upstream.run(self._run())
 
@@ -260,10 +268,6 @@ class _Attempt(Sending):
             edns=self.upstream.edns,
         )
 
-    def _send(self, now: float, patience: float) -> None:
-        ident = self.ident = random_id()
-        self.upstream.datagrams.send(self, self._packet(ident), now, patience)
-
     def received(self, data: bytes, found: Fit, now: float) -> None:
         """Take the first datagram that fits."""
         if found is not Fit.GOOD:
@@ -272,7 +276,9 @@ class _Attempt(Sending):
             self.upstream.answered(now - self.start)
             self.over(None, now)
         elif self._without_edns(data):
-            self._send(now, self.start + self.patience - now)
+            self.ident = random_id()
+            left = self.start + self.patience - now
+            self.upstream.datagrams.send(self, self._packet(self.ident), now, left)
         else:
             self._end(self._read(data), now)
 

@@ -181,10 +181,13 @@ def read_query(data: bytes) -> Query:
         frame = _frame(data[2:HEADER], data[end:])
         if frame is not None and (name := _plain_name(data, end)):
             flags, qtype, qclass, edns = frame
-            return Query(data[0] << 8 | data[1], flags, name, data[HEADER : end + 4], qtype, qclass, edns)
+            ident = data[0] << 8 | data[1]
+            # As Query() does, in half the time.
+            return _make(Query, (ident, flags, name, data[HEADER : end + 4], qtype, qclass, edns))
     return _read_query(data)
 
 
+_make = tuple.__new__
 _FRAME = 32
 """Octets behind the name: more have a cookie or padding in them, and seldom come again."""
 

@@ -9,7 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 from zlib import crc32
 
 from gateway.addresses import IPAddress, unmap
@@ -35,20 +35,14 @@ from gateway.urlpaths import normalize_path, readings
 
 __all__ = ["Snapshot", "SnapshotError"]
 
+_make = tuple.__new__
 _ADVICE = "run `gateway refresh` to make a new one"
 
 
-class _Covered(NamedTuple):
-    """A name that entries cover."""
-
-    name: str
-    found: int
-    """The lists that hold it."""
-    hits: list[tuple[int, int]]
-    """How many labels the entry lacks in front, and its ref; exceptions too."""
-
-
-_NOTHING = _Covered("", 0, [])
+type _Covered = tuple[str, int, list[tuple[int, int, int]]]
+"""A name that entries cover; the lists that hold it; of each entry the list, how many labels it lacks in front, and
+its ref, exceptions too.
+"""
 
 
 class Snapshot:
@@ -63,7 +57,7 @@ class Snapshot:
         self._views = [data, *sections.values()]
         self._map = source
         self._hasher = hasher(key)
-        self._last = _NOTHING
+        self._last: _Covered = "", 0, []
         self._hashes = self._cast(sections["hashes"], "Q")
         self._size = len(self._hashes)
         self._refs = self._cast(sections["refs"], "I")
@@ -150,9 +144,9 @@ class Snapshot:
         words, size, masks = self._filter, self._filter_size, FILTER_MASKS
         # Nothing is listed below a single label (see NameEntry), so a top-level domain only begins the checksum.
         checksum = crc32(labels.pop()) if len(labels) > 1 else 0
-        hits: list[tuple[int, int]] = []
-        urls = 0
-        pop = labels.pop
+        hits: list[tuple[int, int, int]] = []
+        found = excepted = urls = 0
+        pop, bases = labels.pop, self._bases
         while labels:
             # The checksum of a name continues that of its parent.
             checksum = crc32(pop(), checksum)
@@ -160,35 +154,33 @@ class Snapshot:
             if words[checksum % size] & mask == mask:
                 at = len(labels)
                 for ref in self._find(data.split(b".", at)[at]):
+                    owner = bisect_left(bases, ref & LINE) - 1  # as `_owner`, without the call
                     if ref & (BELOW if at else EXACT):
-                        hits.append((at, ref))
+                        hits.append((owner, at, ref))
+                        if ref & EXCEPTION:
+                            excepted |= 1 << owner
+                        else:
+                            found |= 1 << owner
                     elif ref & HOST and not at:
-                        urls |= self._bit(ref)
+                        urls |= 1 << owner
         if not hits:
             return 0, urls
-        found = excepted = 0
-        for _, ref in hits:
-            if ref & EXCEPTION:
-                excepted |= self._bit(ref)
-            else:
-                found |= self._bit(ref)
-        self._last = _Covered(name, found & ~excepted, hits)
-        return found & ~excepted, urls & ~excepted
+        found &= ~excepted
+        self._last = name, found, hits
+        return found, urls & ~excepted
 
     def match_name(self, name: str, mask: int) -> Match | None:
         """Return the entry behind a hit in one of the lists of the mask: of the first such list, the longest name."""
-        last = self._last  # who asks for the evidence has most often just asked whether there is any
-        while last.name != name:
+        covered, found, hits = self._last  # who asks for the evidence has most often just asked whether there is any
+        while covered != name:
             if not self.lookup_name(name)[0]:
                 return None
-            last = self._last
-        mask &= last.found
+            covered, found, hits = self._last
+        mask &= found
         best: tuple[int, int, int] | None = None
-        for at, ref in last.hits:
-            if not ref & EXCEPTION:
-                hit = self._owner(ref), at, ref
-                if mask >> hit[0] & 1 and (best is None or hit < best):
-                    best = hit
+        for hit in hits:
+            if mask >> hit[0] & 1 and not hit[2] & EXCEPTION and (best is None or hit < best):
+                best = hit
         if best is None:
             return None
         owner, at, ref = best
@@ -215,7 +207,8 @@ class Snapshot:
 
     def _match(self, position: int, line: int, entry: str) -> Match:
         info = self.lists[position]
-        return Match(info.name, info.version, line - self._bases[position], entry, info.categories)
+        # As Match() does, in half the time.
+        return _make(Match, (info.name, info.version, line - self._bases[position], entry, info.categories))
 
     # URLs
 

@@ -12,12 +12,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
+from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
-from typing import NamedTuple
 
-from gateway.decision import Decision, Verdict
+from gateway.decision import Decision, Match, Verdict
 from gateway.ledger.backlog import LIMIT, Backlog
 from gateway.ledger.event import Event, Outcome, event
 from gateway.ledger.file import LedgerFile
@@ -34,6 +34,7 @@ _LOG = logging.getLogger(__name__)
 
 _ALPHABET = "0123456789abcdefghijkmnpqrstuvwx"  # 32, so that a random octet picks evenly
 _CLIENTS_KEPT = 8192
+_DNS = DnsQuery, DnsAnswer  # a union in its place would be made anew each time
 _AT_ONCE = 64  # windows closed while `record` has to wait: some 20 us
 
 
@@ -49,26 +50,6 @@ class LedgerStatus:
     """Decisions that were only counted, in gap lines."""
     trouble: str
     """Why writing fails at present; empty when it does not."""
-
-
-class Written(NamedTuple):
-    """A DNS block whose repeats are being counted."""
-
-    id: str
-    line: Event | bytes
-    denials: tuple[Denial, ...] = ()
-    """What each repeat counts as."""
-
-
-class Receipt(NamedTuple):
-    """What became of a record."""
-
-    id: str
-    """It finds the record in the ledger."""
-    repeats: Repeats[Written] | None = None
-    """Of a DNS block: while it is open, the one thread that records may count the same block again here, under the
-    same id, and need not record it.
-    """
 
 
 class Ledger:
@@ -108,9 +89,9 @@ class Ledger:
         self._prefix = "".join(_ALPHABET[octet % 32] for octet in os.urandom(7))
         self._numbers = count(1)
         self._lock = threading.Lock()  # of the roll-up
-        self._rollup: Rollup[Written] = Rollup()
+        self._rollup = Rollup()
         self._patterns = Patterns(role)
-        self._clients = Memo[int, tuple[Client, Hashable]](_CLIENTS_KEPT)
+        self._clients = Memo[int, tuple[Client, str]](_CLIENTS_KEPT)
         self._backlog = Backlog(backlog)
         file = LedgerFile(directory, role, worker, rotate=rotate, keep=keep)
         self._writer = Writer(file, self._backlog, clock=clock, prepare=self._close_windows, describe=self._describe)
@@ -124,13 +105,24 @@ class Ledger:
         """
         return self.enter(request, decision, outcome).id
 
-    def enter(self, request: Request, decision: Decision, outcome: Outcome | None = None) -> Receipt:
-        """Record a decision as `record` does, and return its id with where to count repeats of it."""
+    def enter(self, request: Request, decision: Decision, outcome: Outcome | None = None) -> Repeats:
+        """Record a decision as `record` does. While what is returned is open, the one thread that records may count
+        the same block again there, under the same id, and need not record it.
+        """
         try:
             return self._enter(request, decision, outcome)
         except Exception as error:
             # Whatever was wrong with it, a decision is counted; and traffic goes on.
-            return Receipt(self._count_unreadable(decision, error))
+            return _single(self._count_unreadable(decision, error))
+
+    def enter_query(self, request: DnsQuery, decision: Decision, matched: Match | None) -> Repeats:
+        """Record a decision that may have a blank for the evidence, as `Policy.decide_query` returns them."""
+        try:
+            if matched is None:
+                return self._enter(request, decision, None)
+            return self._enter_query(request, decision, matched.told, matched)
+        except Exception as error:
+            return _single(self._count_unreadable(decision, error))
 
     def change(self, action: str, message: str, **fields: object) -> None:
         """Record a change to the policy, a feed or the gateway itself. Never waits, never raises."""
@@ -158,7 +150,7 @@ class Ledger:
         repeats: dict[tuple[Denial, ...], int] = {}
         for each in entries:  # up to 10,000, most of which came once
             if each.count:
-                repeats[each.item.denials] = repeats.get(each.item.denials, 0) + each.count
+                repeats[each.denials] = repeats.get(each.denials, 0) + each.count
         return self.tally.denials(repeats)
 
     def flush(self, timeout: float = 5.0) -> bool:
@@ -183,15 +175,17 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _enter(self, request: Request, decision: Decision, outcome: Outcome | None) -> Receipt:
+    def _enter(self, request: Request, decision: Decision, outcome: Outcome | None) -> Repeats:
         notable = decision.verdict is Verdict.DENY or bool(decision.reported)
-        if isinstance(request, DnsQuery | DnsAnswer):
+        if isinstance(request, _DNS):
             if notable:
+                if isinstance(request, DnsQuery) and outcome is None:
+                    return self._enter_query(request, decision, decision.detail, decision.matched)
                 return self._enter_block(request, decision, outcome)
             if not self._allowed_dns:
-                return Receipt(self._next_id())
+                return _single(self._next_id())
         elif not notable and outcome is None:
-            return Receipt(self._next_id())
+            return _single(self._next_id())
         self.tally.note(request, decision, outcome)
         now = self._clock()
         id = self._next_id()
@@ -205,43 +199,69 @@ class Ledger:
                     request, decision, id=id, now=now, role=self.role, outcome=outcome, generation=generation
                 )
             if self._backlog.put(made):
-                return Receipt(id)
+                return _single(id)
         self._backlog.fold(_loss(request, decision, Span.one(now)))
-        return Receipt(id)
+        return _single(id)
 
-    def _enter_block(self, request: DnsQuery | DnsAnswer, decision: Decision, outcome: Outcome | None) -> Receipt:
-        client = self._known(request.client)
-        generation = self.generation
-        key = _kind(client, request, decision, generation)
-        now = self._clock()
+    def _enter_query(self, request: DnsQuery, decision: Decision, detail: str, matched: Match | None) -> Repeats:
+        """Record a DNS query that is denied or would be; `detail` and `matched` are those of the decision, or what it
+        has blanks for.
+        """
+        client, name = request.client, request.name
+        alike = self._patterns.blocks(request, decision, detail, matched, self.generation)
+        if not alike.pattern or client.user is not None or client.certificate is not None:
+            return self._enter_block(request, replace(decision, detail=detail, matched=matched), None)
+        now, address = self._clock(), self._known(client)
+        key = f"{alike.kind}{address}{name}"  # one text: its hash is worked out once
         with self._lock:
             if (repeats := self._rollup.repeat(key, now)) is not None:
-                return Receipt(repeats.item.id, repeats)
-        self.tally.note(request, decision, outcome)
-        id = self._next_id()
-        if self._backlog.full:
-            self._backlog.fold(_loss(request, decision, Span.one(now)))
-            return Receipt(id)
-        made: Event | bytes
-        if isinstance(request, DnsQuery) and outcome is None:
-            made = self._patterns.line(client, request, decision, id=id, now=now, generation=generation)
-        else:
-            made = event(request, decision, id=id, now=now, role=self.role, outcome=outcome, generation=generation)
-        if not self._backlog.put(made):
-            self._backlog.fold(_loss(request, decision, Span.one(now)))
-            return Receipt(id)
+                return repeats
+        id, line = self._next_id(), None
+        if not self._backlog.full:
+            line = alike.line(address, name, detail, matched, id, now)
+        return self._first(key, request, decision, alike.denials, id, now, line)
+
+    def _enter_block(self, request: DnsQuery | DnsAnswer, decision: Decision, outcome: Outcome | None) -> Repeats:
+        now, generation = self._clock(), self.generation
+        key = _kind(self._known(request.client), request, decision, generation)
         with self._lock:
-            repeats, closed = self._rollup.begin(key, Written(id, made, tuple(denials_of(decision))), now)
+            if (repeats := self._rollup.repeat(key, now)) is not None:
+                return repeats
+        id, made = self._next_id(), None
+        if not self._backlog.full:
+            made = event(request, decision, id=id, now=now, role=self.role, outcome=outcome, generation=generation)
+        return self._first(key, request, decision, tuple(denials_of(decision)), id, now, made)
+
+    def _first(
+        self,
+        key: Hashable,
+        request: Request,
+        decision: Decision,
+        denials: tuple[Denial, ...],
+        id: str,
+        now: float,
+        line: Event | bytes | None,
+    ) -> Repeats:
+        """Have the first of a kind written, and begin to count repeats; without room for it, fold it."""
+        self.tally.count(denials)
+        if line is None or not self._backlog.put(line):
+            self._backlog.fold(_loss(request, decision, Span.one(now)))
+            return _single(id)
+        repeats = Repeats(id, line, now, denials)
+        with self._lock:
+            closed = self._rollup.begin(key, repeats)
         for others in closed:
             self._put_repeats(others, now)
-        return Receipt(id, repeats)
+        return repeats
 
-    def _known(self, client: Client) -> Hashable:
-        """Return what is recorded of a client, for keys: hashing an address object costs more than all the rest."""
+    def _known(self, client: Client) -> str:
+        """Return what is recorded of a client, for keys; if that is the address alone, as it stands in a line."""
         known = self._clients.get(id(client))
         if known is None or known[0] is not client:  # an id is used again once its object is gone
-            known = client, (str(client.address), client.user, client.certificate)
-            self._clients.keep(id(client), known)
+            text = quoted(str(client.address))
+            if client.user is not None or client.certificate is not None:
+                text = repr((text, client.user, client.certificate))
+            known = self._clients.keep(id(client), (client, text))
         return known[1]
 
     def _count_unreadable(self, decision: Decision, error: Exception) -> str:
@@ -259,10 +279,10 @@ class Ledger:
     def _next_id(self) -> str:
         return f"{self._prefix}{next(self._numbers):05x}"
 
-    def _put_repeats(self, repeats: Repeats[Written], now: float) -> None:
+    def _put_repeats(self, repeats: Repeats, now: float) -> None:
         with self._lock:
-            self.tally.put_aside(repeats.item.denials, repeats.count)
-        line, span = repeats.item.line, repeats.span
+            self.tally.put_aside(repeats.denials, repeats.count)
+        line, span = repeats.line, repeats.span
         first: Event = json.loads(line) if isinstance(line, bytes) else line
         if not self._backlog.put(rolled_up(first, id=self._next_id(), now=now, span=span)):
             self._backlog.fold(_loss_again(first, span))
@@ -283,7 +303,12 @@ class Ledger:
         return gap_event(loss, id=self._next_id(), now=self._clock(), role=self.role)
 
 
-def _kind(client: Hashable, request: DnsQuery | DnsAnswer, decision: Decision, generation: int) -> Hashable:
+def _single(id: str) -> Repeats:
+    """Return the record of what is not rolled up."""
+    return Repeats(id, b"", 0.0, open=False)
+
+
+def _kind(client: str, request: DnsQuery | DnsAnswer, decision: Decision, generation: int) -> Hashable:
     """Return what two DNS blocks must have in common to be told by one line."""
     key: tuple[Hashable, ...] = (
         client,

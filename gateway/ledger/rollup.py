@@ -10,7 +10,9 @@ from collections import OrderedDict, deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from gateway.ledger.event import Event
 from gateway.ledger.losses import Span
+from gateway.ledger.tally import Denial
 
 WINDOW = 60.0
 """Seconds from the first of a kind during which repeats are only counted."""
@@ -23,11 +25,16 @@ it, in another thread.
 
 
 @dataclass(slots=True)
-class Repeats[Item]:
+class Repeats:
     """One kind: what was written first, and how often it came again."""
 
-    item: Item
+    id: str
+    """It finds the line of the first, and is told to the clients of all."""
+    line: Event | bytes
+    """The line, or what it encodes."""
     started: float
+    denials: tuple[Denial, ...] = ()
+    """What each repeat counts as."""
     count: int = 0
     first: float = 0.0
     last: float = 0.0
@@ -47,20 +54,20 @@ class Repeats[Item]:
         return Span(count=self.count, first=self.first, last=self.last)
 
 
-class Rollup[Item]:
+class Rollup:
     """Counts repeats by key. Entries are held in the order in which their windows began."""
 
     def __init__(self, window: float = WINDOW, limit: int = LIMIT) -> None:
         self._window = window
         self._limit = limit
         # Not a plain dictionary: to find its first key takes the longer, the more were removed before it.
-        self._open: OrderedDict[Hashable, Repeats[Item]] = OrderedDict()
-        self._ended: deque[tuple[float, Repeats[Item]]] = deque()
+        self._open: OrderedDict[Hashable, Repeats] = OrderedDict()
+        self._ended: deque[tuple[float, Repeats]] = deque()
 
     def __len__(self) -> int:
         return len(self._open) + len(self._ended)
 
-    def repeat(self, key: Hashable, now: float) -> Repeats[Item] | None:
+    def repeat(self, key: Hashable, now: float) -> Repeats | None:
         """Count one more of a kind whose window is open, and return its entry; None when it is the first."""
         entry = self._open.get(key)
         if entry is None or not entry.started <= now < entry.started + self._window:
@@ -68,19 +75,19 @@ class Rollup[Item]:
         entry.again(now)
         return entry
 
-    def begin(self, key: Hashable, item: Item, now: float) -> tuple[Repeats[Item], list[Repeats[Item]]]:
-        """Open a window for a kind just written. Returns it, and what has to be written to make room for it."""
-        closed = []
-        if (previous := self._open.pop(key, None)) is not None:
+    def begin(self, key: Hashable, repeats: Repeats) -> list[Repeats]:
+        """Open a window for a kind just written. Returns what has to be written to make room for it."""
+        kinds, closed = self._open, []
+        if (previous := kinds.pop(key, None)) is not None:
             closed.append(previous)
-        if len(self._open) >= self._limit:
-            closed.append(self._open.popitem(last=False)[1])
+        if len(kinds) >= self._limit:
+            closed.append(kinds.popitem(last=False)[1])
+        kinds[key] = repeats
         for entry in closed:
             entry.open = False
-        entry = self._open[key] = Repeats(item, now)
-        return entry, [entry for entry in closed if entry.count]
+        return [entry for entry in closed if entry.count]
 
-    def expired(self, now: float, at_most: int = 64) -> list[Repeats[Item]]:
+    def expired(self, now: float, at_most: int = 64) -> list[Repeats]:
         """Close windows that are over, and return those closed before that have repeats; at infinity, all of them.
 
         At most so many are looked at, because the caller holds a lock meanwhile; call again while `due` says so.
@@ -100,7 +107,7 @@ class Rollup[Item]:
                 found.append(entry)
         return found
 
-    def entries(self) -> list[Repeats[Item]]:
+    def entries(self) -> list[Repeats]:
         """Return all whose counts have not come out yet."""
         return [*self._open.values(), *(entry for _, entry in self._ended)]
 

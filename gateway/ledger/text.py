@@ -7,6 +7,7 @@ overrides, lone surrogates, a megabyte. What passes through here is one printabl
 import re
 from datetime import UTC, datetime
 from functools import lru_cache
+from math import floor
 
 LONGEST = 1024
 """Characters kept of one value: bounds a line of the ledger, whatever a client sends."""
@@ -68,7 +69,7 @@ def timestamp(now: float) -> str:
     >>> timestamp(0.25)
     '1970-01-01T00:00:00.250Z'
     """
-    second = int(now // 1)
+    second = floor(now)
     return f"{_whole(second)}.{int((now - second) * 1000):03d}Z"
 
 

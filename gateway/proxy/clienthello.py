@@ -29,6 +29,7 @@ _ALPN = 0x0010
 _SUPPORTED_VERSIONS = 0x002B
 _KEY_SHARE = 0x0033
 _ECH = 0xFE0D
+_EARLY_DATA = 0x002A
 _READ = frozenset((_SERVER_NAME, _SIGNATURE_ALGORITHMS, _ALPN, _SUPPORTED_VERSIONS, _KEY_SHARE))
 _HEADER = struct.Struct(">HH").unpack_from  # type and length of an extension
 _KEPT = 512  # hellos remembered
@@ -56,6 +57,11 @@ class Hello:
     """Where in the message the key_share extension's octets begin and end."""
     octets: int = field(default=0, compare=False)
     """Length of the message without them: what it takes to remember what it says."""
+
+    @property
+    def early_data(self) -> bool:
+        """Whether it says that data follow before the server has answered (RFC 8446 section 4.2.10)."""
+        return _EARLY_DATA in self.extensions
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +100,18 @@ class HelloReader:
         self._at = 0
         self._records = 0
 
+    @property
+    def length(self) -> int:
+        """Octets of the records that a complete ClientHello came in; what follows is not its own."""
+        return self._at
+
     def feed(self, data: bytes) -> Hello | NotTls | Malformed | None:
         """Add octets. Returns None while more are needed."""
         first = not self.received
         self.received += data
         try:
             if first and _is_whole(data):
+                self._at = len(data)
                 return _read(data[5:])
             return self._advance()
         except _Foreign as error:

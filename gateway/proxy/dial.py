@@ -16,15 +16,19 @@ from typing import Any
 from gateway.addresses import IPAddress
 from gateway.decision import Decision, Reason
 from gateway.dns.forwarder import ResolutionError
+from gateway.memo import Memo
 from gateway.proxy.case import Case, Origin, Refusal
 from gateway.proxy.parent import Asking, ParentError, parse_parent
 from gateway.proxy.roles import Resolver
-from gateway.request import Dial
+from gateway.request import Dial, TlsHello
 
 _HEAD_START = 0.25
 """Seconds an address has before the next is tried beside it (RFC 8305 section 5: connection attempt delay)."""
 _MOST = 16
 """Addresses of one name that are judged and tried. More help nobody, and each costs a decision."""
+_KEPT = 1024
+"""Requests whose addresses are remembered, and texts of addresses."""
+_LONG = 256
 
 
 type Connected[P] = tuple[asyncio.Transport, P, IPAddress]
@@ -46,6 +50,17 @@ class Approved:
         return self.decisions[self.addresses.index(address)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What was asked for a request before, and approved."""
+
+    origin: Origin
+    addresses: tuple[IPAddress, ...]
+    chain: tuple[str, ...]
+    dials: tuple[Dial, ...]
+    approved: Approved
+
+
 class Dialer:
     """Approves addresses and connects to them. `own` are the sockets that this gateway listens on.
 
@@ -63,6 +78,22 @@ class Dialer:
         self._own: dict[int, list[IPAddress]] = {}
         for address, port in own:
             self._own.setdefault(port, []).append(address)
+        self._known = Memo[int, _Known](_KEPT)
+        """By the id of the request: programs that connect again ask with the same objects."""
+
+    def recall(self, case: Case, origin: Origin) -> Approved | Refusal | None:
+        """Do what `approve` does, where nobody has to be asked for the addresses; None elsewhere."""
+        host = origin.host
+        if not isinstance(host, str):
+            return None
+        resolution = self._resolver.recall(host, origin.client)
+        if resolution is None or not resolution.addresses:
+            return None
+        return self.judge(case, origin, resolution.addresses[:_MOST], resolution.chain)
+
+    def leads_straight(self, addresses: tuple[IPAddress, ...]) -> bool:
+        """Say whether `connect` only connects: to one address, with no parent proxy to be asked."""
+        return len(addresses) == 1 and self._parent() is None
 
     async def approve(self, case: Case, origin: Origin) -> Approved | Refusal:
         """Resolve the host of a request and judge each address.
@@ -88,8 +119,19 @@ class Dialer:
         self, case: Case, origin: Origin, addresses: tuple[IPAddress, ...], chain: tuple[str, ...] = ()
     ) -> Approved | Refusal:
         """Judge addresses for a request."""
+        known = self._known.get(id(origin))
+        if (
+            known is not None
+            and known.origin is origin
+            and known.addresses is addresses
+            and known.chain is chain
+            and _still(case, known)
+        ):
+            return known.approved
         allowed: list[IPAddress] = []
         decisions: list[Decision] = []
+        dials: list[Dial] = []
+        heard = False
         denied: Dial | None = None
         itself = False
         for address in addresses:
@@ -101,15 +143,20 @@ class Dialer:
                 itself = True
             else:
                 case.report_dial(dial, decision)
+                heard = heard or not decision.enforced or bool(decision.reported)
                 allowed.append(address)
                 decisions.append(decision)
+                dials.append(dial)
         if not allowed and denied is None and itself:
             return case.refuse(origin, Reason.PRIVATE_ADDRESS, f"port {origin.port} there is the gateway itself")
         if denied is not None:
             refusal = case.refuse_dial(denied)
             if not allowed:
                 return refusal
-        return Approved(tuple(allowed), tuple(decisions), chain)
+        approved = Approved(tuple(allowed), tuple(decisions), chain)
+        if len(allowed) == len(addresses) and not heard and _is_short(origin):
+            self._known.keep(id(origin), _Known(origin, addresses, chain, tuple(dials), approved))
+        return approved
 
     def _is_own(self, address: IPAddress, port: int) -> bool:
         """Whether connecting there would connect to this gateway, which would then ask itself, for ever."""
@@ -118,9 +165,9 @@ class Dialer:
             return False
         return address in listening or (any(own.is_unspecified for own in listening) and is_local(address))
 
-    async def connect[P: asyncio.Protocol](
+    def connect[P: asyncio.Protocol](
         self, addresses: tuple[IPAddress, ...], port: int, protocol: Callable[[], P]
-    ) -> Connected[P]:
+    ) -> Coroutine[Any, Any, Connected[P]]:
         """Connect to the first of the addresses that answers, giving each a head start over the next.
 
         Raises:
@@ -128,11 +175,11 @@ class Dialer:
         """
         url = self._parent()
         if url is None:
-            return await _connect_any(addresses, port, protocol)
+            return _connect_any(addresses, port, protocol)
         through = partial(self._through, url)
         if len(addresses) == 1:
-            return await through(addresses[0], port, protocol)
-        return await _race(addresses, port, protocol, through)
+            return through(addresses[0], port, protocol)
+        return _race(addresses, port, protocol, through)
 
     async def _through[P: asyncio.Protocol](
         self, url: str, address: IPAddress, port: int, protocol: Callable[[], P]
@@ -156,21 +203,42 @@ class Dialer:
         return transport, made, address
 
 
-async def _connect_any[P: asyncio.Protocol](
+def _still(case: Case, known: _Known) -> bool:
+    """Say whether the policy decides on each address as it did: each is asked about anew."""
+    return tuple(map(case.decide_dial, known.dials)) == known.approved.decisions
+
+
+def _is_short(origin: Origin) -> bool:
+    """Say whether a request may be kept: what clients make up is only so long. An allowed name is a name's length."""
+    return isinstance(origin, TlsHello) and len(origin.tunnel.user_agent) <= _LONG and len(origin.alpn) <= 4
+
+
+def _connect_any[P: asyncio.Protocol](
     addresses: tuple[IPAddress, ...], port: int, protocol: Callable[[], P]
-) -> Connected[P]:
+) -> Coroutine[Any, Any, Connected[P]]:
     if len(addresses) == 1:
-        return await _connect(addresses[0], port, protocol)
-    return await _race(addresses, port, protocol, _connect)
+        return _connect(addresses[0], port, protocol)
+    return _race(addresses, port, protocol, _connect)
 
 
 async def _connect[P: asyncio.Protocol](address: IPAddress, port: int, protocol: Callable[[], P]) -> Connected[P]:
     # A literal address with its family: event loops take it as it is, and no resolver is ever asked.
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     transport, made = await asyncio.get_running_loop().create_connection(
-        protocol, str(address), port, family=family, flags=socket.AI_NUMERICHOST
+        protocol, _text(address), port, family=family, flags=socket.AI_NUMERICHOST
     )
     return transport, made, address
+
+
+_texts = Memo[int, tuple[IPAddress, str]](_KEPT)
+
+
+def _text(address: IPAddress) -> str:
+    """Return an address as text. Those of a name that is in the cache are the same objects each time."""
+    known = _texts.get(id(address))
+    if known is None or known[0] is not address:
+        known = _texts.keep(id(address), (address, str(address)))
+    return known[1]
 
 
 async def _race[P: asyncio.Protocol](

@@ -12,7 +12,13 @@ import h11
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers import http as http_layers
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
-from mitmproxy.proxy.layers.http._events import ResponseProtocolError
+from mitmproxy.proxy.layers.http._events import (
+    HttpEvent,
+    RequestData,
+    RequestHeaders,
+    ResponseData,
+    ResponseProtocolError,
+)
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection
 
 type Commands = layer.CommandGenerator[None]
@@ -42,6 +48,11 @@ class BoundedConnection(Http1Connection):
                 yield from self.broken(f"more than {MOST_AHEAD} octets ahead of the answer")
                 return
         yield from super()._handle_event(event)
+
+    def send(self, event: HttpEvent) -> Commands:
+        """Send; but no chunk without octets, which would be the end of the body."""
+        if not isinstance(event, RequestData | ResponseData) or event.data:
+            yield from super().send(event)
 
     def broken(self, detail: str) -> Commands:
         """End the connection: the peer does what the gateway does not put up with."""
@@ -88,6 +99,17 @@ class BoundedHttp1Client(BoundedConnection, Http1Client):
     """The side of the origin."""
 
     _interim = 0
+
+    def send(self, event: HttpEvent) -> Commands:
+        """Send, and say where a body ends that came over HTTP/2 without a length.
+
+        mitmproxy would write it behind the head of a request that has none: there it is the next request.
+        """
+        if isinstance(event, RequestHeaders) and not event.end_stream:
+            headers = event.request.headers
+            if "content-length" not in headers and "transfer-encoding" not in headers:
+                headers["Transfer-Encoding"] = "chunked"
+        yield from super().send(event)
 
     def read_headers(self, event: events.ConnectionEvent) -> Commands:
         """Read the head of an answer, without the interim ones before it."""

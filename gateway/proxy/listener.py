@@ -5,6 +5,7 @@ time of the head, of the hello and of the dialling, connections of one client.
 """
 
 import asyncio
+import errno
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -13,14 +14,17 @@ from typing import cast
 from gateway.decision import Decision, Reason, Tls
 from gateway.ledger import Outcome
 from gateway.proxy.asked import hello_request, own_authorities, plain_request, tunnel_request, tunnel_request_to
+from gateway.proxy.attempt import Attempt
 from gateway.proxy.authentication import status_of
 from gateway.proxy.case import Case, Origin, Refusal
 from gateway.proxy.clienthello import Hello, HelloReader, Malformed, NotTls
 from gateway.proxy.desk import NOBODY, Desk, client_at
+from gateway.proxy.dial import Approved, Connected
 from gateway.proxy.farewell import Farewell
 from gateway.proxy.head import Form, Head, HeadError, limits_of, read_head
 from gateway.proxy.live import LiveTunnel
 from gateway.proxy.responses import ALERT_ACCESS_DENIED, ALERT_INTERNAL_ERROR, ESTABLISHED, UNREACHED, answer, render
+from gateway.proxy.secondhello import SecondHello
 from gateway.proxy.splice import Half, Splice
 from gateway.proxy.tls import proven
 from gateway.request import Client, Flaw, HttpRequest, TlsHello, Tunnel
@@ -39,7 +43,7 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_accept", "_bodiless", "_buffer", "_case", "_client", "_counted", "_deadline", "_desk", "_ended", "_hello",
-        "_reader", "_seat", "_section", "_stage", "_task", "_transport", "_tunnel",
+        "_reader", "_seat", "_second", "_section", "_stage", "_task", "_transport", "_tunnel",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, entered: Client | None = None) -> None:
@@ -50,9 +54,10 @@ class ClientConnection(asyncio.Protocol):
         self._case = Case(desk.judge)
         self._buffer = bytearray()
         self._reader: HelloReader | None = None
+        self._second: SecondHello | None = None
         self._tunnel: Tunnel | None = None
         self._hello: TlsHello | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | Attempt[Connected[Half]] | None = None
         self._ended = False
         self._counted = False
         self._accept = ""
@@ -142,6 +147,7 @@ class ClientConnection(asyncio.Protocol):
             self._transport.close()  # nothing has been asked yet
             return
         if self._task is not None and self._task.done():  # it takes itself away when it has done what it was to do
+            self._task.cancel()
             self._task = None
             self._crashed(RuntimeError("what was waited for has ended, and nobody said how"))
         if now < self._deadline:
@@ -283,13 +289,9 @@ class ClientConnection(asyncio.Protocol):
             self._deadline = self._desk.loop.time() + self._section.timeouts.connect
             self._stage = self._read_early
             self._buffer = self._reader.received
+            self._second = SecondHello(hello.server_names, self._reader.length, early=hello.early_data)
             self._reader = None
-            # Eager: with the name in the cache it gets as far as connecting without a turn of the event loop.
-            task = asyncio.Task(self._dial(request, decision), loop=self._desk.loop, eager_start=True)
-            if task.done():
-                task.result()
-            else:
-                self._task = task
+            self._begin_dialling(request, decision)
 
     def _refuse_hello(self, reason: Reason, detail: str) -> None:
         assert self._tunnel is not None
@@ -303,59 +305,92 @@ class ClientConnection(asyncio.Protocol):
         if len(self._buffer) > _EARLY:
             self._transport.pause_reading()
 
-    async def _dial(self, request: TlsHello, decision: Decision) -> None:
+    def _begin_dialling(self, request: TlsHello, decision: Decision) -> None:
+        desk = self._desk
+        started = desk.loop.time()
+        approved = desk.dialer.recall(self._case, request)
+        if isinstance(approved, Refusal):
+            self._refuse(approved)
+        elif approved is not None and desk.dialer.leads_straight(approved.addresses):
+            connecting = desk.dialer.connect(approved.addresses, request.port, self._origin)
+            self._task = attempt = Attempt(connecting, partial(self._dialled, request, decision, approved, started))
+            attempt.start()
+        else:
+            # Eager: with the name in the cache it gets as far as connecting without a turn of the event loop.
+            dialling = self._dial(request, decision, approved, started)
+            task = asyncio.Task(dialling, loop=desk.loop, eager_start=True)
+            if task.done():
+                task.result()
+            else:
+                self._task = task
+
+    def _origin(self) -> Half:
+        """Return the far side of a tunnel to be."""
+        timeouts = self._section.timeouts
+        return Splice(now=self._desk.loop.time(), idle=timeouts.idle, lifetime=timeouts.lifetime).origin
+
+    async def _dial(self, request: TlsHello, decision: Decision, approved: Approved | None, started: float) -> None:
+        """Dial where somebody has to be asked first, or several addresses are tried."""
+        made: Connected[Half] | None = None
+        error: BaseException | None = None
         try:
-            refusal = await self._connect(request)
-        except asyncio.CancelledError as error:
-            if self._deadline != float("inf"):  # not the deadline
-                if not self._transport.is_closing():
-                    self._task = None
-                    self._crashed(error)
-                    return
-                self._desk.judge.ledger.record(request, decision, Outcome(error="the client left"))
-                raise
-            limit = self._section.timeouts.connect
-            detail = f"{request.host} did not answer within {limit:g} s"
+            found = approved or await self._desk.dialer.approve(self._case, request)
+            if isinstance(found, Refusal):
+                self._task = None
+                self._refuse(found)
+                return
+            approved = found
+            made = await self._desk.dialer.connect(approved.addresses, request.port, self._origin)
+        except _FAULTS as fault:
+            error = fault
+        self._dialled(request, decision, approved, started, made, error)
+
+    def _dialled(
+        self,
+        request: TlsHello,
+        decision: Decision,
+        approved: Approved | None,
+        started: float,
+        made: Connected[Half] | None,
+        error: BaseException | None,
+    ) -> None:
+        """Go on with a connection to the origin, or without."""
+        self._task = None
+        try:
+            if made is not None and approved is not None:
+                self._splice(request, approved, made, started)
+            else:
+                self._not_dialled(request, decision, error)
+        except OSError as fault:
+            self._not_dialled(request, decision, fault)
+        except _FAULTS as fault:
+            self._crashed(fault)
+
+    def _not_dialled(self, request: TlsHello, decision: Decision, error: BaseException | None) -> None:
+        """Say why there is no connection, and to whom it matters."""
+        if isinstance(error, asyncio.CancelledError) and self._deadline == float("inf"):
+            detail = f"{request.host} did not answer within {self._section.timeouts.connect:g} s"
             refusal = self._case.refuse(request, Reason.UPSTREAM_FAILURE, detail, status=504)
-        except OSError as error:
+        elif isinstance(error, asyncio.CancelledError) and self._transport.is_closing():
+            self._desk.judge.ledger.record(request, decision, Outcome(error="the client left"))
+            return
+        elif isinstance(error, OSError):
             detail = f"cannot connect: {error.strerror or error}"
             refusal = self._case.refuse(request, Reason.UPSTREAM_FAILURE, detail)
-        except Exception as error:
-            self._task = None
-            self._crashed(error)
+        else:
+            self._crashed(error or RuntimeError("neither a connection nor a reason"))
             return
-        self._task = None
-        if refusal is not None:
-            self._refuse(refusal)
+        self._refuse(refusal)
 
-    async def _connect(self, request: TlsHello) -> Refusal | None:
-        desk, section, started = self._desk, self._section, self._desk.loop.time()
-        approved = await desk.dialer.approve(self._case, request)
-        if isinstance(approved, Refusal):
-            return approved
-        made: list[LiveTunnel] = []
-        seat = self._seat
-        assert seat is not None
-
-        def finished(splice: Splice) -> None:
-            if not made:  # lost a race between several addresses
-                return
-            live = made[0]
-            if live.splice is splice:
-                desk.sweeper.alive.discard(live)
-                desk.tally.unsplice(splice)
-                desk.leave(seat)
-                live.end(desk.loop.time() - started)
-
-        def origin() -> Half:
-            timeouts = section.timeouts
-            return Splice(
-                now=desk.loop.time(), idle=timeouts.idle, lifetime=timeouts.lifetime, finished=finished
-            ).origin
-
-        _, half, address = await desk.dialer.connect(approved.addresses, request.port, origin)
+    def _splice(self, request: TlsHello, approved: Approved, made: Connected[Half], started: float) -> None:
+        """Join the client and its origin."""
+        desk, seat = self._desk, self._seat
+        _, half, address = made
         splice = half.splice
+        if half.transport is None:
+            raise ConnectionResetError(errno.ECONNRESET, "the origin is gone again")
         try:
+            assert seat is not None
             decision = approved.decision(address)
             live = LiveTunnel(
                 desk.judge, desk.uploads, desk.authenticator, splice, request, decision, address, approved.chain
@@ -363,21 +398,20 @@ class ClientConnection(asyncio.Protocol):
         except BaseException:
             splice.abort()
             raise
-        made.append(live)
+        splice.finished = partial(_count_out, desk, seat, live, started)
         self._counted = False  # the splice counts the client out
         desk.sweeper.alive.discard(self)
         desk.sweeper.alive.add(live)
         desk.tally.splice(splice)
         try:
-            if live.begin(len(self._buffer)):
+            if live.begin(self._buffer, self._second):
                 splice.join(self._transport, self._buffer, ended=self._ended)
                 self._transport.resume_reading()
-                return None
+                return
         except _FAULTS as error:
             _LOG.exception("a tunnel could not begin")
             live.broke(error)
         Farewell(self._transport, ALERT_ACCESS_DENIED, desk.sweeper, _nothing)
-        return None
 
     # -- the ways out ------------------------------------------------------------------------------------------
 
@@ -464,6 +498,14 @@ class TurnedAway(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Cut it off."""
         cast(asyncio.Transport, transport).abort()
+
+
+def _count_out(desk: Desk, seat: Client, live: LiveTunnel, started: float, splice: Splice) -> None:
+    """Record the end of a tunnel, and count its client out."""
+    desk.sweeper.alive.discard(live)
+    desk.tally.unsplice(splice)
+    desk.leave(seat)
+    live.end(desk.loop.time() - started)
 
 
 def _ignore(_: bytes) -> None:

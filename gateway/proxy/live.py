@@ -12,9 +12,10 @@ from gateway.ledger.event import Outcome
 from gateway.proxy.authentication import Authenticator
 from gateway.proxy.case import Case
 from gateway.proxy.roles import Judge
+from gateway.proxy.secondhello import SecondHello
 from gateway.proxy.splice import Splice
 from gateway.proxy.uploads import Meter, Uploads
-from gateway.request import Dial, TlsHello
+from gateway.request import Dial, Flaw, TlsHello
 
 _LOG = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ class LiveTunnel:
 
     __slots__ = (
         "_address", "_authenticator", "_chain", "_decision", "_ended_by", "_generation", "_judge", "_meter",
-        "_request", "_standing", "_uploads", "splice",
+        "_request", "_second", "_standing", "_uploads", "splice",
     )  # fmt: skip
 
     def __init__(
@@ -48,12 +49,24 @@ class LiveTunnel:
         self._chain = chain
         self._generation = judge.generation
         self._meter: Meter | None = None
+        self._second: SecondHello | None = None
         self._ended_by: Decision | None = None
         self._follow(decision)
 
-    def begin(self, octets: int) -> bool:
-        """Charge what was read before the origin was there. False: it is more than the budget holds."""
-        return self._meter is None or self._spend(octets)
+    def begin(self, first: bytes | bytearray, second: SecondHello | None = None) -> bool:
+        """Charge what was read before the origin was there, and look at what follows on the hello in it.
+
+        Returns False where that ends the tunnel: it is more than the budget holds, or another hello.
+        """
+        if self._meter is not None and not self._spend(len(first)):
+            return False
+        self._second = second
+        if second is None:
+            return True
+        self.splice.origin.meter = self._heard
+        self._measure()
+        behind = bytes(first[second.octets :]) if second.watches else b""
+        return not behind or self._follows(second, second.read(behind))
 
     def check(self, now: float) -> None:
         """Enforce the limits, and the policy when another one is in force than before."""
@@ -85,7 +98,7 @@ class LiveTunnel:
         outcome = Outcome(
             octets_out=splice.octets_out,
             octets_in=splice.octets_in,
-            seconds=round(seconds, 6),
+            seconds=round(seconds * 1e6) / 1e6,
             address=self._address,
             error=splice.error,
         )
@@ -97,11 +110,43 @@ class LiveTunnel:
         old, self._meter = self._meter, None
         if decision.budget is not None:
             self._meter = self._uploads.open(self._request.client.address, self._request.host, decision.budget)
-            self.splice.meter(self._spend)
         if old is not None:
-            if self._meter is None:
-                self.splice.meter(None)
             old.close()
+        self._measure()
+
+    def _measure(self) -> None:
+        """Have the client's octets shown before they are passed on, while anybody wants to see or to count them."""
+        watched = self._second is not None and self._second.watches
+        self.splice.meter(self._count if watched or self._meter is not None else None)
+
+    def _count(self, data: bytes) -> bool:
+        """Look at octets of the client before they are passed on, and charge them."""
+        try:
+            second = self._second
+            if second is not None and second.watches and not self._follows(second, second.read(data)):
+                return False
+        except Exception as error:
+            _LOG.exception("a second ClientHello could not be judged")
+            return not self._over(Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
+        return self._meter is None or self._spend(len(data))
+
+    def _heard(self, data: bytes) -> bool:
+        """Look at the first octets of the origin."""
+        try:
+            second = self._second
+            return second is None or self._follows(second, second.hear(data, self.splice.client.octets))
+        except Exception as error:
+            _LOG.exception("an origin's first octets could not be judged")
+            return not self._over(Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
+
+    def _follows(self, second: SecondHello, flaw: Flaw | None) -> bool:
+        """Go on, unless there was something wrong with what followed on the hello. Returns whether there was not."""
+        if flaw is not None:
+            return not self._over(flaw.reason, flaw.detail)
+        if not second.awaited:
+            self.splice.origin.meter = None
+        self._measure()
+        return True
 
     def _spend(self, octets: int) -> bool:
         """Charge octets before they are passed on; when there are not enough left, end the tunnel."""
@@ -119,7 +164,10 @@ class LiveTunnel:
         decision = Case(self._judge).flawed(self._request, reason, detail)
         if not decision.denied:  # report mode: told once, and counted no more
             self._judge.ledger.record(self._request, decision)
-            self.splice.meter(None)
+            meter, self._meter = self._meter, None
+            if meter is not None:
+                meter.close()
+            self._measure()
             return False
         self._end_by(decision, detail)
         return True

@@ -59,6 +59,9 @@ class Resolution(Protocol):
 class Resolver(Protocol):
     """The gateway's own resolver: the only way from a name to addresses."""
 
+    def recall(self, host: str, client: Client) -> Resolution | None:
+        """Return what `lookup` would return, where that is known without waiting; None where it has to be asked."""
+
     async def lookup(self, host: str, client: Client | None = None) -> Resolution:
         """Resolve a name in normal form, for a client, whose names tell the outside only so much; or for ourselves.
 

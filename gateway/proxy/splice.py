@@ -8,14 +8,16 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-WRITE_BUFFER = 128 * 1024
-"""Octets that may wait for a slow reader in each direction, beyond the kernel's own buffers."""
+WRITE_BUFFER = 0
+"""Octets that may wait for a slow reader in each direction, beyond the kernel's own buffers, before the other side is
+not read any more: what one read has brought, at most 256 KB. With zero, uvloop sends at once what it is given, and
+does not queue it until the end of its turn first."""
 
 
 class Half(asyncio.Protocol):
     """One side of a splice: what it receives, the other side sends."""
 
-    __slots__ = ("ended", "meter", "octets", "other", "splice", "transport")
+    __slots__ = ("ended", "meter", "octets", "other", "splice", "transport", "write")
 
     def __init__(self, splice: "Splice") -> None:
         self.splice = splice
@@ -23,7 +25,9 @@ class Half(asyncio.Protocol):
         self.other: asyncio.Transport | None = None
         self.octets = 0
         self.ended = False
-        self.meter: Callable[[int], bool] | None = None
+        self.meter: Callable[[bytes], bool] | None = None
+        self.write: Callable[[bytes], None] = splice.too_early
+        """Of the other side's transport, once there is one."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember the transport."""
@@ -32,13 +36,10 @@ class Half(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass octets on, unless they are more than may be."""
-        if self.meter is not None and not self.meter(len(data)):
+        if self.meter is not None and not self.meter(data):
             return
         self.octets += len(data)
-        if self.other is not None:
-            self.other.write(data)
-        else:  # an origin that speaks before the client's hello is on its way: no TLS server does
-            self.splice.abort("the origin spoke first")
+        self.write(data)
 
     def eof_received(self) -> bool:
         """End one direction, and keep the other."""
@@ -66,10 +67,12 @@ class Splice:
     """A tunnel between a client and an origin. `finished` is called once, when both sides are gone."""
 
     __slots__ = (
-        "_finished", "_gone", "_idle", "_lifetime", "_moved", "_quiet_since", "client", "error", "origin", "started",
+        "_gone", "_idle", "_lifetime", "_moved", "_quiet_since", "client", "error", "finished", "origin", "started",
     )  # fmt: skip
 
-    def __init__(self, *, now: float, idle: float, lifetime: float, finished: Callable[["Splice"], None]) -> None:
+    def __init__(
+        self, *, now: float, idle: float, lifetime: float, finished: Callable[["Splice"], None] | None = None
+    ) -> None:
         self.client = Half(self)
         self.origin = Half(self)
         self.started = self._quiet_since = now
@@ -78,7 +81,7 @@ class Splice:
         self._lifetime = lifetime
         self._moved = 0
         self._gone = 0
-        self._finished = finished
+        self.finished = finished or _nothing
 
     def origin_protocol(self) -> Half:
         """Return the protocol to connect to the origin with."""
@@ -92,7 +95,9 @@ class Splice:
             return
         self.client.transport = client
         self.client.other = origin
+        self.client.write = origin.write
         self.origin.other = client
+        self.origin.write = client.write
         self.client.octets = len(first)
         client.set_write_buffer_limits(high=WRITE_BUFFER)
         client.set_protocol(self.client)
@@ -102,7 +107,11 @@ class Splice:
         if self.origin.ended:  # while nobody listened
             self.half_closed(self.origin)
 
-    def meter(self, meter: Callable[[int], bool] | None) -> None:
+    def too_early(self, _: bytes) -> None:
+        """End it: an origin spoke before the client's hello was on its way. No TLS server does."""
+        self.abort("the origin spoke first")
+
+    def meter(self, meter: Callable[[bytes], bool] | None) -> None:
         """Ask before octets of the client are passed on. Who says no ends the tunnel."""
         self.client.meter = meter
 
@@ -167,8 +176,10 @@ class Splice:
                 half.transport.abort()
 
     def _end(self) -> None:
-        finished, self._finished = self._finished, _nothing
-        self.client.other = self.origin.other = None
+        finished, self.finished = self.finished, _nothing
+        for half in (self.client, self.origin):
+            half.other = None
+            half.write = self.too_early
         finished(self)
 
 

@@ -65,7 +65,7 @@ def stage_json(stage: Stage, config: Config) -> dict[str, Any]:
     decision = stage.decision
     matched = None
     if decision.matched:
-        matched = asdict(decision.matched)
+        matched = decision.matched._asdict()
         matched["text"] = read_line(
             config.state_dir, decision.matched.list, decision.matched.version, decision.matched.line
         )

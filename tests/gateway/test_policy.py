@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.decision import Decision, Fact, Point, Reason, Tls, Verdict
+from gateway.decision import Decision, Fact, Point, Reason, Tls, Verdict, with_evidence
 from gateway.domainset import NoLists
 from gateway.names import embedded_addresses
 from gateway.policy import Policy
@@ -108,7 +108,10 @@ def test_what_was_decided_before_makes_no_difference(
 
     policy = fresh()
     for request in (*asked, *asked):
-        assert policy.decide(request) == fresh().decide(request)
+        expected = fresh().decide(request)
+        assert policy.decide(request) == expected
+        if isinstance(request, DnsQuery):
+            assert with_evidence(*policy.decide_query(request)) == expected
 
 
 wild_text = st.text(max_size=300) | st.binary(max_size=300).map(lambda data: data.decode("utf-8", "surrogateescape"))
@@ -275,6 +278,14 @@ def test_an_exception_is_a_denial(ask: Callable[[], Request]) -> None:
     assert decision.detail == "OSError: the map is gone"
 
 
+def test_an_exception_is_a_denial_with_the_evidence_apart_too() -> None:
+    """A query for which something goes wrong inside is denied, whichever way it is decided."""
+    policy = a_policy(deny(lists=("x",)), default=Verdict.ALLOW, report=True, lists=_BrokenLists())
+    decision, matched = policy.decide_query(a_query())
+    assert decision == policy.decide(a_query())
+    assert (decision.denied, matched) == (True, None)
+
+
 def test_what_is_no_request_is_denied() -> None:
     """A value that is no request is denied, as any other mistake in an adapter."""
     decision = a_policy(default=Verdict.ALLOW).decide("GET / HTTP/1.1")  # type: ignore[arg-type]  # on purpose
@@ -303,6 +314,20 @@ def test_evidence_names_list_line_and_version() -> None:
     assert decision.matched.version
     assert decision.technique == ("T1105", "T1071")
     assert decision.detail == "example.com is on the list worse"
+
+
+def test_names_on_one_list_share_a_decision() -> None:
+    """Names that a rule denies since they are on one list are decided by one object, with their entries beside it."""
+    policy = a_policy(deny(categories=("c2",)), default=Verdict.ALLOW, lists=SNAPSHOT)
+    policy.decide_query(a_query("example.com"))
+    names = ("a.example.com", "b.example.com")
+    (first, one), (second, other) = (policy.decide_query(a_query(name)) for name in names)
+    assert first is second
+    assert first.matched is not None
+    assert (first.detail, first.matched.list, first.matched.entry) == ("", "worse", "")
+    for matched in (one, other):
+        assert matched is not None
+        assert (matched.line, matched.told) == (1, "example.com is on the list worse")
 
 
 def test_the_rules_own_technique_comes_first() -> None:

@@ -77,6 +77,26 @@ async def test_denied_files(tmp_path: Path, certificate: Path, name: str, versio
         assert (line.decision.reason, line.decision.rule) == (Reason.FILE_TYPE, "no-files")
 
 
+class Packing(Origin):
+    """Answers with a program in a transfer coding (RFC 9112 section 7), as clients with `TE: gzip` unpack it."""
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one client."""
+        await reader.readuntil(b"\r\n\r\n")
+        packed = gzip.compress(ELF)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n")
+        writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(packed), packed))
+
+
+async def test_a_transfer_coding_hides_nothing(tmp_path: Path) -> None:
+    """What it packs is seen as what a content coding packs is."""
+    async with Packing() as origin, a_proxy(tmp_path, no_files("executable"), allow("good.test")) as rig:
+        ran = await rig.curl("--tr-encoding", "-i", f"http://good.test:{origin.port}/x")
+        assert " 403" in ran.out.splitlines()[0]
+        await rig.settled()
+        assert rig.ledger.denials == [Reason.FILE_TYPE]
+
+
 @pytest.mark.parametrize("size", [0, 1, 261, 262, 263, 300_000])
 async def test_other_files_are_whole(tmp_path: Path, size: int) -> None:
     """What is no file of a denied type arrives whole, of any size, and with its own head."""

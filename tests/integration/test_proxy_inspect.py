@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 import stat
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,58 @@ async def exchange(rig: Rig, target: str, sent: bytes) -> bytes:
         return bytes(await asyncio.wait_for(reader.read(), 20))
     finally:
         writer.close()
+
+
+@dataclass(slots=True)
+class Chunks(TlsOrigin):
+    """Reads requests as a server of HTTP/1.1 does: bodies have a length, or are in chunks, or there is none."""
+
+    bodies: list[bytes] = field(default_factory=list)
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer requests until the client ends."""
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            self.requests.append(head)
+            body = b""
+            while b"chunked" in head.lower():
+                size = int(await reader.readuntil(b"\r\n"), 16)
+                body += (await reader.readexactly(size + 2))[:-2]
+                if not size:
+                    break
+            self.bodies.append(body)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
+@pytest.mark.parametrize("empty", [False, True])
+async def test_no_request_inside_a_body(tmp_path: Path, certificate: Path, empty: bool) -> None:
+    """A body that comes over HTTP/2 without a length is a body to an origin of HTTP/1.1 too, and no request.
+
+    Nor does a frame without octets end it: behind the end, a request would begin that nobody has judged.
+    """
+    rule = inspect("good.test", methods=frozenset({"POST"}), paths=("/ok",))
+    async with Chunks(certificate=certificate) as origin, a_proxy(tmp_path, rule, trust=certificate) as rig:
+        target = f"good.test:{origin.port}"
+        reader, writer = await inside(rig, target, alpn=("h2",))
+        connection = H2Connection(H2Configuration(client_side=True))
+        connection.initiate_connection()
+        fields = ((":method", "POST"), (":scheme", "https"), (":path", "/ok"), (":authority", target))
+        connection.send_headers(1, fields)
+        smuggled = f"DELETE /secret HTTP/1.1\r\nHost: {target}\r\n\r\n".encode()
+        if empty:
+            connection.send_data(1, b"")
+        connection.send_data(1, smuggled, end_stream=True)
+        writer.write(connection.data_to_send())
+        answered = False
+        async with asyncio.timeout(20):
+            while not answered:
+                found = connection.receive_data(await reader.read(65536))
+                answered = any(isinstance(event, StreamEnded) for event in found)
+        writer.close()
+        await rig.settled()
+        assert [head.split(b"\r\n")[0] for head in origin.requests] == [b"POST /ok HTTP/1.1"]
+        assert origin.bodies == [smuggled]
+        assert not rig.ledger.denials
 
 
 INTERNATIONAL = ("xn--bcher-kva.test", "xn--ls8h.test")

@@ -13,7 +13,7 @@ from gateway.proxy.responses import ALERT_ACCESS_DENIED, ALERT_INTERNAL_ERROR
 from gateway.request import HttpRequest, TlsHello
 from gateway.selfcheck.client import start_tls
 from tests.gateway.proxy.samples import a_hello, a_message, in_records, server_name, versions
-from tests.integration.proxy_rig import Rig, a_proxy, allow, client_context, until
+from tests.integration.proxy_rig import Names, Rig, a_proxy, allow, client_context, until
 from tests.peers.http_origin import Origin
 from tests.peers.tls_origin import TlsOrigin, make_certificate
 
@@ -22,6 +22,12 @@ from tests.peers.tls_origin import TlsOrigin, make_certificate
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate for the names of the tests."""
     return make_certificate(tmp_path_factory.mktemp("tls") / "origin.pem", "good.test", "evil.test")
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["asked", "at hand"])
+def remembers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the resolver has to be asked, or has at hand what a name resolves to: these are two ways to dial."""
+    monkeypatch.setattr(Names, "remembers", request.param)
 
 
 async def test_curl(tmp_path: Path, certificate: Path) -> None:

@@ -10,8 +10,7 @@ from dnslib import EDNS0, QTYPE, DNSRecord
 from gateway.decision import Decision, Match, Point, Reason, Verdict
 from gateway.dns.settings import Endpoint, Settings, Timing
 from gateway.domainset import DomainMap, ListInfo, NoLists
-from gateway.ledger import Receipt, Written
-from gateway.ledger.rollup import Repeats
+from gateway.ledger import Repeats
 from gateway.policy import Policy
 from gateway.request import Client, DnsQuery, Request
 from gateway.rule import ClientGroup, Rule
@@ -52,7 +51,7 @@ def a_policy(*rules: Rule, listed: Iterable[str] = ("bad.example", "*.bad.exampl
 
 
 @dataclass(slots=True, kw_only=True)
-class _Repeats(Repeats[Written]):
+class _Repeats(Repeats):
     """Counts repeats, and has each remembered too."""
 
     seen: Callable[[], None]
@@ -85,13 +84,12 @@ class PolicyJudge:
             return decision, self.record(request, decision)
         return decision, ""
 
-    def judge_query(self, request: DnsQuery) -> tuple[Decision, Receipt]:
+    def judge_query(self, request: DnsQuery) -> tuple[Decision, Repeats]:
         """Decide as the runtime does."""
         decision, ident = self.judge(request)
         if not ident:
-            return decision, Receipt("")
-        repeats = _Repeats(Written(ident, b""), 0.0, seen=lambda: self.records.append((request, decision)))
-        return decision, Receipt(ident, repeats)
+            return decision, Repeats("", b"", 0.0, open=False)
+        return decision, _Repeats(ident, b"", 0.0, seen=lambda: self.records.append((request, decision)))
 
     def record(self, request: Request, decision: Decision) -> str:
         """Record."""

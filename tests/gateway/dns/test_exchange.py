@@ -1,6 +1,7 @@
 """Tests for gateway.dns.exchange. How it deals with liars is in test_upstream.py."""
 
 import asyncio
+import socket
 import subprocess
 import sys
 
@@ -16,13 +17,15 @@ from gateway.dns.exchange import (
     Sending,
     UpstreamError,
     fit,
+    forget_port,
     random_case,
     random_id,
     target_of,
 )
 from gateway.dns.message import encode_name
 from gateway.dns.settings import Endpoint
-from tests.peers.dns_upstream import upstream
+from tests.peers.dns_upstream import Message, Reply, upstream
+from tests.peers.ports import free_port
 
 QUESTION = encode_name("www.example.com") + b"\0\1\0\1"
 GOOD = b"\0\7\x81\x80\0\1\0\0\0\0\0\0" + QUESTION
@@ -120,7 +123,7 @@ async def outcome(datagrams: Datagrams, endpoint: Endpoint, patience: float = 5.
 
 
 async def test_datagrams_hold_nothing_once_answered() -> None:
-    """After an answer and after a time-out, no socket is left."""
+    """After an answer and after a time-out, nothing is on its way."""
     datagrams = Datagrams()
     async with upstream(lambda query, _: query.reply()) as up:
         found = await outcome(datagrams, up.endpoint)
@@ -140,10 +143,87 @@ async def test_datagrams_rest_and_wake(monkeypatch: pytest.MonkeyPatch) -> None:
     datagrams = Datagrams()
     async with upstream(lambda query, _: query.reply()) as up:
         for _ in range(2):
-            assert isinstance(await outcome(datagrams, up.endpoint), tuple)
+            query = sent(datagrams, up.endpoint)
+            assert isinstance(await query.outcome, tuple)
             async with asyncio.timeout(10):
                 while datagrams.watching:  # noqa: ASYNC110 -- that nothing happens has no event
                     await asyncio.sleep(0)
+            assert query.sock.fileno() == -1
+
+
+async def test_a_socket_serves_again_and_a_port_does_not() -> None:
+    """The socket of an answered query asks the next one from another port; `close` closes it."""
+    datagrams = Datagrams()
+    async with upstream(lambda query, _: query.reply()) as up:
+        queries = []
+        for _ in range(20):
+            queries.append(sent(datagrams, up.endpoint))
+            await queries[-1].outcome
+        assert len({query.sock.fileno() for query in queries}) < 5
+        assert len(set(up.ports)) > 15
+        assert -1 not in {query.sock.fileno() for query in queries}
+        datagrams.close()
+        assert {query.sock.fileno() for query in queries} == {-1}
+
+
+async def test_what_comes_late_is_not_heard_by_the_next_query() -> None:
+    """What is left in a socket when its query has been answered is gone with it, and counts as nobody's stray."""
+
+    def handle(query: Message, _: str) -> Reply:
+        strays = [query.reply() for _ in range(exchange.MAX_STRAYS)]
+        for stray in strays:
+            stray.header.id ^= 0xFF
+        return [query.reply(), *strays]
+
+    datagrams = Datagrams()
+    async with upstream(handle) as up:
+        first = sent(datagrams, up.endpoint)
+        await first.outcome
+        second = sent(datagrams, up.endpoint)
+        found = await second.outcome
+        assert isinstance(found, tuple)
+        assert (found[1], second.strays) == (Fit.GOOD, 0)
+        assert second.sock is not first.sock
+        third = sent(datagrams, up.endpoint)
+        await third.outcome
+        assert first.sock.fileno() == -1
+        datagrams.close()
+
+
+async def test_a_few_sockets_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more sockets are kept than is said; the others are closed when their queries have been answered."""
+    monkeypatch.setattr(exchange, "_KEPT", 2)
+    datagrams = Datagrams()
+    async with upstream(lambda query, _: query.reply()) as up:
+        queries = [sent(datagrams, up.endpoint) for _ in range(5)]
+        await asyncio.gather(*(query.outcome for query in queries))
+        assert sum(query.sock.fileno() != -1 for query in queries) == 2
+        datagrams.close()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_socket_forgets_its_port(address: str) -> None:
+    """A connected socket lets go of the port that the system chose, and one that somebody else has chosen stays."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.connect((address, 9))
+        assert sock.getsockname()[1]
+        assert forget_port(sock)
+        assert not sock.getsockname()[1]
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.bind((address, free_port()))
+        sock.connect((address, 9))
+        assert not forget_port(sock)
+
+
+async def test_without_new_ports_sockets_are_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system does not let a socket forget its port, no socket asks twice."""
+    monkeypatch.setattr(exchange, "forget_port", lambda _: False)
+    datagrams = Datagrams()
+    async with upstream(lambda query, _: query.reply()) as up:
+        query = sent(datagrams, up.endpoint)
+        await query.outcome
+        assert query.sock.fileno() == -1
 
 
 async def test_datagrams_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,9 +18,9 @@ ANSWER = make_answer(
 
 
 @pytest.fixture
-def repeats() -> Repeats[str]:
+def repeats() -> Repeats:
     """Where a denial is counted."""
-    return Repeats("first", 0.0)
+    return Repeats("id", b"first", 0.0)
 
 
 def aging(room: int = 0, expires: float = 70.0) -> Aging:
@@ -28,7 +28,7 @@ def aging(room: int = 0, expires: float = 70.0) -> Aging:
     return Aging(ANSWER, 10.0, expires, b"before", b"opt" + bytes(room))
 
 
-def test_room_is_bounded_and_what_is_used_stays(repeats: Repeats[str]) -> None:
+def test_room_is_bounded_and_what_is_used_stays(repeats: Repeats) -> None:
     """However many entries come, no more than the room is kept, and one in use is never dropped."""
     table = HotAnswers(room=20)
     table.block(b"denied", Block(b"no", repeats))
@@ -42,7 +42,7 @@ def test_room_is_bounded_and_what_is_used_stays(repeats: Repeats[str]) -> None:
         assert len(table) <= 20
 
 
-def test_octets_are_bounded(repeats: Repeats[str]) -> None:
+def test_octets_are_bounded(repeats: Repeats) -> None:
     """Long answers take the place of many short ones, and what is replaced or dropped gives its place back."""
     table = HotAnswers(room=1000, octets=100_000)
     for number in range(500):
@@ -55,7 +55,7 @@ def test_octets_are_bounded(repeats: Repeats[str]) -> None:
     assert 250 <= len(table) <= 100_000 // 300
 
 
-def test_a_put_looks_at_few_entries(repeats: Repeats[str]) -> None:
+def test_a_put_looks_at_few_entries(repeats: Repeats) -> None:
     """With every entry in use, one goes all the same: a put never walks the whole table."""
     table = HotAnswers(room=100)
     entries = [Block(b"", repeats) for _ in range(200)]
@@ -66,7 +66,7 @@ def test_a_put_looks_at_few_entries(repeats: Repeats[str]) -> None:
     assert sum(not entry.used for entry in entries) <= 8 * 100
 
 
-def test_a_denial_takes_the_place_of_an_answer(repeats: Repeats[str]) -> None:
+def test_a_denial_takes_the_place_of_an_answer(repeats: Repeats) -> None:
     """What was allowed and is denied now is never made anew."""
     table = HotAnswers()
     table.keep(b"key", aging(), 10.0)

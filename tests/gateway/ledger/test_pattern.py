@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.decision import Decision, Match, Reason, Tls, Verdict
+from gateway.decision import Decision, Match, Reason, Tls, Verdict, with_evidence
 from gateway.ledger.event import Outcome, encode, event
 from gateway.ledger.pattern import Patterns
 from gateway.request import Client, DnsQuery, TlsHello, Tunnel
@@ -15,12 +15,8 @@ from tests.builders import a_hello
 TEXTS = st.text(max_size=12) | st.sampled_from(
     ["", "<3 name>", '"<2 id>"', "a.example", "x@y", "\x1b[2J", "ü", "\ud800"]
 )
-CLIENTS = st.builds(
-    Client,
-    address=st.sampled_from([IPv4Address("10.0.0.1"), IPv6Address("::1"), IPv4Address(1)]),
-    user=st.none() | TEXTS,
-    certificate=st.none() | TEXTS,
-)
+ADDRESSES = st.sampled_from([IPv4Address("10.0.0.1"), IPv6Address("::1"), IPv4Address(1)])
+CLIENTS = st.builds(Client, address=ADDRESSES, user=st.none() | TEXTS, certificate=st.none() | TEXTS)
 MATCHES = st.builds(
     Match,
     list=TEXTS,
@@ -42,7 +38,9 @@ DECISIONS = st.builds(
 )
 REPORTED = st.builds(lambda one, more: replace(one, reported=tuple(more)), DECISIONS, st.lists(DECISIONS, max_size=2))
 ASKED = st.tuples(
-    st.builds(DnsQuery, client=CLIENTS, name=TEXTS, qtype=st.sampled_from([1, 28, 65280])),
+    st.builds(
+        DnsQuery, client=st.builds(Client, address=ADDRESSES), name=TEXTS, qtype=st.sampled_from([1, 28, 65280])
+    ),
     REPORTED,
     st.floats(0, 4e9),
     st.integers(0, 2),
@@ -55,8 +53,39 @@ def test_a_line_is_the_event_encoded(asked: list[tuple[DnsQuery, Decision, float
     patterns = Patterns("dns")
     for number, (request, decision, now, generation) in enumerate(asked * 2):
         id = f"id{number}"
-        line = patterns.line(request.client, request, decision, id=id, now=now, generation=generation)
-        assert line == encode(event(request, decision, id=id, now=now, role="dns", generation=generation))
+        detail, matched = decision.detail, decision.matched
+        alike = patterns.blocks(request, decision, detail, matched, generation)
+        if alike.pattern:
+            line = alike.line(f'"{request.client.address}"', request.name, detail, matched, id, now)
+            assert line == encode(event(request, decision, id=id, now=now, role="dns", generation=generation))
+
+
+@given(DECISIONS, st.lists(MATCHES, min_size=1, max_size=3), st.integers(0, 2))
+def test_a_blank_is_filled_in(decision: Decision, matches: list[Match], generation: int) -> None:
+    """A decision with a blank for the entry makes the lines of the decisions that have one."""
+    patterns = Patterns("dns")
+    request = DnsQuery(client=Client(address=IPv4Address(1)), name="a.example", qtype=1)
+    for matched in matches:
+        matched = matched._replace(list="feed", version="1", categories=())
+        blank = replace(decision, detail="", matched=matched._replace(line=0, entry=""))
+        alike = patterns.blocks(request, blank, matched.told, matched, generation)
+        if alike.pattern:
+            line = alike.line('"0.0.0.1"', "a.example", matched.told, matched, "id", 0.0)
+            whole = with_evidence(blank, matched)
+            assert line == encode(event(request, whole, id="id", now=0.0, role="dns", generation=generation))
+
+
+def test_most_lines_have_a_pattern() -> None:
+    """What most lines are about is not encoded anew each time, whatever is asked for and by whom."""
+    patterns = Patterns("dns")
+    found = set()
+    for number in range(3):
+        request = DnsQuery(client=Client(address=IPv4Address(number)), name=f"n{number}.example", qtype=1)
+        matched = Match("feed", "1", number, f"n{number}.example")
+        decision = Decision(Verdict.DENY, Reason.LISTED, rule="r", detail=matched.told, matched=matched)
+        found.add(patterns.blocks(request, decision, decision.detail, matched, 1))
+    (alike,) = found
+    assert alike.pattern
 
 
 HELLOS = st.builds(

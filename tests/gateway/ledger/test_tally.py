@@ -43,17 +43,16 @@ def test_repeats_are_counted_wherever_they_are(tmp_path: Path) -> None:
     blocked, denial = Decision(Verdict.DENY, Reason.LISTED), Denial("listed", True)
     with Ledger(tmp_path, "dns", clock=lambda: now) as ledger:
         for expected in (1, 2, 3):
-            receipt = ledger.enter(query("bad.example"), blocked)
+            repeats = ledger.enter(query("bad.example"), blocked)
             assert ledger.denials()[denial] == expected
-        assert receipt.repeats is not None
-        receipt.repeats.again(now)  # as the resolver does, without asking the ledger
+        repeats.again(now)  # as the resolver does, without asking the ledger
         assert ledger.denials()[denial] == 4
         now += 61.0
         ledger.flush()
         assert ledger.denials()[denial] == 4
         now += 5.0
         ledger.flush()
-        assert not receipt.repeats.open
+        assert not repeats.open
         assert ledger.denials() == {denial: 4}
         ledger.enter(query("bad.example"), blocked)
         assert ledger.denials() == {denial: 5}

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from ipaddress import ip_network
 
 import pytest
 
@@ -63,6 +64,63 @@ async def test_a_name_that_tells_too_much() -> None:
     assert isinstance(refusal, Refusal)
     assert refusal.decision.reason is Reason.LEAK_BUDGET
     assert bench.ledger.denials == [Reason.LEAK_BUDGET]
+
+
+async def test_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Addresses that are at hand are judged without waiting; what the policy says is the same."""
+    monkeypatch.setattr(Names, "remembers", True)
+    bench = Bench(Policy(rules=[allow("good.test", "bad.test", addresses=())]))
+    dialer = Dialer(Names({"good.test": (PUBLIC,), "bad.test": (PRIVATE,), "none.test": ()}))
+    approved = dialer.recall(Case(bench), a_hello("good.test"))
+    assert isinstance(approved, Approved)
+    assert approved.addresses == (PUBLIC,)
+    refusal = dialer.recall(Case(bench), a_hello("bad.test"))
+    assert isinstance(refusal, Refusal)
+    assert refusal.decision.reason is Reason.DNS_REBINDING
+    assert dialer.recall(Case(bench), a_hello("unknown.test")) is None
+    assert dialer.recall(Case(bench), a_hello("none.test")) is None
+
+
+def test_straight() -> None:
+    """Only one address, and no parent proxy, is connected to without more ado."""
+    assert Dialer(Names({})).leads_straight((PUBLIC,))
+    assert not Dialer(Names({})).leads_straight((PUBLIC, LOOP))
+    assert not Dialer(Names({}), parent=lambda: "http://127.0.0.1:1").leads_straight((PUBLIC,))
+
+
+async def test_asked_again() -> None:
+    """Who asks again with the same objects is given the same answer, and the policy is asked each time."""
+    bench = Bench(Policy(rules=[allow("good.test", addresses=())]))
+    dialer, hello = Dialer(Names({"good.test": (PUBLIC,)})), a_hello("good.test")
+    first = await dialer.approve(Case(bench), hello)
+    assert isinstance(first, Approved)
+    assert await dialer.approve(Case(bench), hello) is first
+    bench.policy = Policy(rules=[allow("other.test")])
+    refusal = await dialer.approve(Case(bench), hello)
+    assert isinstance(refusal, Refusal)
+    assert bench.ledger.denials == [Reason.DEFAULT_DENY]
+
+
+async def test_asked_again_with_other_addresses() -> None:
+    """A name that has another address the next time is judged by that."""
+    bench = Bench(Policy(rules=[allow("good.test", addresses=())]))
+    names = Names({"good.test": (PUBLIC,)})
+    dialer, hello = Dialer(names), a_hello("good.test")
+    assert isinstance(await dialer.approve(Case(bench), hello), Approved)
+    names.table = {"good.test": (PRIVATE,)}
+    refusal = await dialer.approve(Case(bench), hello)
+    assert isinstance(refusal, Refusal)
+    assert refusal.decision.reason is Reason.DNS_REBINDING
+
+
+async def test_on_trial_again() -> None:
+    """What a rule on trial says about an address is recorded for each connection."""
+    on_trial = Rule(name="on-trial", action=Verdict.DENY, report=True, addresses=(ip_network("192.0.43.0/24"),))
+    bench = Bench(Policy(rules=[on_trial, allow("good.test", addresses=())]))
+    dialer, hello = Dialer(Names({"good.test": (PUBLIC,)})), a_hello("good.test")
+    for times in (1, 2):
+        assert isinstance(await dialer.approve(Case(bench), hello), Approved)
+        assert len(bench.ledger.lines) == times
 
 
 async def test_unknown_name() -> None:

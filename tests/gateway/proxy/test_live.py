@@ -33,7 +33,7 @@ class Scene:
         self.live = LiveTunnel(self.judge, self.uploads, authenticator, splice, request, decision, ADDRESS, chain)
         self.client, self.origin = FakeTransport(), FakeTransport()
         splice.origin.connection_made(self.origin)
-        self.began = self.live.begin(5)
+        self.began = self.live.begin(b"hello")
         if self.began:
             splice.join(self.client, b"hello")
 

@@ -17,7 +17,7 @@ from cryptography import x509
 from addons.pinning import pin_of
 from gateway.dns.resolver import Resolver
 from gateway.ledger import Ledger
-from gateway.proxy import asked
+from gateway.proxy import asked, dial
 from gateway.proxy.server import Proxy
 from gateway.proxy.tls import TlsFiles
 from gateway.proxysection import ProxySection, ProxyTimeouts
@@ -228,8 +228,12 @@ class Stand:
         """Forget what was decided: it would not be decided again."""
         for state in self.states:
             policy = state.policy
-            for memory in (policy._known, policy._allowed, policy._queries, policy._answers, policy._names):
+            memories = (policy._known, policy._same, policy._allowed, policy._queries, policy._answers, policy._names)
+            for memory in memories:
                 memory.clear()
+        for proxy in (self.proxy, self.doors, self.chained):
+            proxy._desk.dialer._known.clear()
+        dial._texts.clear()
         asked._tunnels.clear()
         asked._hellos.clear()
         self.resolver._resolved.clear()

@@ -55,7 +55,7 @@ COUNTS = {
     "gateway.proxy.desk.Desk.leave",
     "gateway.proxy.farewell.Farewell.connection_lost",
     "gateway.proxy.inspect.Inspector.take.<locals>.ended",
-    "gateway.proxy.listener.ClientConnection._connect.<locals>.finished",
+    "gateway.proxy.listener._count_out",
     "gateway.proxy.listener.ClientConnection._hand_over",
     "gateway.proxy.listener.ClientConnection.connection_lost",
     "gateway.proxy.splice.Half.connection_lost",
