@@ -220,7 +220,7 @@ def test_prometheus_sees_what_happened(serving: Internet) -> None:
     ]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 def test_no_number_goes_backwards_when_workers_are_killed(serving: Internet) -> None:
     """kill -9 of every worker in turn: counters never get smaller, and what was told before is kept."""
     before = traffic(serving)
@@ -289,7 +289,7 @@ def test_not_through_the_proxy(steady: Internet) -> None:
         assert get(steady, f"http://{place}/healthz", "-p").returncode != 0
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 def test_health_turns_and_comes_back(steady: Internet) -> None:
     """A worker that is stuck, lists that are gone: 503 and why; and 200 again when it is over."""
     assert health(steady) == (200, "ok\n")
@@ -298,7 +298,7 @@ def test_health_turns_and_comes_back(steady: Internet) -> None:
     try:
         text = unfit(steady)
         assert "dns worker" in text
-        assert "has been stuck for 1" in text
+        assert "has been stuck for" in text
     finally:
         os.kill(stuck, signal.SIGCONT)
     wait_until(lambda: health(steady) == (200, "ok\n"), "health")
@@ -321,7 +321,7 @@ def test_health_turns_and_comes_back(steady: Internet) -> None:
     settle(lambda: metrics(steady), reloads)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 def test_a_gateway_that_drains_is_not_healthy(serving: Internet) -> None:
     """A tunnel is told of while it is open, with its octets; after SIGTERM, new clients are sent elsewhere."""
     client = serving.start(
@@ -337,5 +337,6 @@ def test_a_gateway_that_drains_is_not_healthy(serving: Internet) -> None:
     serving.processes[1].terminate()
     assert "the gateway is being stopped" in unfit(serving)
     client.terminate()
+    client.communicate(timeout=10)
     assert serving.processes[1].wait(30) == 0
     assert health(serving)[0] == 0
