@@ -61,7 +61,7 @@ def ede_option(code: int, text: bytes) -> bytes:
 class Block:
     """The answer to a denied query, ready but for what differs each time: id, letter case and ledger id."""
 
-    __slots__ = ("_body", "_code", "_dnssec_ok", "_edns", "_head", "_text", "dropped")
+    __slots__ = ("_body", "_code", "_edns", "_head", "_opt", "_room", "_text", "dropped")
 
     def __init__(
         self, query: Query, decision: Decision, answer: BlockAnswer, ttl: int, *, ede: int | None = None
@@ -69,11 +69,13 @@ class Block:
         self.dropped = answer == "drop" and decision.reason not in _OWN_FAILURES
         rcode, counts, self._body = _body(query, decision.reason, answer, ttl)
         self._edns = query.edns is not None
-        self._dnssec_ok = query.edns is not None and query.edns.dnssec_ok
+        self._opt = opt_of(query)[:-2]  # but its length, which comes last
         flags = QR | RA | query.flags & (RD | CD) | rcode
         self._head = pack_header(0, flags, 1, *counts, int(self._edns))[2:]
         self._code = _EDE_CODES.get(decision.reason, EDE_BLOCKED) if ede is None else ede
         self._text = _text(decision)[:MAX_TEXT]
+        # An answer is never longer than the smallest limit of a client with EDNS, so that it need not be cut.
+        self._room = 512 - HEADER - len(self._body) - 17
 
     def render(self, ident: bytes, question: bytes, record_id: str, options: bytes = b"") -> bytes | None:
         """Return the answer; None to stay silent. The parts are `bytes` as they stand in the query.
@@ -82,14 +84,12 @@ class Block:
         """
         if self.dropped:
             return None
-        message = ident + self._head + question + self._body
         if not self._edns:
-            return message
-        tail = f" id={record_id}".encode() if record_id else b""
-        # Never longer than the smallest limit of a client with EDNS, so that it need not be cut.
-        room = max(512 - len(message) - 17 - len(tail) - len(options), 0)
+            return ident + self._head + question + self._body
+        tail = b" id=" + record_id.encode() if record_id else b""
+        room = max(self._room - len(question) - len(tail) - len(options), 0)
         options += ede_option(self._code, self._text[:room] + tail)
-        return message + encode_opt(dnssec_ok=self._dnssec_ok, options=options)
+        return b"".join((ident, self._head, question, self._body, self._opt, len(options).to_bytes(2), options))
 
 
 def _body(query: Query, reason: Reason, answer: BlockAnswer, ttl: int) -> tuple[int, tuple[int, int], bytes]:

@@ -35,6 +35,7 @@ from gateway.urlpaths import normalize_path, readings
 
 __all__ = ["Snapshot", "SnapshotError"]
 
+_make = tuple.__new__
 _ADVICE = "run `gateway refresh` to make a new one"
 
 
@@ -144,7 +145,7 @@ class Snapshot:
         # Nothing is listed below a single label (see NameEntry), so a top-level domain only begins the checksum.
         checksum = crc32(labels.pop()) if len(labels) > 1 else 0
         hits: list[tuple[int, int, int]] = []
-        urls = 0
+        found = excepted = urls = 0
         pop, bases = labels.pop, self._bases
         while labels:
             # The checksum of a name continues that of its parent.
@@ -156,16 +157,14 @@ class Snapshot:
                     owner = bisect_left(bases, ref & LINE) - 1  # as `_owner`, without the call
                     if ref & (BELOW if at else EXACT):
                         hits.append((owner, at, ref))
+                        if ref & EXCEPTION:
+                            excepted |= 1 << owner
+                        else:
+                            found |= 1 << owner
                     elif ref & HOST and not at:
                         urls |= 1 << owner
         if not hits:
             return 0, urls
-        found = excepted = 0
-        for owner, _, ref in hits:
-            if ref & EXCEPTION:
-                excepted |= 1 << owner
-            else:
-                found |= 1 << owner
         found &= ~excepted
         self._last = name, found, hits
         return found, urls & ~excepted
@@ -208,7 +207,8 @@ class Snapshot:
 
     def _match(self, position: int, line: int, entry: str) -> Match:
         info = self.lists[position]
-        return Match(info.name, info.version, line - self._bases[position], entry, info.categories)
+        # As Match() does, in half the time.
+        return _make(Match, (info.name, info.version, line - self._bases[position], entry, info.categories))
 
     # URLs
 

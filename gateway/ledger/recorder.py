@@ -196,9 +196,10 @@ class Ledger:
         if not alike.pattern or client.user is not None or client.certificate is not None:
             return self._enter_block(request, replace(decision, detail=detail, matched=matched), None)
         now, address = self._clock(), self._known(client)
-        key = f"{alike.kind}{address}{name}"
-        if (again := self._again(key, now)) is not None:
-            return again
+        key = f"{alike.kind}{address}{name}"  # one text: its hash is worked out once
+        with self._lock:
+            if (repeats := self._rollup.repeat(key, now)) is not None:
+                return repeats
         id, line = self._next_id(), None
         if not self._backlog.full:
             line = alike.line(address, name, detail, matched, id, now)
@@ -207,17 +208,13 @@ class Ledger:
     def _enter_block(self, request: DnsQuery | DnsAnswer, decision: Decision, outcome: Outcome | None) -> Repeats:
         now, generation = self._clock(), self.generation
         key = _kind(self._known(request.client), request, decision, generation)
-        if (again := self._again(key, now)) is not None:
-            return again
+        with self._lock:
+            if (repeats := self._rollup.repeat(key, now)) is not None:
+                return repeats
         id, made = self._next_id(), None
         if not self._backlog.full:
             made = event(request, decision, id=id, now=now, role=self.role, outcome=outcome, generation=generation)
         return self._first(key, request, decision, id, now, made)
-
-    def _again(self, key: Hashable, now: float) -> Repeats | None:
-        """Count a block whose kind has been written; None for the first of a kind."""
-        with self._lock:
-            return self._rollup.repeat(key, now)
 
     def _first(
         self, key: Hashable, request: Request, decision: Decision, id: str, now: float, line: Event | bytes | None
