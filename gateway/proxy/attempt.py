@@ -12,16 +12,21 @@ from typing import Any
 class Attempt[R]:
     """Drives a coroutine by the futures that it waits for, and tells how it ended: once, with a result or an error.
 
-    The coroutine must not ask for the task that it runs in, as time-outs do. `create_connection` does not.
+    The coroutine must not ask for the task that it runs in, as time-outs do. `create_connection` does not. A result
+    that could not be told is disposed of.
     """
 
-    __slots__ = ("_cancelled", "_coroutine", "_ended", "_over", "_seen", "_waits_for")
+    __slots__ = ("_cancelled", "_coroutine", "_dispose", "_ended", "_over", "_seen", "_waits_for")
 
     def __init__(
-        self, coroutine: Coroutine[Any, None, R], ended: Callable[[R | None, BaseException | None], None]
+        self,
+        coroutine: Coroutine[Any, None, R],
+        ended: Callable[[R | None, BaseException | None], None],
+        dispose: Callable[[R], None],
     ) -> None:
         self._coroutine = coroutine
         self._ended = ended
+        self._dispose = dispose
         self._waits_for: asyncio.Future[Any] | None = None
         self._seen: asyncio.Future[Any] | None = None
         self._cancelled = False
@@ -31,7 +36,7 @@ class Attempt[R]:
         """Go as far as it goes at once."""
         self._step(None)
 
-    def done(self) -> bool:
+    def is_over(self) -> bool:
         """Say whether it has ended; or never will, because it did not go on when it could, a look ago."""
         waits_for = self._waits_for
         if self._over or waits_for is None or not waits_for.done():
@@ -56,7 +61,11 @@ class Attempt[R]:
             waits_for.add_done_callback(self._step)
         except StopIteration as end:
             self._over = True
-            self._ended(end.value, None)
+            try:
+                self._ended(end.value, None)
+            except BaseException:
+                self._dispose(end.value)
+                raise
         except (Exception, asyncio.CancelledError) as error:
             self._over = True
             self._coroutine.close()

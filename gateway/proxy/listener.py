@@ -147,7 +147,7 @@ class ClientConnection(asyncio.Protocol):
         if self._desk.draining and self._tunnel is None and not self._buffer:
             self._transport.close()  # nothing has been asked yet
             return
-        if self._task is not None and self._task.done():  # it takes itself away when it has done what it was to do
+        if self._task is not None and _is_over(self._task):  # it takes itself away when it has done what it was to do
             self._task.cancel()
             self._task = None
             self._crashed(RuntimeError("what was waited for has ended, and nobody said how"))
@@ -315,7 +315,8 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(approved)
         elif approved is not None and desk.dialer.leads_straight(approved.addresses):
             connecting = desk.dialer.connect(approved.addresses, request.port, self._origin)
-            self._task = attempt = Attempt(connecting, partial(self._dialled, request, decision, approved, started))
+            ended = partial(self._dialled, request, decision, approved, started)
+            self._task = attempt = Attempt(connecting, ended, _cut_off)
             attempt.start()
         else:
             # Eager: with the name in the cache it gets as far as connecting without a turn of the event loop.
@@ -345,7 +346,12 @@ class ClientConnection(asyncio.Protocol):
             made = await self._desk.dialer.connect(approved.addresses, request.port, self._origin)
         except _FAULTS as fault:
             error = fault
-        self._dialled(request, decision, approved, started, made, error)
+        try:
+            self._dialled(request, decision, approved, started, made, error)
+        except BaseException:
+            if made is not None:
+                _cut_off(made)
+            raise
 
     def _dialled(
         self,
@@ -363,10 +369,13 @@ class ClientConnection(asyncio.Protocol):
                 self._splice(request, approved, made, started)
             else:
                 self._not_dialled(request, decision, error)
-        except OSError as fault:
-            self._not_dialled(request, decision, fault)
         except _FAULTS as fault:
-            self._crashed(fault)
+            if made is not None:
+                _cut_off(made)
+            if isinstance(fault, OSError):
+                self._not_dialled(request, decision, fault)
+            else:
+                self._crashed(fault)
 
     def _not_dialled(self, request: TlsHello, decision: Decision, error: BaseException | None) -> None:
         """Say why there is no connection, and to whom it matters."""
@@ -508,6 +517,15 @@ class TurnedAway(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Cut it off."""
         cast(asyncio.Transport, transport).abort()
+
+
+def _is_over(task: asyncio.Task[None] | Attempt[Connected[Half]]) -> bool:
+    return task.is_over() if isinstance(task, Attempt) else task.done()
+
+
+def _cut_off(made: Connected[Half]) -> None:
+    """End a connection to an origin that nobody will use."""
+    made[0].abort()
 
 
 def _count_out(desk: Desk, seat: Client, live: LiveTunnel, started: float, splice: Splice) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from gateway.proxy.attempt import Attempt
 
 type Ended = list[tuple[int | None, BaseException | None]]
@@ -14,7 +16,7 @@ async def _adds(*futures: asyncio.Future[int]) -> int:
 def an_attempt(*futures: asyncio.Future[int]) -> tuple[Attempt[int], Ended]:
     """Return an attempt that waits for one future after the other, and what it tells."""
     ended: Ended = []
-    attempt = Attempt(_adds(*futures), lambda *how: ended.append(how))
+    attempt = Attempt(_adds(*futures), lambda *how: ended.append(how), lambda _: None)
     attempt.start()
     return attempt, ended
 
@@ -34,7 +36,7 @@ async def test_nothing_to_wait_for() -> None:
     """Where nobody has to be waited for, it ends at once."""
     attempt, ended = an_attempt()
     assert ended == [(0, None)]
-    assert attempt.done()
+    assert attempt.is_over()
 
 
 async def test_result() -> None:
@@ -43,7 +45,7 @@ async def test_result() -> None:
     attempt, ended = an_attempt(*futures)
     for future in futures:
         assert not ended
-        assert not attempt.done()
+        assert not attempt.is_over()
         future.set_result(3)
         await turns()
     assert ended == [(6, None)]
@@ -60,7 +62,7 @@ async def test_error() -> None:
     future.set_exception(refused)
     await turns()
     assert ended == [(None, refused)]
-    assert attempt.done()
+    assert attempt.is_over()
 
 
 async def test_cancelled() -> None:
@@ -91,7 +93,21 @@ async def test_stuck() -> None:
     future.remove_done_callback(attempt._step)
     future.set_result(1)
     await turns()
-    assert [attempt.done(), attempt.done()] == [False, True]
+    assert [attempt.is_over(), attempt.is_over()] == [False, True]
     attempt.cancel()
-    assert attempt.done()
+    assert attempt.is_over()
     assert not ended
+
+
+async def test_nobody_to_tell() -> None:
+    """A result that nobody takes is disposed of, and the error is not kept back."""
+    disposed: list[int] = []
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("injected")
+
+    attempt = Attempt(_adds(), broken, disposed.append)
+    with pytest.raises(RuntimeError, match="injected"):
+        attempt.start()
+    assert disposed == [0]
+    assert attempt.is_over()

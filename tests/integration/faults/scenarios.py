@@ -152,6 +152,15 @@ def raw(sent: bytes) -> "Act":
     return act
 
 
+def twice(act: "Act") -> "Act":
+    """The same once more, with what is remembered from the first time."""
+
+    async def both(stand: Stand) -> bytes:
+        return await act(stand) + await act(stand)
+
+    return both
+
+
 def over_http2(*more: tuple[bytes, bytes], times: int = 2) -> "Act":
     """Requests over one HTTP/2 connection."""
 
@@ -391,6 +400,7 @@ _DELETE = b"DELETE / HTTP/1.1\r\nHost: seen.test:{secure}\r\n\r\n"
 SCENARIOS: dict[str, Scenario] = {
     "plain": Scenario(plainly("good.test")),
     "spliced": Scenario(through("good.test")),
+    "spliced, and again": Scenario(twice(through("good.test")), served=2, lines=2),
     "inspected": Scenario(through("seen.test", seen=True)),
     "inspected, HTTP/2": Scenario(over_http2(), served=2, lines=2),
     "second request": Scenario(kept, served=2, lines=2),
