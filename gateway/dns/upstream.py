@@ -373,7 +373,7 @@ class _Flight(_Attempt):
                 return
         self._done(self._last or UpstreamError(Failure.NONE_LEFT, "no upstream answered"))
 
-    def over(self, result: Result, now: float) -> None:
+    def over(self, result: Result, _: float) -> None:
         """Go on if that was nothing."""
         if not isinstance(result, UpstreamError):
             self._done(result)
@@ -381,7 +381,7 @@ class _Flight(_Attempt):
         self._last = result
         if result.failure is not Failure.TIMEOUT:
             self._refused += (self.upstream,)
-        self.go(now)
+        self.go(asyncio.get_running_loop().time())  # hundreds may have failed in this moment, and gone on before
 
 
 class _Race:
