@@ -15,7 +15,7 @@ from gateway.ledger.event import Event, Outcome, encode, event
 from gateway.ledger.tally import Denial, denials_of
 from gateway.ledger.text import timestamp, visible, without_userinfo
 from gateway.memo import Memo
-from gateway.request import DnsQuery, TlsHello
+from gateway.request import DnsAnswer, DnsQuery, TlsHello
 
 _LIMIT = 4096
 """Patterns kept: query types times rules and lists, as far as they meet. Some 2 KB each."""
@@ -52,7 +52,7 @@ class Blocks(NamedTuple):
     """DNS blocks that differ in client, name and entry alone."""
 
     kind: str
-    """Equal for blocks that a line may tell of, if client and name are."""
+    """See `kind_of`."""
     pattern: _Pattern
     denials: tuple[Denial, ...]
     """What each of them counts as."""
@@ -107,7 +107,7 @@ class Patterns:
         if found is None:
             whole = replace(decision, detail=detail, matched=matched)
             made = event(request, whole, id="", now=0.0, role=self._role, generation=generation)
-            kind = _kind(request, decision, generation)
+            kind = kind_of(request, decision, generation)
             found = self._blocks.keep(key, Blocks(kind, _pattern(made, _MARKS), tuple(denials_of(decision))))
         self._at_hand.keep(place, (decision, found))
         return found
@@ -169,7 +169,8 @@ class Patterns:
         return kept[1]
 
 
-def _kind(request: DnsQuery, decision: Decision, generation: int) -> str:
+def kind_of(request: DnsQuery | DnsAnswer, decision: Decision, generation: int) -> str:
+    """Return what two DNS blocks must have in common, besides client and name, to be told by one line."""
     told = request.qtype, decision.reason.value, decision.rule, decision.enforced, generation
     tried = (decision.verdict.value, *(each.rule for each in decision.reported)) if decision.reported else ()
     return repr(told + tried)

@@ -23,7 +23,7 @@ from gateway.ledger.event import Event, Outcome, event
 from gateway.ledger.file import LedgerFile
 from gateway.ledger.losses import Loss, Span
 from gateway.ledger.notice import CHANGE, change_event, gap_event, rolled_up
-from gateway.ledger.pattern import Patterns
+from gateway.ledger.pattern import Patterns, kind_of
 from gateway.ledger.rollup import Repeats, Rollup
 from gateway.ledger.tally import Denial, Tally, denials_of
 from gateway.ledger.writer import Writer
@@ -223,7 +223,8 @@ class Ledger:
 
     def _enter_block(self, request: DnsQuery | DnsAnswer, decision: Decision, outcome: Outcome | None) -> Repeats:
         now, generation = self._clock(), self.generation
-        key = _kind(self._known(request.client), request, decision, generation)
+        answer = (request.chain, request.addresses) if isinstance(request, DnsAnswer) else ()
+        key = kind_of(request, decision, generation), self._known(request.client), request.name, *answer
         with self._lock:
             if (repeats := self._rollup.repeat(key, now)) is not None:
                 return repeats
@@ -306,24 +307,6 @@ class Ledger:
 def _single(id: str) -> Repeats:
     """Return the record of what is not rolled up."""
     return Repeats(id, b"", 0.0, open=False)
-
-
-def _kind(client: str, request: DnsQuery | DnsAnswer, decision: Decision, generation: int) -> Hashable:
-    """Return what two DNS blocks must have in common to be told by one line."""
-    key: tuple[Hashable, ...] = (
-        client,
-        request.name,
-        request.qtype,
-        decision.reason,
-        decision.rule,
-        decision.enforced,
-        generation,
-    )
-    if isinstance(request, DnsAnswer):
-        key = (*key, request.chain, request.addresses)
-    if decision.reported:
-        key = (*key, decision.verdict, tuple(each.rule for each in decision.reported))
-    return key
 
 
 def _loss(request: Request, decision: Decision, span: Span) -> Loss:
