@@ -8,10 +8,10 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-WRITE_BUFFER = 0
-"""Octets that may wait for a slow reader in each direction, beyond the kernel's own buffers, before the other side is
-not read any more: what one read has brought, at most 256 KB. With zero, uvloop sends at once what it is given, and
-does not queue it until the end of its turn first."""
+WRITE_BUFFER = 128 * 1024
+"""Octets that may wait for a slow reader of TLS, beyond the kernel's own buffers, before the other side is not read
+any more. Without TLS none may but what one read has brought, at most 256 KB: then uvloop sends at once what it is
+given, and does not queue it until the end of its turn first. Its TLS with a limit of zero would never resume."""
 
 
 class Half(asyncio.Protocol):
@@ -32,7 +32,7 @@ class Half(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember the transport."""
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        _limit(self.transport)
 
     def data_received(self, data: bytes) -> None:
         """Pass octets on, unless they are more than may be."""
@@ -99,7 +99,7 @@ class Splice:
         self.origin.other = client
         self.origin.write = client.write
         self.client.octets = len(first)
-        client.set_write_buffer_limits(high=WRITE_BUFFER)
+        _limit(client)
         client.set_protocol(self.client)
         origin.write(bytes(first))
         if ended:
@@ -181,6 +181,10 @@ class Splice:
             half.other = None
             half.write = self.too_early
         finished(self)
+
+
+def _limit(transport: asyncio.Transport) -> None:
+    transport.set_write_buffer_limits(high=0 if transport.can_write_eof() else WRITE_BUFFER)
 
 
 def _nothing(_: Splice) -> None:
