@@ -101,6 +101,7 @@ PURE = [
     "proxy.credentials",
     "proxy.budget",
     "tunnelling.accounts",
+    "proxy.fairqueue",
     "proxy.head",
     "proxy.proxyprotocol",
     "proxy.clienthello",

@@ -189,7 +189,7 @@ class Ledger:
                 )
             if self._backlog.put(made):
                 return Receipt(id)
-        self._backlog.fold(_loss(request, decision, Span.one(now)))
+        self._backlog.fold(_loss(request, decision, _span(outcome, now)))
         return Receipt(id)
 
     def _enter_block(self, request: DnsQuery | DnsAnswer, decision: Decision, outcome: Outcome | None) -> Receipt:
@@ -279,6 +279,13 @@ def _kind(client: Hashable, request: DnsQuery | DnsAnswer, decision: Decision, g
     if decision.reported:
         key = (*key, decision.verdict, tuple(each.rule for each in decision.reported))
     return key
+
+
+def _span(outcome: Outcome | None, now: float) -> Span:
+    """Return what a record stands for."""
+    if outcome is None or outcome.count == 1:
+        return Span.one(now)
+    return Span(count=outcome.count, first=now - outcome.seconds, last=now)
 
 
 def _loss(request: Request, decision: Decision, span: Span) -> Loss:
