@@ -14,7 +14,7 @@ from collections.abc import Callable
 _LOG = logging.getLogger(__name__)
 
 _GONE = (errno.ECONNABORTED, errno.ECONNRESET, errno.EPROTO)  # accept(2): the client, not this process
-_AT_ONCE = 128  # accepted in one turn of the event loop: some milliseconds
+_AT_ONCE = 512  # accepted in one turn of the event loop: some ten milliseconds, should all be turned away
 _PAUSE = 0.1  # seconds until the next try, when the process has run out of descriptors
 _STEADY = 2.0  # seconds without a failure, after which there are descriptors again: one that is free is soon taken
 

@@ -76,7 +76,9 @@ class Door:
 
     def _queue(self, accepted: socket.socket, client: Client) -> None:
         """Let a client in when it is its turn."""
-        self._entrance.come(client, lambda: self._spawn(self._serve(accepted, client), accepted), accepted.close)
+        self._entrance.come(
+            client, lambda: self._spawn(self._serve(accepted, client), accepted), lambda _: accepted.close()
+        )
 
     def _spawn(self, work: Coroutine[Any, Any, None], accepted: socket.socket) -> None:
         if self._closed:

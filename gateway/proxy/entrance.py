@@ -28,7 +28,9 @@ _TELLS = 1.0  # seconds between the lines of one client who is turned away again
 _TOLD = 4096  # clients who are counted apart between their lines
 
 
-type Waiting = tuple[Callable[[], None], Callable[[], None]]
+type Leave = Callable[[bool], None]
+"""Called to end a connection; whether to say why, which costs more than to close it."""
+type Waiting = tuple[Callable[[], None], Leave]
 """What is called when it is a connection's turn, and what when it is turned away."""
 
 
@@ -50,15 +52,18 @@ class Entrance:
         """How many wait."""
         return len(self._queue)
 
-    def come(self, client: Client, enter: Callable[[], None], leave: Callable[[], None]) -> None:
-        """Call `enter`, now or later; or `leave`, when there is no room to wait, which is recorded."""
+    def come(self, client: Client, enter: Callable[[], None], leave: Leave) -> None:
+        """Call `enter`, now or later; or `leave`, when there is no room to wait, which is recorded.
+
+        Of a client that is turned away again and again, the first connection is told why.
+        """
         if not self._busy and not self._queue and not self._closed:
             self._begin()
             enter()
         elif self._closed:
-            leave()
+            leave(False)
         elif not self._has_descriptors or not self._queue.put(_source(client.address), (enter, leave)):
-            leave()
+            leave(client not in self._untold)
             self._record(client)
 
     @property
@@ -97,11 +102,11 @@ class Entrance:
             enter()
         except (Exception, asyncio.CancelledError):  # nothing here waits, so nobody has cancelled it
             _LOG.exception("a connection could not be let in")
-            leave()
+            leave(False)
 
     def _send_away(self) -> None:
         for _, leave in self._queue.clear():
-            leave()
+            leave(False)
 
     # -- who is turned away --------------------------------------------------------------------------------------
 

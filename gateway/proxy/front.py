@@ -11,6 +11,7 @@ import logging
 import socket
 import struct
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from gateway.proxy.arrivals import Arrivals, is_gone
@@ -122,7 +123,7 @@ class Front:
 
     def _came(self, accepted: socket.socket, address: str) -> None:
         self._waited = self._waited or bool(self._entrance.waiting)
-        self._entrance.come(client_at(address), lambda: self._enter(accepted), lambda: turn_away(accepted))
+        self._entrance.come(client_at(address), partial(self._enter, accepted), partial(turn_away, accepted))
 
     def _enter(self, accepted: socket.socket) -> None:
         if is_gone(accepted):
@@ -155,8 +156,11 @@ def waiting_in_kernel(listening: socket.socket) -> int:
     return int(waiting)
 
 
-def turn_away(accepted: socket.socket) -> None:
-    """Say that it is too busy, and close."""
+def turn_away(accepted: socket.socket, told: bool) -> None:
+    """Close; if the client is to be told, say before that it is too busy."""
+    if not told:
+        accepted.close()
+        return
     with accepted, contextlib.suppress(OSError):  # gone, or it does not listen
         accepted.setblocking(False)
         # What is read is not left over: closing a socket that has something unread takes back what was said.

@@ -16,7 +16,7 @@ class Came:
     """A listening socket, and who has come."""
 
     def __init__(self) -> None:
-        self.listening = socket.create_server(("127.0.0.1", 0), backlog=500)
+        self.listening = socket.create_server(("127.0.0.1", 0), backlog=2000)
         self.listening.setblocking(False)
         self.accepted: list[socket.socket] = []
         self.clients: list[socket.socket] = []
@@ -65,10 +65,10 @@ async def test_all_are_accepted_at_once() -> None:
 async def test_others_have_their_turn() -> None:
     """A crowd without end does not keep the event loop: after so many, everything else goes on."""
     async with arriving() as came:
-        came.connect(300)
+        came.connect(700)
         came.arrivals.start()
-        await until(lambda: len(came.accepted) == 300)
-        assert came.at_once[0] < 300
+        await until(lambda: len(came.accepted) == 700)
+        assert came.at_once[0] < 700
 
 
 async def test_who_has_left_does_not_come() -> None:

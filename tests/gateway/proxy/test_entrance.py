@@ -30,11 +30,17 @@ class Way:
         self.entrance = Entrance(cast(Desk, self.desk), room)
         self.entered: list[Client] = []
         self.left: list[Client] = []
+        self.told = 0
+
+    def leave(self, client: Client, told: bool) -> None:
+        """Remember who was turned away, and whether it was told."""
+        self.left.append(client)
+        self.told += told
 
     def come(self, *clients: Client) -> None:
         """Have clients come one after the other, in this turn of the event loop."""
         for client in clients:
-            self.entrance.come(client, partial(self.entered.append, client), partial(self.left.append, client))
+            self.entrance.come(client, partial(self.entered.append, client), partial(self.leave, client))
 
     @property
     def lines(self) -> list[Line]:
@@ -82,6 +88,7 @@ async def test_who_is_turned_away_is_recorded(monkeypatch: pytest.MonkeyPatch) -
     way = Way(room=10)
     way.come(*[ONE] * 26)
     assert len(way.left) == 20
+    assert way.told == 1
     assert [(line.request.client, line.decision.reason) for line in way.lines] == [(ONE, Reason.RATE_LIMIT)]
     assert all(line.decision.denied for line in way.lines)
     await until(lambda: len(way.lines) == 2)
@@ -121,7 +128,7 @@ async def test_who_cannot_be_let_in_is_sent_away(caplog: pytest.LogCaptureFixtur
         raise RuntimeError("injected")
 
     way.come(ONE)
-    way.entrance.come(OTHER, breaks, lambda: way.left.append(OTHER))
+    way.entrance.come(OTHER, breaks, partial(way.leave, OTHER))
     way.come(ONE)
     with caplog.at_level(logging.CRITICAL):
         await until(lambda: len(way.entered) == 2)

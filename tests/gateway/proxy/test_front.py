@@ -137,11 +137,15 @@ def test_what_is_said_at_the_door() -> None:
     """Who is turned away can read why, even if it has sent more than anybody would read."""
     ours, theirs = socket.socketpair()
     theirs.sendall(CONNECT)
-    turn_away(ours)
+    turn_away(ours, True)
     assert theirs.recv(4096) == module.BUSY
     assert theirs.recv(4096) == b""
     theirs.close()
     gone, other = socket.socketpair()
     other.close()
-    turn_away(gone)
+    turn_away(gone, True)
     assert gone.fileno() == -1
+    ours, theirs = socket.socketpair()
+    turn_away(ours, False)
+    assert theirs.recv(4096) == b""
+    theirs.close()
