@@ -247,8 +247,11 @@ def many_descriptors(wanted: int) -> Iterator[None]:
 
 
 @contextmanager
-def polite(gateway: Gateway, what: str) -> Iterator[None]:
-    """Have a polite client use the gateway meanwhile, from a process of its own; assert that it is served well."""
+def polite(gateway: Gateway, what: str, allowance: float = 1.0) -> Iterator[None]:
+    """Have a polite client use the gateway meanwhile, from a process of its own; assert that it is served well.
+
+    `allowance`: how many times longer than usual it may wait.
+    """
     prober = subprocess.Popen(
         [
             *(sys.executable, str(ROOT / "tests/peers/proxy_prober.py")),
@@ -283,4 +286,4 @@ def polite(gateway: Gateway, what: str) -> Iterator[None]:
     assert tried >= 40
     for name, each in figures.items():
         # What a process that only echoes had to wait is the machine's doing, and how often others had the processor.
-        assert each["p99"] < slower * QUICK_ENOUGH + 4 * control["p99"], name
+        assert each["p99"] < allowance * slower * QUICK_ENOUGH + 4 * control["p99"], name

@@ -16,6 +16,10 @@ from tests.peers.namespace import ROOT, wait_until
 ADDRESSES = 50
 NAMES = 5000
 """Names of the flood that lead somewhere."""
+CONTENDED = 1.5
+"""How much longer others may wait while the gateway shares two processors with the flood and the origins: each step
+of a connection waits for one then.
+"""
 KEPT = 64 << 20
 """Octets that the process may have more than before, when all is over."""
 
@@ -31,14 +35,14 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 
 @contextmanager
-def flooding(name: str, *arguments: object) -> Iterator[dict[str, Any]]:
+def flooding(name: str, *arguments: object, nice: int = 0) -> Iterator[dict[str, Any]]:
     """Run one of the floods meanwhile. What it tells is there when it has ended.
 
-    It yields to the gateway on a machine that they share, which those who flood in earnest do not.
+    With `nice`, it leaves the processor to the gateway, as those do who flood from elsewhere.
     """
     told: dict[str, Any] = {}
     process = subprocess.Popen(
-        ["nice", "-n", "10", sys.executable, str(ROOT / f"tests/peers/{name}.py"), *map(str, arguments)],
+        ["nice", "-n", str(nice), sys.executable, str(ROOT / f"tests/peers/{name}.py"), *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
@@ -56,7 +60,7 @@ def test_connections_that_ask_for_nothing(gateway: Gateway, what: str) -> None:
     before, most, lines = gateway.memory, 8000 if what == "stays" else 4 * ADDRESSES, len(gateway.ledger)
     with (
         polite(gateway, f"connections without a request: {what}"),
-        flooding("connection_flood", gateway.port, ADDRESSES, most, what) as told,
+        flooding("connection_flood", gateway.port, ADDRESSES, most, what, nice=10) as told,
     ):
         time.sleep(8)
     assert told["opened"] > 5000
@@ -71,7 +75,7 @@ def test_names_that_are_passed_on(gateway: Gateway, suffix: str) -> None:
     """As many tunnels to new names as there is time for, whether they lead anywhere or not."""
     before = gateway.memory
     with (
-        polite(gateway, f"names below {suffix}"),
+        polite(gateway, f"names below {suffix}", CONTENDED),
         flooding(
             *("name_flood", gateway.port, gateway.echo, ADDRESSES, 4 * ADDRESSES, suffix, "waits", NAMES)
         ) as told,
