@@ -108,6 +108,7 @@ PURE = [
     "proxy.credentials",
     "proxy.budget",
     "tunnelling.accounts",
+    "proxy.fairqueue",
     "proxy.head",
     "proxy.proxyprotocol",
     "proxy.clienthello",

@@ -56,6 +56,8 @@ class Outcome:
     """HTTP status of the answer."""
     error: str = ""
     """What ended it, if it did not end well."""
+    count: int = 1
+    """How many decisions of the same kind the record stands for, which were made in those seconds."""
 
 
 def event(
@@ -99,7 +101,12 @@ def event(
     _explain(fields, decision)
     if outcome is not None:
         fields["event.type"] = [kind, "denied" if stopped else "allowed", "end"]
-        _conclude(fields, outcome, stopped=stopped)
+        if outcome.count > 1:
+            fields["gateway.count"] = outcome.count
+            fields["gateway.first"] = timestamp(now - outcome.seconds)
+            fields["gateway.last"] = timestamp(now)
+        else:
+            _conclude(fields, outcome, stopped=stopped)
     return fields
 
 

@@ -200,7 +200,7 @@ class Ledger:
                 )
             if self._backlog.put(made):
                 return _single(id)
-        self._backlog.fold(_loss(request, decision, Span.one(now)))
+        self._backlog.fold(_loss(request, decision, _span(outcome, now)))
         return _single(id)
 
     def _enter_query(self, request: DnsQuery, decision: Decision, detail: str, matched: Match | None) -> Repeats:
@@ -307,6 +307,13 @@ class Ledger:
 def _single(id: str) -> Repeats:
     """Return the record of what is not rolled up."""
     return Repeats(id, b"", 0.0, open=False)
+
+
+def _span(outcome: Outcome | None, now: float) -> Span:
+    """Return what a record stands for."""
+    if outcome is None or outcome.count == 1:
+        return Span.one(now)
+    return Span(count=outcome.count, first=now - outcome.seconds, last=now)
 
 
 def _loss(request: Request, decision: Decision, span: Span) -> Loss:

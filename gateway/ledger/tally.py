@@ -51,16 +51,16 @@ class Tally:
         """Count what is recorded."""
         # What was only reported was counted when it was decided; a denial at the end of a flow is news.
         if outcome is None or decision.denied:
-            self.count(denials_of(decision))
+            self.count(denials_of(decision), outcome.count if outcome is not None else 1)
         if outcome is not None and isinstance(request, HttpRequest) and (before := self.passed.get(request.scheme)):
             self.passed[request.scheme] = Passed(
                 before.requests + 1, before.octets_out + outcome.octets_out, before.octets_in + outcome.octets_in
             )
 
-    def count(self, denials: Iterable[Denial]) -> None:
+    def count(self, denials: Iterable[Denial], times: int = 1) -> None:
         """Count what is denied, or would be."""
         for denial in denials:
-            self._noted[denial] += 1
+            self._noted[denial] += times
 
     def put_aside(self, denials: Iterable[Denial], times: int) -> None:
         """Count repeats whose window is over."""

@@ -6,26 +6,25 @@ behind it is OpenSSL's to read.
 """
 
 import asyncio
-import errno
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import lru_cache
+from typing import Any
 
 from gateway.addresses import IPAddress, IPNetwork, NetworkMap
 from gateway.decision import Reason
+from gateway.proxy.arrivals import Arrivals, is_gone
 from gateway.proxy.case import Case
 from gateway.proxy.desk import Desk, client_at
+from gateway.proxy.entrance import Entrance
 from gateway.proxy.listener import ClientConnection
 from gateway.proxy.proxyprotocol import HeaderReader
 from gateway.proxy.tls import handshake_flaw
 from gateway.request import Client, Flaw, Tunnel
 
 _LOG = logging.getLogger(__name__)
-_GONE = (errno.ECONNABORTED, errno.ECONNRESET, errno.EPROTO)  # accept(2): the client, not this process
-_PAUSE = 0.1  # seconds until the next try, when the process has run out of descriptors
-_STEADY = 2.0  # seconds without a failure, after which there are descriptors again: one that is free is soon taken
 _FAREWELL = 2.0  # seconds for the other side to answer the end of a TLS session
 _MOST_WAITING = 1024
 """Connections of load balancers whose header has not come yet."""
@@ -34,93 +33,98 @@ _MOST_WAITING = 1024
 class Door:
     """Serves one listening socket. `context` is asked anew for each connection; None: no TLS."""
 
-    def __init__(self, desk: Desk, context: Callable[[], ssl.SSLContext] | None = None) -> None:
+    def __init__(self, desk: Desk, entrance: Entrance, context: Callable[[], ssl.SSLContext] | None = None) -> None:
         self._desk = desk
+        self._entrance = entrance
         self._context = context
-        self._accepting: asyncio.Task[None] | None = None
+        self._arrivals: Arrivals | None = None
         self._sock: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting = 0
-        self._short = False
-        """Whether accepting fails, as was said."""
-        self._steady: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def start(self, sock: socket.socket) -> None:
         """Begin to accept connections on a listening socket."""
         self._sock = sock
-        self._accepting = self._desk.loop.create_task(self._accept(sock))
+        self._arrivals = Arrivals(sock, self._begin)
+        self._arrivals.start()
 
     async def close(self) -> None:
         """Accept nobody any more; who is still at the door is sent away."""
-        if self._steady is not None:
-            self._steady.cancel()
-        tasks = [task for task in (self._accepting, *self._tasks) if task is not None]
+        self._closed = True
+        if self._arrivals is not None:
+            self._arrivals.stop()
+        tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._sock is not None:
             self._sock.close()
 
-    async def _accept(self, sock: socket.socket) -> None:
-        loop = self._desk.loop
-        while True:
-            try:
-                accepted, name = await loop.sock_accept(sock)
-            except OSError as error:
-                if error.errno not in _GONE:
-                    self._fails(error)
-                    await asyncio.sleep(_PAUSE)
-                continue
-            if self._short and self._steady is None:
-                self._steady = loop.call_later(_STEADY, self._recovers)
-            try:
-                self._begin(accepted, name[0])
-            except (Exception, asyncio.CancelledError):  # nothing here waits, so nobody has cancelled it
-                _LOG.exception("a connection cannot be served")
-                accepted.close()
-            await asyncio.sleep(0)  # where one waits already, accepting does not give way to anybody by itself
-
-    def _fails(self, error: OSError) -> None:
-        """Say that nobody can be accepted: once, and not at every try."""
-        if self._steady is not None:
-            self._steady.cancel()
-            self._steady = None
-        if not self._short:
-            self._short = True
-            _LOG.warning("no connection can be accepted: %s", error.strerror or error)
-
-    def _recovers(self) -> None:
-        self._short, self._steady = False, None
-        _LOG.warning("connections are accepted again")
-
     def _begin(self, accepted: socket.socket, address: str) -> None:
+        accepted.setblocking(False)
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        peer = client_at(address)
+        try:
+            if _balancers(self._desk.settings().proxy_protocol_from).lookup(peer.address):
+                self._spawn(self._hear(accepted, peer), accepted)
+            else:
+                self._queue(accepted, peer)
+        except Exception as error:
+            accepted.close()
+            self._broken(peer, error)
+
+    def _queue(self, accepted: socket.socket, client: Client) -> None:
+        """Let a client in when it is its turn."""
+        self._entrance.come(
+            client, lambda: self._spawn(self._serve(accepted, client), accepted), lambda _: accepted.close()
+        )
+
+    def _spawn(self, work: Coroutine[Any, Any, None], accepted: socket.socket) -> None:
+        if self._closed:
+            work.close()
+            accepted.close()
+            return
         # Eager: a task that is cancelled before its first step would leave the socket to nobody.
-        serving = self._serve(accepted, client_at(address))
-        task = asyncio.Task(serving, loop=self._desk.loop, eager_start=True)
+        task = asyncio.Task(work, loop=self._desk.loop, eager_start=True)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, accepted: socket.socket, peer: Client) -> None:
+    async def _hear(self, accepted: socket.socket, peer: Client) -> None:
+        """Learn from a load balancer whose connection it is; only then it is known whose turn it is."""
         passed = False
         try:
             client = await self._announced(accepted, peer)
             if client is not None:
-                passed = await self._enter(accepted, client)
+                passed = True
+                self._queue(accepted, client)
         except OSError:  # gone before it said anything
             pass
         except Exception as error:
-            _LOG.exception("a connection failed at the door")
-            self._refuse(peer, Flaw(Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}"))
+            self._broken(peer, error)
         finally:
             if not passed:
                 accepted.close()
 
+    async def _serve(self, accepted: socket.socket, client: Client) -> None:
+        passed = False
+        try:
+            passed = not is_gone(accepted) and await self._enter(accepted, client)
+        except OSError:  # gone before it said anything
+            pass
+        except Exception as error:
+            self._broken(client, error)
+        finally:
+            if not passed:
+                accepted.close()
+
+    def _broken(self, client: Client, error: Exception) -> None:
+        _LOG.error("a connection failed at the door", exc_info=error)
+        self._refuse(client, Flaw(Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}"))
+
     async def _announced(self, accepted: socket.socket, peer: Client) -> Client | None:
-        """Return whose connection it is; None when it was refused."""
+        """Return whose connection it is, by the header of a load balancer; None when it was refused."""
         section = self._desk.settings()
-        if not _balancers(section.proxy_protocol_from).lookup(peer.address):
-            return peer
         if self._waiting >= _MOST_WAITING:
             self._refuse(
                 peer, Flaw(Reason.RATE_LIMIT, f"{self._waiting} connections have not said their PROXY header")

@@ -19,6 +19,8 @@ from gateway.proxy.authentication import Authenticator
 from gateway.proxy.desk import Desk
 from gateway.proxy.dial import Dialer
 from gateway.proxy.door import Door
+from gateway.proxy.entrance import Entrance
+from gateway.proxy.front import BACKLOG, Front
 from gateway.proxy.listener import ClientConnection, TurnedAway
 from gateway.proxy.roles import Judge, Resolver, Settings
 from gateway.proxy.sweeper import Sweeper
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-BACKLOG = 1024
 GRACE_SECONDS = 20.0
 """How long tunnels may go on after the proxy was told to stop."""
 _TICK = 0.5
@@ -179,7 +180,8 @@ class Proxy:
             self._uploads,
             self._tally,
         )
-        self._servers: list[asyncio.Server] = []
+        self._entrance = Entrance(self._desk)
+        self._fronts: list[Front] = []
         self._doors: list[Door] = []
         for place, found in zip(section.listen, sockets, strict=True):
             if place.startswith("tls://"):
@@ -187,10 +189,12 @@ class Proxy:
             elif section.proxy_protocol_from:
                 self._open_door(found, None)
             else:
-                self._servers.append(await loop.create_server(self._welcome, sock=found, backlog=BACKLOG))
+                front = Front(self._entrance, self._welcome)
+                await front.start(found)
+                self._fronts.append(front)
 
     def _welcome(self) -> asyncio.Protocol:
-        """Return what serves a new connection. Never raises: uvloop would stop listening."""
+        """Return what serves a new connection. Never raises."""
         try:
             return ClientConnection(self._desk)
         except (Exception, asyncio.CancelledError):
@@ -198,7 +202,7 @@ class Proxy:
             return TurnedAway()
 
     def _open_door(self, found: socket.socket, context: Callable[[], ssl.SSLContext] | None) -> None:
-        door = Door(self._desk, context)
+        door = Door(self._desk, self._entrance, context)
         found.listen(BACKLOG)
         door.start(found)
         self._doors.append(door)
@@ -229,24 +233,25 @@ class Proxy:
 
     async def stop(self) -> None:
         """Accept no more, wait for what is open, then close it."""
-        for server in self._servers:
-            server.close()
+        for front in self._fronts:
+            front.close()
         for door in self._doors:
             await door.close()
         loop = asyncio.get_running_loop()
         ends = loop.time() + self._grace
         self._desk.draining = True
-        while self.open_connections and loop.time() < ends:
+        while (self.open_connections or self._entrance.waiting) and loop.time() < ends:
             self._inspector.close_idle()
             await asyncio.sleep(0.05)
         if self.open_connections:
             _LOG.info("%s connections are cut off", self.open_connections)
+        self._entrance.close()
         self._inspector.abort()
-        for alive in tuple(self._sweeper.alive):
-            alive.abort()
         self._sweeper.stop()
         self._authenticator.close()
         for _ in range(100):
+            for alive in tuple(self._sweeper.alive):  # some were being let in a moment ago
+                alive.abort()
             if not self.open_connections:
                 break
             await asyncio.sleep(0.01)

@@ -1,8 +1,9 @@
 """Clients who ask for ever new names as fast as they are let: tunnels from many addresses, a first flight in each.
 
 Run with the port of the proxy, that of an origin, how many addresses and connections, the suffix of the names, and
-`waits` (for an answer inside the tunnel) or `leaves` (as soon as all is sent). It goes on until its input ends, and
-prints as JSON how many were opened, answered inside the tunnel, refused, left, and lost.
+`waits` (for an answer inside the tunnel) or `leaves` (as soon as all is sent); and, if they are not endless, how many
+names there are. It goes on until its input ends, and prints as JSON how many were opened, answered inside the tunnel,
+refused, left, and lost.
 """
 
 import contextlib
@@ -48,6 +49,7 @@ def main() -> None:
     """Go on until the input ends."""
     proxy, origin, addresses, connections = map(int, sys.argv[1:5])
     suffix, leaves = sys.argv[5].encode(), sys.argv[6] == "leaves"
+    names = int(sys.argv[7]) if len(sys.argv) > 7 else sys.maxsize
     target = NAME + b"." + suffix + b":%d" % origin
     flight = (
         b"CONNECT "
@@ -63,7 +65,7 @@ def main() -> None:
 
     def begin(client: Client) -> None:
         told["opened"] += 1
-        client.begin(proxy, flight.replace(NAME, b"n%07d" % told["opened"]))
+        client.begin(proxy, flight.replace(NAME, b"n%07d" % (told["opened"] % names)))
         selector.register(client.sock, selectors.EVENT_WRITE, client)
 
     def end(client: Client, how: str) -> None:

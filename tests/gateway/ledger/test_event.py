@@ -143,6 +143,16 @@ def test_an_ended_tunnel_carries_what_it_moved() -> None:
     assert _event(TUNNEL, ALLOWED, Outcome(error="reset"))["event.outcome"] == "failure"
 
 
+def test_a_record_of_several_decisions_says_how_many() -> None:
+    """And when the first and the last was made; nothing was moved by any of them."""
+    made = _event(TUNNEL, DENIED, Outcome(seconds=2.0, count=7))
+    assert made["gateway.count"] == 7
+    assert made["gateway.first"] == "2001-09-09T01:46:38.000Z"
+    assert made["gateway.last"] == made["@timestamp"]
+    assert "source.bytes" not in made
+    assert "gateway.count" not in _event(TUNNEL, DENIED, Outcome())
+
+
 def test_a_denial_in_report_mode_is_no_stop() -> None:
     """What is only reported has verdict deny and the type allowed."""
     made = _event(TUNNEL, replace(DENIED, enforced=False))

@@ -183,6 +183,17 @@ def test_more_kinds_than_room_close_in_full(tmp_path: Path) -> None:
     assert names == {f"n{number}.example": 2 for number in range(1000)}
 
 
+def test_overflow_counts_what_a_record_stands_for(tmp_path: Path) -> None:
+    """A record of several decisions that cannot be written is several in the gap line."""
+    (tmp_path / "state").write_text("in the way")
+    ledger = Ledger(tmp_path / "state" / "ledger", "proxy", backlog=1)
+    ledger.record(TUNNEL, DENIED)
+    ledger.record(TUNNEL, DENIED, Outcome(seconds=1.0, count=7))
+    assert ledger.status().folded == 7
+    (tmp_path / "state").unlink()
+    assert ledger.close()
+
+
 def test_overflow_keeps_exact_counts_by_kind(tmp_path: Path) -> None:
     """While nothing can be written, denials are counted by client and rule, and come out as gaps when it can."""
     (tmp_path / "state").write_text("in the way")

@@ -64,3 +64,10 @@ def test_a_backlog_that_is_full_loses_no_count(tmp_path: Path) -> None:
         for _ in range(50):
             ledger.record(replace(TUNNEL, client=CLIENT), DENIED)
         assert sum(ledger.denials().values()) == 50
+
+
+def test_one_line_may_stand_for_many() -> None:
+    """Denials that are told in one line are counted one by one."""
+    tally = Tally()
+    tally.note(TUNNEL, DENIED, Outcome(count=5))
+    assert tally.denials({}) == {Denial(DENIED.reason.value, True): 5}

@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import time
 
 import pytest
 
-from gateway.proxy.sweeper import Sweeper
+from gateway.proxy.sweeper import SLICE, Sweeper
+from tests.integration.proxy_rig import until
 
 
 class Asked:
@@ -37,4 +39,33 @@ async def test_everybody_is_asked(caplog: pytest.LogCaptureFixture) -> None:
         await asyncio.wait_for(healthy.enough.wait(), 5)
     assert broken.times == 1
     sweeper.stop()
+    sweeper.stop()
+
+
+class Slow(Asked):
+    """Takes a while."""
+
+    def check(self, now: float) -> None:
+        """Work."""
+        super().check(now)
+        ends = time.perf_counter() + SLICE / 4
+        while time.perf_counter() < ends:
+            pass
+
+
+async def test_others_have_their_turn() -> None:
+    """A tick with much to do gives way in between, asks everybody once, and nobody who is gone."""
+    sweeper = Sweeper(tick=0.001)
+    many = [Slow() for _ in range(40)]
+    sweeper.alive.update(many)
+    await until(lambda: any(each.times for each in many))
+    turns, gone = 0, []
+    while waiting := [each for each in many if not each.times and each not in gone]:
+        turns += 1
+        gone.append(waiting[0])
+        sweeper.alive.discard(waiting[0])
+        await asyncio.sleep(0)
+    assert turns >= 3
+    assert not any(each.times for each in gone)
+    assert {each.times for each in many if each not in gone} == {1}
     sweeper.stop()

@@ -44,6 +44,7 @@ ELSEWHERE = {
     "gateway.proxy.listener.ClientConnection.connection_lost": "says what broke",
     "gateway.proxy.listener.ClientConnection._enter": "tests/gateway/proxy/test_listener.py: a thousand connections",
     "gateway.proxy.inspect.Handler._is_let_in": "tests/integration/test_proxy_hostile_inspect.py: only a flood waits",
+    "gateway.proxy.entrance.Entrance._tell": "tests/gateway/proxy/test_entrance.py: only a flood is turned away",
     "gateway.proxy.door.Door._refuse": "tests/integration/bypasses/test_identity.py: there is nobody to answer",
 }
 """Places that no scenario comes to while nothing is broken, or where one that breaks is one that denies."""

@@ -30,6 +30,7 @@ POINTS = sorted(name for module in MODULES for name in functions(module))
 
 GUARDS = {
     "addons.asked.blank_request": "what every record of a crash is made with",
+    "gateway.proxy.arrivals.is_gone": "the connection has no object yet: it is cut off",
     "gateway.proxy.case.Case.__init__": "the connection has no object yet: it is cut off",
     "gateway.proxy.case.Case.refuse": "what every record of a crash is made with",
     "gateway.proxy.door.Door._begin": "the connection has no object yet: it is cut off",
@@ -75,11 +76,17 @@ AFTERTHOUGHTS = {
     "gateway.proxy.authentication.Authenticator._learn": "remembers that a password was right: it was",
     "gateway.proxy.authentication.Memory.add": "remembers that a password was right: it was",
     "gateway.proxy.authentication.Tries.give_back": "forgives a right password: it was one",
+    "gateway.proxy.front.Front._look": "says whether many wait: they have come, and are served in that order",
+    "gateway.proxy.front.waiting_in_kernel": "says how many wait: they have come, and are served in that order",
     "gateway.proxy.turns.Turns._renew": "says who is next: should it fail, everybody is",
 }
 """Nothing that is decided depends on these: what they are called for goes on without them, and the log tells."""
 NO_POINTS = {
+    "gateway.proxy.arrivals.Arrivals._accept": "is called again by the event loop: nobody was accepted yet",
+    "gateway.proxy.door.Door._hear": "closes the socket in the end, whatever it calls does",
     "gateway.proxy.door.Door._serve": "closes the socket in the end, whatever it calls does",
+    "gateway.proxy.entrance.Entrance._next": "is the timer, and the guard of what it calls",
+    "gateway.proxy.front.Front._welcome": "is the guard of accepting: there is nothing around it",
     "gateway.proxy.server.Proxy._welcome": "is itself the guard of accepting: there is nothing around it",
     "gateway.proxy.server.Proxy.certificate": "for tests and the command line",
     "gateway.proxy.server.Proxy.open_connections": "for tests and stopping",

@@ -24,6 +24,7 @@ SHIMS = {
     "gateway.proxy.lean.LeanHandler.server_event": "never waits",
     "gateway.proxy.inspect.Handler.open_connection": "calls what has the limit",
     "gateway.proxy.inspect.Handler._open": "has the limit",
+    "gateway.proxy.door.Door._hear": "calls what has the limit",
     "gateway.proxy.door.Door._serve": "calls what has limits",
     "gateway.proxy.door.Door._enter": "the handshake has a limit of the event loop",
     "gateway.proxy.door.Door._announced": "has the limit",
@@ -32,8 +33,11 @@ SHIMS = {
 }
 """These only pass on what waits. Held up themselves they serve nobody, and need not say so."""
 NEVER = {
-    "gateway.proxy.door.Door._accept": "waits for clients",
     "gateway.proxy.door.Door.close": "stopping",
+    "gateway.proxy.front.Front.start": "starting",
+    "gateway.proxy.front.Front._served_by_loop": "starting",
+    "gateway.proxy.front.Front._give_back": "changes who accepts",
+    "gateway.proxy.front.Front._serve": "waits for the event loop, in a flood",
     "gateway.proxy.server.serve": "the whole proxy",
     "gateway.proxy.server._follow": "waits for reloads",
     "gateway.proxy.server.Proxy.start": "starting",
