@@ -17,7 +17,7 @@ from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers import http as http_layers
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._events import HttpEvent, ResponseProtocolError
-from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection
+from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server
 
 from gateway.proxy.head import Form, Head
 
@@ -102,6 +102,31 @@ class BoundedConnection(Http1Connection):
         yield commands.CloseConnection(self.conn)
         yield ReceiveHttp(self.ReceiveProtocolError(self.stream_id, detail, self.ReceiveProtocolError.code))
 
+    def mark_done(self, *, request: bool = False, response: bool = False) -> Commands:
+        """Note the end of a message: after both, another exchange may follow."""
+        both = (self.request_done or request) and (self.response_done or response)
+        if not both or not self._goes_on():
+            yield from super().mark_done(request=request, response=response)
+            return
+        self.request_done = self.response_done = False
+        self.request = self.response = None
+        self.stream_id = self.stream_id + 2 if isinstance(self, Http1Server) and self.stream_id is not None else None
+        self.state = self.read_headers
+        if self.buf:
+            yield from self.state(events.DataReceived(self.conn, b""))
+
+    def _goes_on(self) -> bool:
+        """Whether the connection surely does. Of what is not quite usual, mitmproxy finds it out."""
+        request, response = self.request, self.response
+        assert request is not None
+        assert response is not None
+        for message in (request, response):
+            if not message.is_http11 or message.headers.get("connection", "keep-alive") != "keep-alive":
+                return False
+        if request.data.method == b"CONNECT" or response.data.status_code == 101:
+            return False
+        return "content-length" in response.headers and "transfer-encoding" not in response.headers
+
     def trailers(self) -> str:
         """Return why trailers are not accepted; nothing if they are left out (RFC 9110 section 6.5.1)."""
         return ""
@@ -157,7 +182,7 @@ class BoundedHttp1Client(BoundedConnection, Http1Client):
         """Read the head of an answer, without the interim ones before it."""
         if isinstance(event, events.DataReceived) and self.request:
             wrong = self._leave_out_interim()
-            if not wrong and _longer(bytes(self.buf), MOST_HEAD):
+            if not wrong and len(self.buf) > MOST_HEAD and _longer(bytes(self.buf), MOST_HEAD):
                 wrong = f"an answer with a head of more than {MOST_HEAD} octets"
             if wrong:
                 yield from self.broken(wrong)

@@ -21,7 +21,6 @@ from mitmproxy.addons.tlsconfig import TlsConfig
 from mitmproxy.connection import ConnectionState
 from mitmproxy.master import Master
 from mitmproxy.proxy import commands, events, mode_specs
-from mitmproxy.proxy.layers import ServerTLSLayer
 from mitmproxy.proxy.layers.tls import TLSLayer
 from mitmproxy.proxy.server import ConnectionIO
 
@@ -40,6 +39,7 @@ from gateway.proxy.layers import CutOff, GatedHttpLayer
 from gateway.proxy.lean import LeanHandler, make_lean, settled
 from gateway.proxy.leaves import Leaves
 from gateway.proxy.newcomers import Newcomers, TooManyError
+from gateway.proxy.origintls import OriginContexts
 from gateway.proxy.pipes import Pipe
 from gateway.proxy.responses import ALERT_ACCESS_DENIED
 from gateway.proxy.roles import Judge, Settings
@@ -83,7 +83,7 @@ class Inspector:
         assert isinstance(leaves, Leaves)
         self.leaves = tls.certstore = leaves
         self.options = settled(self.master.options)
-        self.hooks = _hooks(tls, ClientContexts(tls, self.options), self.gate)
+        self.hooks = _hooks(OriginContexts(self.options), ClientContexts(tls, self.options), self.gate)
         self.waiting = frozenset(
             name for name, called in self.hooks.items() if any(map(asyncio.iscoroutinefunction, called))
         )
@@ -163,10 +163,9 @@ class Handler(LeanHandler):
         context.server.address = (str(host), visit.hello.port)
         # Not left to the ClientHello: what it names has been compared, and this is what it was compared with.
         context.server.sni = str(host)
-        outer = ServerTLSLayer(context)
-        inner = ClientTls(context, visit.hello)
-        outer.child_layer = inner
-        inner.child_layer = self._http = GatedHttpLayer(context, INSIDE, self._gate, self.answered)
+        context.server.tls = True  # though nobody connects to it: connections to origins are made for requests
+        outer = ClientTls(context, visit.hello)
+        outer.child_layer = self._http = GatedHttpLayer(context, INSIDE, self._gate, self.answered)
         self.layer = outer
 
     async def serve(self) -> None:
@@ -461,11 +460,11 @@ def _master(folder: Path, trust: Path | None, *addons: object) -> Master:
     return master
 
 
-def _hooks(tls: TlsConfig, contexts: ClientContexts, gate: Gate) -> dict[str, list[Callable[..., Any]]]:
+def _hooks(origins: OriginContexts, clients: ClientContexts, gate: Gate) -> dict[str, list[Callable[..., Any]]]:
     """Return who is called at which hook. What is not here calls nobody."""
     return {
-        "tls_start_client": [contexts.tls_start_client],
-        "tls_start_server": [tls.tls_start_server],
+        "tls_start_client": [clients.tls_start_client],
+        "tls_start_server": [origins.tls_start_server],
         "tls_established_server": [gate.tls_established_server],
         "requestheaders": [gate.requestheaders],
         "request": [gate.request],

@@ -4,6 +4,8 @@ What goes through its layers, and in which order, stays the same. Measured, CPU 
 """
 
 import asyncio
+import logging
+import time
 from collections import deque
 from collections.abc import Callable, Generator
 from types import SimpleNamespace
@@ -38,6 +40,7 @@ from mitmproxy.proxy.layers.http._hooks import (
     HttpResponseHeadersHook,
     HttpResponseHook,
 )
+from mitmproxy.proxy.layers.tls import TLSLayer
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 from mitmproxy.proxy.server import ConnectionIO
 
@@ -55,10 +58,17 @@ class LeanContext(Context):
     def __init__(self, client: Client, options: Options) -> None:
         super().__init__(client, options)
 
+    @classmethod
+    def of(cls, context: Context) -> "LeanContext":
+        """Return a context with the connections of another, and no layers yet."""
+        made = cls.__new__(cls)
+        made.client, made.options, made.server = context.client, context.options, context.server
+        made.layers = []
+        return made
+
     def fork(self) -> "LeanContext":
         """Return a context with a layer stack of its own."""
-        made = LeanContext.__new__(LeanContext)
-        made.client, made.options, made.server = self.client, self.options, self.server
+        made = self.of(self)
         made.layers = self.layers.copy()
         return made
 
@@ -75,8 +85,7 @@ class LeanHandler(ProxyConnectionHandler):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)  # type: ignore[no-untyped-call]  # mitmproxy's
-        context = self.layer.context
-        self.layer.context = LeanContext(context.client, context.options)
+        self.layer.context = LeanContext.of(self.layer.context)
         self._events: deque[events.Event] = deque()
         self._working = False
         self._hooks: set[asyncio.Task[None]] = set()
@@ -84,6 +93,27 @@ class LeanHandler(ProxyConnectionHandler):
         """The hook that is being called by the layer that wants it."""
         self._begun: commands.StartHook | None = None
         """The hook that was, and has not returned."""
+
+    async def handle_client(self) -> None:
+        """Serve the client's connection to its end, and then end those to origins."""
+        loop = asyncio.get_running_loop()
+        watch = loop.create_task(self.timeout_watchdog.watch())  # type: ignore[no-untyped-call]  # mitmproxy's
+        await self.server_event(events.Start())
+        handler = loop.create_task(self.handle_connection(self.client))
+        self.transports[self.client].handler = handler
+        await asyncio.wait((handler,))
+        if not handler.cancelled() and (error := handler.exception()) is not None:
+            told = type(error), error, error.__traceback__
+            self.log(f"connection handler has crashed: {error}", logging.ERROR, exc_info=told)
+        watch.cancel()
+        while self.wakeup_timer:
+            self.wakeup_timer.pop().cancel()
+        self.client.timestamp_end = time.time()
+        handlers = [io.handler for io in self.transports.values() if io.handler is not None]
+        for each in handlers:
+            each.cancel("client disconnected")
+        if handlers:
+            await asyncio.wait(handlers)
 
     async def server_event(self, event: events.Event) -> None:
         """Let the layers see an event, and do what they say.
@@ -280,6 +310,8 @@ class LeanHttpLayer(HttpLayer):
         found = self.connections.get(command.connection)
         if isinstance(found, HttpClient) and not command.err:
             self.connections[command.connection] = found.child_layer
+        elif isinstance(found, TLSLayer) and isinstance(inner := found.child_layer, HttpClient) and not command.err:
+            found.child_layer = inner.child_layer
         yield from super().register_connection(command)
 
 

@@ -185,3 +185,27 @@ def state_of(read: Callable[[], http.Request]) -> object:
     except ValueError:
         return None
     return {**state, "timestamp_start": 0}
+
+
+@pytest.mark.parametrize(
+    ("answer", "goes_on"),
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", True, id="usual"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok", True, id="said"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", False, id="close"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nConnection: x, close\r\nContent-Length: 2\r\n\r\nok", False, id="x, close"),
+        pytest.param(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", False, id="HTTP/1.0"),
+        pytest.param(b"HTTP/1.1 204 No Content\r\n\r\n", True, id="no length, and no body"),
+        pytest.param(CHUNKED + b"0\r\n\r\n", True, id="chunked"),
+    ],
+)
+def test_what_an_exchange_leaves(answer: bytes, goes_on: bool) -> None:
+    """A connection is used again unless one of both sides, or the way that a body ends, says otherwise."""
+    origin = Origin()
+    origin.say(answer)
+    assert any(isinstance(each, ResponseEndOfMessage) for each in origin.received)
+    assert any(isinstance(each, commands.CloseConnection) for each in origin.found) is not goes_on
+    if goes_on:
+        origin.ask()
+        origin.say(OK)
+        assert sum(isinstance(each, ResponseEndOfMessage) for each in origin.received) == 2

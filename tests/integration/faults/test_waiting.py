@@ -18,6 +18,7 @@ FUNCTIONS: dict[str, FunctionType] = {name: each for module in MODULES for name,
 SHIMS = {
     "gateway.proxy.inspect.Handler.serve": "the connection itself",
     "gateway.proxy.inspect.Handler._is_let_in": "has the limit",
+    "gateway.proxy.lean.LeanHandler.handle_client": "the connection itself",
     "gateway.proxy.lean.LeanHandler.hook_task": "calls the hook, which has a limit",
     "gateway.proxy.inspect.Handler.handle_hook": "calls the hook, which has a limit",
     "gateway.proxy.inspect.Handler.server_event": "never waits but for itself",
