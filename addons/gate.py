@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 
 from mitmproxy import http
@@ -363,7 +364,8 @@ class Gate:
         limit = self._settings().timeouts.connect
         settled: Decision | Refusal
         try:
-            async with asyncio.timeout(limit):
+            # Over a connection that is open it does not wait, and needs no limit.
+            async with asyncio.timeout(limit) if not visit.peers((request.host, request.port)) else nullcontext():
                 settled = await settle_address(self._dialer, visit, case, request)
         except TimeoutError:
             detail = f"{request.host} was not resolved within {limit:g} s"
@@ -501,8 +503,14 @@ class Gate:
             if visit is None:
                 raise LookupError("a client connection that nobody announced")
             detail = f"{type(error).__name__}: {error}"
-            refuse(flow, Case(self._judge).refuse(blank_request(visit), Reason.INTERNAL_ERROR, detail))
+            refusal = Case(self._judge).refuse(blank_request(visit), Reason.INTERNAL_ERROR, detail)
         except Exception as worse:
+            self._kill(flow, worse)
+            return
+        try:
+            refuse(flow, refusal)
+        except Exception as worse:
+            visit.broken = True  # and recorded
             self._kill(flow, worse)
 
     def _kill(self, flow: http.HTTPFlow, error: Exception) -> None:
@@ -516,7 +524,9 @@ class Gate:
             if (visit := self.visits.get(flow.client_conn.id)) is not None:
                 visit.hang_up("something broke")
                 detail = f"{type(error).__name__}: {error}"
-                self._blame(visit, visit.passages.get(flow.id), Reason.INTERNAL_ERROR, detail)
+                passage = visit.passages.get(flow.id)
+                if passage is not None or not visit.broken:
+                    self._blame(visit, passage, Reason.INTERNAL_ERROR, detail)
         except Exception as worse:
             _LOG.error("nor could that be recorded", exc_info=worse)
 

@@ -44,7 +44,7 @@ async def settle_address(dialer: Dialer, visit: Visit, case: Case, request: Http
 
 def _most_careful(decisions: Sequence[Decision]) -> Decision:
     """Return the decision that asks most: which of the addresses it will be, mitmproxy chooses."""
-    return max(decisions, key=_demands)
+    return max(decisions, key=_demands) if len(decisions) > 1 else decisions[0]
 
 
 def _demands(decision: Decision) -> tuple[bool, bool, bool, bool]:

@@ -91,4 +91,5 @@ class Visit:
 
     def peers(self, place: Place) -> tuple[IPAddress, ...]:
         """Return the addresses of open connections to that place: the next request may be sent over any of them."""
-        return tuple(dict.fromkeys(address for at, address in self.connected.values() if at == place))
+        found = [address for at, address in self.connected.values() if at == place]
+        return tuple(dict.fromkeys(found)) if len(found) > 1 else tuple(found)

@@ -9,6 +9,8 @@ path is, because allowlists are written from it; services that put secrets into 
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv4Address
 
 from dnslib import QTYPE
 
@@ -92,7 +94,7 @@ def event(
     if generation:
         fields["gateway.policy.generation"] = generation
     client = request.client
-    fields["source.ip"] = str(client.address)
+    fields["source.ip"] = text_of(client.address)
     if client.user is not None:
         fields["user.name"] = visible(client.user)
     if client.certificate is not None:
@@ -220,11 +222,21 @@ def _conclude(fields: Event, outcome: Outcome, *, stopped: bool) -> None:
     fields["source.bytes"] = outcome.octets_out
     fields["destination.bytes"] = outcome.octets_in
     if outcome.address is not None:
-        fields["destination.ip"] = str(outcome.address)
+        fields["destination.ip"] = text_of(outcome.address)
     if outcome.status is not None:
         fields["http.response.status_code"] = outcome.status
     if outcome.error:
         fields["error.message"] = visible(without_userinfo(outcome.error))
+
+
+def text_of(address: IPAddress) -> str:
+    """Return an address as text: the same few again and again."""
+    return _text_of_ipv4(int(address)) if address.version == 4 else str(address)
+
+
+@lru_cache(maxsize=1024)
+def _text_of_ipv4(number: int) -> str:
+    return str(IPv4Address(number))
 
 
 def qtype_text(qtype: int) -> str:

@@ -6,10 +6,12 @@ into OpenSSL's form anew; together a tenth of what a connection cost.
 
 from collections import OrderedDict
 from collections.abc import Generator
+from functools import lru_cache
 from typing import Any
 
+from cryptography import x509
 from mitmproxy import certs
-from mitmproxy.addons.tlsconfig import AppData, TlsConfig, _default_ciphers, alpn_select_callback
+from mitmproxy.addons.tlsconfig import AppData, TlsConfig, _default_ciphers, _ip_or_dns_name, alpn_select_callback
 from mitmproxy.net import tls as net_tls
 from mitmproxy.options import Options
 from mitmproxy.proxy import commands
@@ -19,6 +21,7 @@ from mitmproxy.proxy.layers.tls import TLSLayer
 from mitmproxy.tls import TlsData
 from OpenSSL import SSL
 
+from gateway.proxy.records import LeanTls
 from gateway.request import TlsHello
 
 _PROTOCOLS = frozenset(("h2", "http/1.1", "http/1.0"))
@@ -27,11 +30,12 @@ CONTEXTS = 500
 """OpenSSL contexts kept, each for one leaf certificate: some 20 KB each."""
 
 
-class ClientTls(ClientTLSLayer):
+class ClientTls(LeanTls, ClientTLSLayer):
     """TLS with a client whose hello was read, and judged, before."""
 
     def __init__(self, context: Context, hello: TlsHello) -> None:
-        super().__init__(context)
+        TLSLayer.__init__(self, context, context.client)  # mitmproxy's looks for a layer that connects to the server
+        self.server_tls_available = False
         self._hello = hello
 
     def receive_handshake_data(self, data: bytes) -> Generator[commands.Command, Any, tuple[bool, str | None]]:
@@ -48,6 +52,12 @@ class ClientTls(ClientTLSLayer):
         return (yield from TLSLayer.receive_handshake_data(self, data))
 
 
+@lru_cache(maxsize=CONTEXTS)
+def _names(wanted: str, host: str) -> list[x509.GeneralName]:
+    """Return whom a certificate is for: whom the client asks for, and where its tunnel leads, which is the same."""
+    return [_ip_or_dns_name(name) for name in dict.fromkeys((wanted, host))]
+
+
 class ClientContexts:
     """OpenSSL contexts with a leaf certificate in them."""
 
@@ -60,7 +70,10 @@ class ClientContexts:
     def tls_start_client(self, start: TlsData) -> None:
         """Set the connection to do the handshake with, as mitmproxy's TlsConfig does."""
         client, server = start.context.client, start.context.server
-        made = SSL.Connection(self._context(self._tls.get_cert(start.context)))
+        assert client.sockname
+        assert server.address
+        names = _names(client.sni or client.sockname[0], server.address[0])
+        made = SSL.Connection(self._context(self._tls.certstore.get_cert(str(names[0].value), names)))
         http2 = self._options.http2
         made.set_app_data(AppData(client_alpn=client.alpn, server_alpn=server.alpn, http2=http2))
         made.set_accept_state()

@@ -26,6 +26,7 @@ _FRAMING = frozenset(("host", "content-length", "transfer-encoding"))
 REMEMBERED_HEAD = 512
 """Octets of the longest heads that are not read again, but come again as the same object."""
 _ONCE = ("host", "content-length", "transfer-encoding")
+_FRAMES = ("content-length", "transfer-encoding")
 
 
 class Form(StrEnum):
@@ -87,6 +88,15 @@ class Head:
     """Octets; None for a chunked body."""
     length: int
     """Octets of the head itself, with the empty line."""
+    target: str
+    """The request target as sent."""
+    sent: tuple[tuple[bytes, bytes], ...]
+    """The fields with their names as sent, of a request that goes on."""
+
+    @property
+    def framed(self) -> bool:
+        """Whether a field says how long the body is."""
+        return any(name in _FRAMES for name, _ in self.fields)
 
     def values(self, name: str) -> list[str]:
         """Return the values of a field, in order."""
@@ -177,7 +187,13 @@ def _parse(head: bytes, most_fields: int, forms: frozenset[Form]) -> Head:
         fields=fields,
         body_length=body_length,
         length=len(head) + 4,
+        target=target,
+        sent=() if form is Form.AUTHORITY else tuple(map(_sent, lines[1:], fields)),
     )
+
+
+def _sent(line: str, field: tuple[str, str]) -> tuple[bytes, bytes]:
+    return line[: len(field[0])].encode("ascii"), field[1].encode("ascii")
 
 
 # A program that connects again and again sends the same head; reading it costs twenty look-ups.

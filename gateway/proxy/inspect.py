@@ -21,7 +21,6 @@ from mitmproxy.addons.tlsconfig import TlsConfig
 from mitmproxy.connection import ConnectionState
 from mitmproxy.master import Master
 from mitmproxy.proxy import commands, events, mode_specs
-from mitmproxy.proxy.layers import ServerTLSLayer
 from mitmproxy.proxy.layers.tls import TLSLayer
 from mitmproxy.proxy.server import ConnectionIO
 
@@ -40,6 +39,7 @@ from gateway.proxy.layers import CutOff, GatedHttpLayer
 from gateway.proxy.lean import LeanHandler, make_lean, settled
 from gateway.proxy.leaves import Leaves
 from gateway.proxy.newcomers import Newcomers, TooManyError
+from gateway.proxy.origintls import OriginContexts
 from gateway.proxy.pipes import Pipe
 from gateway.proxy.responses import ALERT_ACCESS_DENIED
 from gateway.proxy.roles import Judge, Settings
@@ -83,7 +83,11 @@ class Inspector:
         assert isinstance(leaves, Leaves)
         self.leaves = tls.certstore = leaves
         self.options = settled(self.master.options)
-        self.hooks = _hooks(tls, ClientContexts(tls, self.options), self.gate)
+        self.hooks = _hooks(OriginContexts(self.options), ClientContexts(tls, self.options), self.gate)
+        self.waiting = frozenset(
+            name for name, called in self.hooks.items() if any(map(asyncio.iscoroutinefunction, called))
+        )
+        """Hooks that may wait for something."""
         make_lean()
         self.mode = mode_specs.ProxyMode.parse("regular")
         self.handlers: dict[asyncio.Task[None], Handler] = {}
@@ -100,7 +104,7 @@ class Inspector:
         done: Callable[[], None],
     ) -> None:
         """Go on with what was received: a plain HTTP request, or the ClientHello of an allowed tunnel."""
-        pipe = Pipe(partial(self.turns.take, client.address))
+        pipe = Pipe(partial(self.turns.take, client.address.packed))
         pipe.take(transport, received)
         handler = Handler(self, pipe, Visit(client, hello, self.authenticator.standing(client)))
         task = self._loop.create_task(handler.serve())
@@ -135,6 +139,7 @@ class Handler(LeanHandler):
         # mitmproxy asks for asyncio's streams, and uses of them what a pipe has.
         super().__init__(inspector.master, pipe, pipe, inspector.options, inspector.mode)
         self.visit = visit
+        self._payer = visit.client.address.packed  # an address would be hashed anew each time
         self._inspector = inspector
         self._gate = inspector.gate
         self._pipes = [pipe]
@@ -152,16 +157,15 @@ class Handler(LeanHandler):
         self._clock = time.thread_time if self._new else _no_time
         self._entering = self._earned = False
         if visit.hello is None:
-            self.layer = self._http = GatedHttpLayer(context, PLAIN, self._gate)
+            self.layer = self._http = GatedHttpLayer(context, PLAIN, self._gate, self.answered)
             return
         host = visit.hello.host
         context.server.address = (str(host), visit.hello.port)
         # Not left to the ClientHello: what it names has been compared, and this is what it was compared with.
         context.server.sni = str(host)
-        outer = ServerTLSLayer(context)
-        inner = ClientTls(context, visit.hello)
-        outer.child_layer = inner
-        inner.child_layer = self._http = GatedHttpLayer(context, INSIDE, self._gate)
+        context.server.tls = True  # though nobody connects to it: connections to origins are made for requests
+        outer = ClientTls(context, visit.hello)
+        outer.child_layer = self._http = GatedHttpLayer(context, INSIDE, self._gate, self.answered)
         self.layer = outer
 
     async def serve(self) -> None:
@@ -194,7 +198,7 @@ class Handler(LeanHandler):
         pipe.lost = task.cancel
         try:
             async with asyncio.timeout(limit):
-                await self._inspector.newcomers.enter(self.visit.client.address)
+                await self._inspector.newcomers.enter(self._payer)
             self._entering = True
             return True
         except TooManyError:
@@ -264,11 +268,24 @@ class Handler(LeanHandler):
         loop = asyncio.get_running_loop()
         asyncio.Task(self.server_event(CutOff(flow_id)), loop=loop, eager_start=True).result()
 
-    async def hook_task(self, hook: commands.StartHook) -> None:
-        """Go on with a flow once its hook was called; where that failed, the flow stays where it is."""
-        await self.handle_hook(hook)
-        if hook.blocking and not self.stopped:
-            await self.server_event(events.HookCompleted(hook))
+    def _begin(self, hook: commands.StartHook) -> bool:
+        """Call a hook: most never wait, and need no task to do it in."""
+        if hook.name in self._inspector.waiting:
+            return super()._begin(hook)
+        called = self._inspector.hooks.get(hook.name, ())
+        if not self._over:
+            try:
+                for function in called:
+                    function(*hook.args())
+            except (Exception, asyncio.CancelledError) as error:
+                self._failed(hook, error)
+        if hook is not self._asking and not self.stopped:
+            self._events.append(events.HookCompleted(hook))
+        return True
+
+    def _failed(self, hook: commands.StartHook, error: BaseException) -> None:
+        _LOG.exception("the hook %s failed: its connection is closed", hook.name)
+        self._break(error)
 
     async def handle_hook(self, hook: commands.StartHook) -> None:
         """Call our addons, without the detour through mitmproxy's addon manager.
@@ -290,8 +307,7 @@ class Handler(LeanHandler):
                     if result is not None:
                         await result
             except (Exception, asyncio.CancelledError) as error:
-                _LOG.exception("the hook %s failed: its connection is closed", hook.name)
-                self._break(error)
+                self._failed(hook, error)
             finally:
                 self._waiting.remove(waiting)
 
@@ -356,7 +372,7 @@ class Handler(LeanHandler):
                 self._pipes.remove(pipe)
 
     def _pipe(self) -> Pipe:
-        return Pipe(partial(self._inspector.turns.take, self.visit.client.address))
+        return Pipe(partial(self._inspector.turns.take, self._payer))
 
     async def server_event(self, event: events.Event) -> None:
         """Have the layers work on something, and take note how long that takes."""
@@ -380,7 +396,7 @@ class Handler(LeanHandler):
 
     def _charge(self, took: float, worked: float) -> None:
         """Count work. All that is done for a new name counts as such, until there is an answer."""
-        client = self.visit.client.address
+        client = self._payer
         self._inspector.turns.charge(client, took)
         if self._new:
             self._inspector.newcomers.charge(client, took, worked)
@@ -390,7 +406,10 @@ class Handler(LeanHandler):
 
     async def drain_writers(self) -> None:
         """Wait until both sides have taken what there is, before the connection that asks is read again."""
-        await super().drain_writers()  # type: ignore[no-untyped-call]  # mitmproxy's
+        if any(io.writer is not None and cast(Pipe, io.writer).is_full for io in self.transports.values()):
+            await super().drain_writers()  # type: ignore[no-untyped-call]  # mitmproxy's
+        if self.client.alpn != b"h2":
+            return
         task = asyncio.current_task()
         connection = next((each for each, io in self.transports.items() if io.handler is task), None)
         while connection is not None and self._http.is_full(connection):
@@ -441,11 +460,11 @@ def _master(folder: Path, trust: Path | None, *addons: object) -> Master:
     return master
 
 
-def _hooks(tls: TlsConfig, contexts: ClientContexts, gate: Gate) -> dict[str, list[Callable[..., Any]]]:
+def _hooks(origins: OriginContexts, clients: ClientContexts, gate: Gate) -> dict[str, list[Callable[..., Any]]]:
     """Return who is called at which hook. What is not here calls nobody."""
     return {
-        "tls_start_client": [contexts.tls_start_client],
-        "tls_start_server": [tls.tls_start_server],
+        "tls_start_client": [clients.tls_start_client],
+        "tls_start_server": [origins.tls_start_server],
         "tls_established_server": [gate.tls_established_server],
         "requestheaders": [gate.requestheaders],
         "request": [gate.request],

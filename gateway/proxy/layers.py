@@ -4,18 +4,20 @@ mitmproxy repairs and tolerates, which is right for looking at traffic and wrong
 put the gateway's own reader in front of its HTTP/1 server, and send a denial before the body of the request is read.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import h2.errors
 from h2.events import Event, RequestReceived
 from mitmproxy import flow, http
 from mitmproxy.connection import Connection
 from mitmproxy.net.http import url
+from mitmproxy.net.http.http1 import expected_http_body_size
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers.http import DropStream, GetHttpConnection, HttpLayer, HTTPMode, HttpStream, SendHttp
+from mitmproxy.proxy.layers.http import DropStream, GetHttpConnection, HTTPMode, SendHttp
+from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
     HttpEvent,
@@ -28,14 +30,15 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseProtocolError,
 )
 from mitmproxy.proxy.layers.http._hooks import HttpErrorHook, HttpRequestHeadersHook, HttpResponseHeadersHook
-from mitmproxy.proxy.layers.http._http1 import Http1Server
+from mitmproxy.proxy.layers.http._http1 import Http1Server, make_body_reader
 from mitmproxy.proxy.layers.http._http2 import Http2Server
 
 from gateway.authority import split_authority
 from gateway.filetypes import Look
 from gateway.proxy.head import INSIDE, Form, Head, HeadError, Limits, check_fields, read_head
-from gateway.proxy.http1 import BoundedConnection
+from gateway.proxy.http1 import BoundedConnection, message_of
 from gateway.proxy.http2 import MOST_WAITING_IN_ALL, BoundedHttp2Connection, is_behind
+from gateway.proxy.lean import LeanHttpLayer, LeanStream, later
 from gateway.proxy.websocket import EXTENSIONS
 
 type Commands[T] = Generator[commands.Command, Any, T]
@@ -117,9 +120,22 @@ class StrictHttp1Server(BoundedConnection, Http1Server):
             if head is None:
                 return
             self._heads += 1
-            if head.form is Form.ABSOLUTE:
-                self._complete(head, data)
-                yield from self._record_refusal(super().read_headers(event), self._heads)
+            try:
+                request = message_of(head)
+                size = expected_http_body_size(request) if head.framed else 0
+            except ValueError:  # mitmproxy reads it, and may refuse it
+                steps = super().read_headers(event)
+                if head.form is Form.ABSOLUTE:
+                    self._complete(head, data)
+                    steps = self._record_refusal(steps, self._heads)
+                yield from steps
+            else:
+                self.buf.maybe_extract_at_most(head.length)
+                self.request = request
+                yield ReceiveHttp(RequestHeaders(self.stream_id, request, size == 0))
+                self.body_reader = make_body_reader(size)
+                self.state = self.read_body
+                yield from self.read_body(event)
                 return
         yield from super().read_headers(event)
 
@@ -197,23 +213,26 @@ class StrictHttp2Server(BoundedHttp2Connection, Http2Server):
         yield from super().protocol_error(message, error_code)
 
 
-class GatedStream(HttpStream):
+class GatedStream(LeanStream):
     """One request: denied as soon as its head is read."""
 
-    def __init__(self, context: Context, stream_id: int, gate: Gatekeeper) -> None:
-        super().__init__(context, stream_id)
+    def __init__(
+        self, context: Context, stream_id: int, gate: Gatekeeper, answered: Callable[[commands.StartHook], bool]
+    ) -> None:
+        super().__init__(context, stream_id, answered)
         self._gate = gate
         self._look: Look | None = None
         self._held: list[HttpEvent] = []
 
     def _handle_event(self, event: events.Event) -> Commands[None]:
         if isinstance(event, events.Wakeup):
-            yield commands.CloseConnection(self.context.client)
-            return
+            return self._end_lingering()
         if isinstance(event, CutOff):
-            yield from self._cut_off()
-            return
-        yield from super()._handle_event(event)
+            return self._cut_off()
+        return super()._handle_event(event)
+
+    def _end_lingering(self) -> Commands[None]:
+        yield commands.CloseConnection(self.context.client)
 
     def _cut_off(self) -> Commands[None]:
         """End a stream of HTTP/2 that is denied: with the reason, if nothing of an answer was sent before."""
@@ -243,7 +262,8 @@ class GatedStream(HttpStream):
                 steps.close()
                 yield from self._refuse(ended=event.end_stream)
                 return
-            self.flow.request.headers.pop(EXTENSIONS, None)
+            if EXTENSIONS in (headers := self.flow.request.headers):
+                del headers[EXTENSIONS]
 
     def state_stream_request_body(self, event: HttpEvent) -> Commands[None]:
         """Pass a body on; when it was stopped, its end must not look like one.
@@ -283,7 +303,8 @@ class GatedStream(HttpStream):
         Where a rule wants to know, the answer is held back until its first octets are here.
         """
         self.flow.metadata[EMPTY] = event.end_stream
-        event.response.headers.pop(EXTENSIONS, None)
+        if EXTENSIONS in (headers := event.response.headers):
+            del headers[EXTENSIONS]
         if self._look is None and not event.end_stream:
             self._look = self._gate.look(self.flow, event.response)
             if self._look is not None:
@@ -357,24 +378,42 @@ class GatedStream(HttpStream):
             yield commands.RequestWakeup(LINGER)
 
 
-class GatedHttpLayer(HttpLayer):
-    """mitmproxy's HTTP layer with the strict parts in it. `forms` are the request targets that it accepts."""
+class GatedHttpLayer(LeanHttpLayer):
+    """mitmproxy's HTTP layer with the strict parts in it.
 
-    def __init__(self, context: Context, forms: frozenset[Form], gate: Gatekeeper) -> None:
+    `forms` are the request targets that it accepts, `answered` calls a hook and says whether it has returned.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        forms: frozenset[Form],
+        gate: Gatekeeper,
+        answered: Callable[[commands.StartHook], bool] = later,
+    ) -> None:
         super().__init__(context, HTTPMode.transparent if forms is INSIDE else HTTPMode.regular)
         self._gate = gate
+        self._answered = answered
         self._forms = forms
 
     def _handle_event(self, event: events.Event) -> Commands[None]:
+        if isinstance(event, events.DataReceived):
+            if (side := self.connections.get(event.connection)) is not None:
+                return self.event_to_child(side, event)
+        elif isinstance(event, events.Start | CutOff):
+            return self._begin_or_cut(event)
+        return cast(Commands[None], super()._handle_event(event))
+
+    def _begin_or_cut(self, event: events.Event) -> Commands[None]:
         client = self.context.client
         if isinstance(event, CutOff):
             for stream in tuple(self.streams.values()):
                 if getattr(getattr(stream, "flow", None), "id", None) == event.flow_id:
                     yield from self.event_to_child(stream, event)
             return
-        if isinstance(event, events.Start) and client.alpn == b"h2":
+        if client.alpn == b"h2":
             self.connections[client] = StrictHttp2Server(self.context.fork(), self._gate)
-        elif isinstance(event, events.Start):
+        else:
             self.connections[client] = StrictHttp1Server(self.context.fork(), self._forms, self._gate)
         yield from super()._handle_event(event)
 
@@ -395,7 +434,7 @@ class GatedHttpLayer(HttpLayer):
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         """Make the layer of one request."""
-        stream = GatedStream(self.context.fork(), stream_id, self._gate)
+        stream = GatedStream(self.context.fork(), stream_id, self._gate, self._answered)
         self.streams[stream_id] = stream
         yield from self.event_to_child(stream, events.Start())
 

@@ -95,6 +95,11 @@ class Pipe(asyncio.Protocol):
             self._reader.set_result(None)
 
     @property
+    def is_full(self) -> bool:
+        """Whether `drain` would wait."""
+        return self._full and not self._closed
+
+    @property
     def ended(self) -> bool:
         """Whether nothing more will come."""
         return self._eof
@@ -137,7 +142,7 @@ class Pipe(asyncio.Protocol):
 
     async def drain(self) -> None:
         """Wait until the peer has taken enough of what was sent."""
-        if self._full and not self._closed:
+        if self.is_full:
             writer = asyncio.get_running_loop().create_future()
             self._writers.append(writer)
             await writer

@@ -6,8 +6,11 @@ The same with real clients and origins is in tests/integration/test_proxy_hostil
 from collections.abc import Callable
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from mitmproxy import http, options
 from mitmproxy.connection import Client, ConnectionState, Server
+from mitmproxy.net.http.http1 import read_request_head
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import http as http_layers
@@ -21,7 +24,8 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseProtocolError,
 )
 
-from gateway.proxy.http1 import MOST_FRAMING, MOST_HEAD, MOST_INTERIM, BoundedHttp1Client
+from gateway.proxy.head import INSIDE, PLAIN, HeadError, Limits, read_head
+from gateway.proxy.http1 import MOST_FRAMING, MOST_HEAD, MOST_INTERIM, BoundedHttp1Client, message_of
 
 HINT = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -142,3 +146,66 @@ def test_what_never_ends_is_ended(what: str) -> None:
     before = len(origin.layer.buf)
     origin.say(b"x" * 100_000)
     assert len(origin.layer.buf) == before
+
+
+TARGETS = st.sampled_from(
+    [
+        "/", "/a?b=c;d", "//a", "*", "/a%20b", "http://good.test", "http://good.test/", "http://good.test?a",
+        "http://GOOD.test:8080/a/../b?c", "http://[2001:db8::1]:80/", "http://192.0.2.1/;a", "http://good.test:0/",
+        "http://good.test:70000/", "http://xn--bcher-kva.test/", "http://a_b.test/", "http://-/", "http://good.test./",
+    ]
+)  # fmt: skip
+LINES = st.lists(
+    st.tuples(
+        st.sampled_from(["Host", "hOST", "X", "Accept", "Content-Length", "TE"]), st.text(" \ta,=1~", max_size=6)
+    )
+)
+
+
+@given(method=st.sampled_from(["GET", "OPTIONS", "POST"]), target=TARGETS, lines=LINES, minor=st.integers(0, 1))
+@example(method="GET", target="http://good.test/", lines=[("Host", " good.test\t ")], minor=1)
+@example(method="OPTIONS", target="*", lines=[("Host", "good.test")], minor=1)
+def test_message_of(method: str, target: str, lines: list[tuple[str, str]], minor: int) -> None:
+    """Of a head that is accepted, mitmproxy reads the same; or nothing, and then nothing is made of it here."""
+    head = "".join([f"{method} {target} HTTP/1.{minor}\r\n", *(f"{name}:{value}\r\n" for name, value in lines)])
+    data = head.encode("ascii")
+    try:
+        found = read_head(data + b"\r\n", Limits(), forms=INSIDE if target[0] in "/*" else PLAIN)
+    except HeadError:
+        return
+    assert found is not None
+    lines_sent = data.rstrip(b"\r\n").split(b"\r\n")
+    assert state_of(lambda: message_of(found)) == state_of(lambda: read_request_head(lines_sent))
+
+
+def state_of(read: Callable[[], http.Request]) -> object:
+    """Return all that there is of a request but its time; None if it could not be read."""
+    try:
+        state = read().data.get_state()  # type: ignore[no-untyped-call]  # mitmproxy's
+    except ValueError:
+        return None
+    return {**state, "timestamp_start": 0}
+
+
+@pytest.mark.parametrize(
+    ("answer", "goes_on"),
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", True, id="usual"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok", True, id="said"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", False, id="close"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nConnection: x, close\r\nContent-Length: 2\r\n\r\nok", False, id="x, close"),
+        pytest.param(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", False, id="HTTP/1.0"),
+        pytest.param(b"HTTP/1.1 204 No Content\r\n\r\n", True, id="no length, and no body"),
+        pytest.param(CHUNKED + b"0\r\n\r\n", True, id="chunked"),
+    ],
+)
+def test_what_an_exchange_leaves(answer: bytes, goes_on: bool) -> None:
+    """A connection is used again unless one of both sides, or the way that a body ends, says otherwise."""
+    origin = Origin()
+    origin.say(answer)
+    assert any(isinstance(each, ResponseEndOfMessage) for each in origin.received)
+    assert any(isinstance(each, commands.CloseConnection) for each in origin.found) is not goes_on
+    if goes_on:
+        origin.ask()
+        origin.say(OK)
+        assert sum(isinstance(each, ResponseEndOfMessage) for each in origin.received) == 2

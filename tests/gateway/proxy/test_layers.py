@@ -10,7 +10,12 @@ from mitmproxy.connection import ConnectionState
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
-from mitmproxy.proxy.layers.http._events import RequestHeaders
+from mitmproxy.proxy.layers.http._events import (
+    RequestEndOfMessage,
+    RequestHeaders,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+)
 
 from gateway.filetypes import Look
 from gateway.proxy.head import INSIDE, PLAIN, Form, HeadError, Limits
@@ -103,3 +108,22 @@ def test_any_other_head_ends_the_connection(sentence: str, data: bytes, forms: f
     sent = [c.data for c in found if isinstance(c, commands.SendData)]
     assert sent == [b"refused"]
     assert any(isinstance(c, commands.CloseConnection) for c in found)
+
+
+def test_a_request_ahead_of_its_turn_waits() -> None:
+    """What comes behind a request, in however many pieces, is not taken for more of it."""
+    client = MitmClient(peername=("10.1.0.5", 1), sockname=("10.0.0.1", 3128), state=ConnectionState.OPEN)
+    server = StrictHttp1Server(Context(client, options.Options()), PLAIN, Gatekeeper())
+    found: list[object] = list(server.handle_event(events.Start()))
+    for piece in (CLEAN, CLEAN[:10], CLEAN[10:]):
+        found += server.handle_event(events.DataReceived(client, piece))
+    received = [c.event for c in found if isinstance(c, ReceiveHttp)]
+    assert [type(each) for each in received] == [RequestHeaders, RequestEndOfMessage]
+    response = http.Response.make(200, b"", {"Content-Length": "0"})
+    found = [
+        command
+        for event in (ResponseHeaders(1, response, True), ResponseEndOfMessage(1))
+        for command in server.handle_event(event)
+    ]
+    received = [c.event for c in found if isinstance(c, ReceiveHttp)]
+    assert [(type(each), each.stream_id) for each in received] == [(RequestHeaders, 3), (RequestEndOfMessage, 3)]

@@ -92,6 +92,45 @@ async def test_a_hook_that_waits_keeps_the_order() -> None:
     assert bytes(handler.transport.sent) == b"a1b2"
 
 
+class Asking(Script):
+    """Calls hooks itself, and waits only for those that do."""
+
+    def __init__(self, handler: Handler) -> None:
+        super().__init__(handler.script.context)
+        self.handler = handler
+
+    def _handle_event(self, event: events.Event) -> Generator[commands.Command, Any, None]:
+        for command in super()._handle_event(event):
+            if not isinstance(command, commands.StartHook) or not self.handler.answered(command):
+                yield command
+
+
+async def test_a_hook_that_its_layer_calls() -> None:
+    """A layer that calls a hook goes on at once, or when the hook has returned; and no hook is called twice."""
+    handler = Handler()
+    handler.layer = Asking(handler)
+    await handler.receive(b"a")
+    assert bytes(handler.transport.sent) == b"a1"
+    handler.go.clear()
+    await handler.receive(b"b")
+    await handler.receive(b"c")
+    assert bytes(handler.transport.sent) == b"a1"
+    handler.go.set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert bytes(handler.transport.sent) == b"a1b2c3"
+    assert handler.called == 3
+
+
+async def test_a_layer_whose_hook_failed_stays_where_it_is() -> None:
+    """Nothing follows from a hook that has failed."""
+    handler = Handler()
+    handler.layer = Asking(handler)
+    handler.stopped = True
+    assert not handler.answered(HttpRequestHook(bytearray()))  # type: ignore[arg-type]
+    assert not handler.transport.sent
+
+
 async def test_nothing_is_sent_after_a_failure() -> None:
     """Once something failed, neither what was under way nor what comes gets through."""
     handler = Handler()

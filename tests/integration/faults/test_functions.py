@@ -34,7 +34,7 @@ GUARDS = {
     "gateway.proxy.case.Case.__init__": "the connection has no object yet: it is cut off",
     "gateway.proxy.case.Case.refuse": "what every record of a crash is made with",
     "gateway.proxy.door.Door._begin": "the connection has no object yet: it is cut off",
-    "gateway.proxy.inspect.Handler.hook_task": "catches what hooks raise; the flow waits for it until it is idle",
+    "gateway.proxy.lean.LeanHandler.hook_task": "catches what hooks raise; the flow waits for it until it is idle",
     "gateway.proxy.inspect.Handler.open_connection": "catches what connecting raises; then as above",
     "gateway.proxy.inspect.Handler.check": "the sweeper cuts the connection off",
     "gateway.proxy.listener.ClientConnection.__init__": "the connection has no object yet: it is cut off",
