@@ -182,6 +182,8 @@ class Supervisor:
             born = loop.time()
             process, ready = await self._spawn(role, index)
             self._workers[role, index] = process
+            if self._stopping.is_set():  # since it was begun: whoever ends the workers did not see this one
+                process.terminate()
             self._board.born(role, index, process.pid)
             if await ready:
                 self._board.serves(role, index)

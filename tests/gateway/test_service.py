@@ -1,7 +1,9 @@
 """The supervisor's own parts; whole processes are in tests/integration/test_service.py."""
 
+import asyncio
 import os
 import socket
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -134,3 +136,31 @@ async def test_nothing_to_serve(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert await supervisor.run() == EXIT_CONFIG
     (line,) = caplog.messages
     assert line.endswith("gateway.yaml: dns.listen and proxy.listen: empty, so there is nothing to serve")
+
+
+@dataclass
+class ToldInBetween(Supervisor):
+    """Is told to stop while it starts a worker that died, and has ended the others before that one is there."""
+
+    begun: list[asyncio.subprocess.Process] = field(default_factory=list)
+
+    async def _spawn(self, role: str, index: int) -> tuple[asyncio.subprocess.Process, asyncio.Future[bool]]:
+        process, ready = await super()._spawn(role, index)
+        self.begun.append(process)
+        if len(self.begun) == 1:
+            self.on_ready = process.kill
+        else:
+            self._stopping.set()
+            while not self._board.draining:  # noqa: ASYNC110 -- nobody tells of it
+                await asyncio.sleep(0)
+        return process, ready
+
+
+async def test_a_worker_that_was_being_started_ends_with_the_others(tmp_path: Path) -> None:
+    """Nobody is left who serves, and the service comes to its end."""
+    config = a_config(tmp_path, 'state_dir: .\nproxy: {listen: ["127.0.0.1:0"], workers: 1}\n')
+    supervisor = ToldInBetween(config, ("proxy",), lambda: None, lambda _: None)
+    async with asyncio.timeout(60):
+        assert await supervisor.run() == 0
+    assert len(supervisor.begun) == 2
+    assert all(process.returncode is not None for process in supervisor.begun)
