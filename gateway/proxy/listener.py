@@ -436,14 +436,20 @@ class ClientConnection(asyncio.Protocol):
 
     def _leave_to_inspector(self, received: bytes, hello: TlsHello | None) -> None:
         counted, tunnel = self._counted, self._tunnel
-        done = self._hand_over()
-        if hello is not None:
-            done = self._desk.tally.inspect(done)
+        leave, over = self._hand_over(), _nothing
         # Of a tunnel, who opened it; plain requests each say anew whose they are.
         client = self._client if hello is None else hello.client
+
+        def gone() -> None:
+            leave()
+            over()
+
         try:
-            self._desk.inspector.take(self._transport, received, client, hello, done)
+            if hello is not None:
+                over = self._desk.tally.inspect()
+            self._desk.inspector.take(self._transport, received, client, hello, gone)
         except BaseException:
+            over()
             self._counted, self._tunnel = counted, tunnel
             raise
 
@@ -531,9 +537,9 @@ def _cut_off(made: Connected[Half]) -> None:
 def _count_out(desk: Desk, seat: Client, live: LiveTunnel, started: float, splice: Splice) -> None:
     """Record the end of a tunnel, and count its client out."""
     desk.sweeper.alive.discard(live)
-    desk.tally.unsplice(splice)
     desk.leave(seat)
     live.end(desk.loop.time() - started)
+    desk.tally.unsplice(splice)
 
 
 def _ignore(_: bytes) -> None:

@@ -58,10 +58,14 @@ class LiveTunnel:
         self._follow(decision)
 
     def begin(self, first: bytes | bytearray, second: SecondHello | None = None) -> bool:
-        """Charge what was read before the origin was there, and look at what follows on the hello in it.
+        """Judge it anew where another policy came meanwhile; charge what was read before the origin was there, and
+        look at what follows on the hello in it.
 
-        Returns False where that ends the tunnel: it is more than the budget holds, or another hello.
+        Returns False where that ends the tunnel: it is denied now, more than the budget holds, or another hello.
         """
+        self._keep_up()
+        if self._ended_by is not None:
+            return False
         if self._meter is not None and not self._spend(len(first)):
             return False
         self._second = second
@@ -75,6 +79,10 @@ class LiveTunnel:
     def check(self, now: float) -> None:
         """Enforce the limits, and the policy when another one is in force than before."""
         self.splice.check(now)
+        self._keep_up()
+
+    def _keep_up(self) -> None:
+        """Judge the tunnel by the policy in force."""
         if self._judge.generation != self._generation:
             self._generation = self._judge.generation
             try:

@@ -41,15 +41,19 @@ class LeanTls(TLSLayer):
             return
         conn, held = self.conn, list[bytes]()
         for command in self.child_layer.handle_event(event):
-            if not isinstance(command, commands.ConnectionCommand) or command.connection is not conn:
-                yield command
-            elif isinstance(command, commands.SendData):
-                held.append(command.data)
-            else:
-                if held:
-                    yield from self.send_data(b"".join(held))
-                    held.clear()
+            if isinstance(command, commands.SendData):
+                if command.connection is conn:
+                    held.append(command.data)
+                else:
+                    yield command
+                continue
+            if held:  # more may be sent because of the command, before it comes back here
+                yield from self.send_data(b"".join(held))
+                held.clear()
+            if isinstance(command, commands.ConnectionCommand) and command.connection is conn:
                 yield from self._handle_command(command)
+            else:
+                yield command
         if held:
             yield from self.send_data(b"".join(held))
 

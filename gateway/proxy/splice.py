@@ -32,7 +32,6 @@ class Half(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember the transport."""
         self.transport = cast(asyncio.Transport, transport)
-        _limit(self.transport)
 
     def data_received(self, data: bytes) -> None:
         """Pass octets on, unless they are more than may be."""
@@ -93,13 +92,14 @@ class Splice:
         if origin is None:  # lost again before it was used
             client.close()
             return
+        _limit(client)
+        _limit(origin)
         self.client.transport = client
         self.client.other = origin
         self.client.write = origin.write
         self.origin.other = client
         self.origin.write = client.write
         self.client.octets = len(first)
-        _limit(client)
         client.set_protocol(self.client)
         origin.write(bytes(first))
         if ended:

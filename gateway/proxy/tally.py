@@ -53,8 +53,8 @@ class Tally:
             self._moved_out += tunnel.octets_out
             self._moved_in += tunnel.octets_in
 
-    def inspect(self, done: Callable[[], None]) -> Callable[[], None]:
-        """Count a tunnel that begins to be looked into. Returns what to call at its end, in place of `done`."""
+    def inspect(self) -> Callable[[], None]:
+        """Count a tunnel that begins to be looked into. Returns what to call at its end, once or more often."""
         self.inspected += 1
         self.inspecting += 1
         is_open = True
@@ -63,7 +63,6 @@ class Tally:
             nonlocal is_open
             self.inspecting -= is_open
             is_open = False
-            done()
 
         return end
 

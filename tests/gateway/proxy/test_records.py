@@ -65,11 +65,14 @@ class Established:
                     pass
         self.layer.tunnel_state = TunnelState.OPEN
 
+    def sealed(self, data: bytes) -> bytes:
+        """Return what the peer sends to say something."""
+        self.peer.sendall(data)
+        return self.peer.bio_read(1 << 20)
+
     def receive(self, *pieces: bytes, size: int = 65535) -> list[commands.Command]:
         """Let the peer say something, in a record for each piece, and pass it on in segments of a size."""
-        for piece in pieces:
-            self.peer.sendall(piece)
-        data = self.peer.bio_read(1 << 20)
+        data = b"".join(map(self.sealed, pieces))
         found: list[commands.Command] = []
         for at in range(0, len(data), size):
             found += self.layer.handle_event(events.DataReceived(self.conn, data[at : at + size]))
@@ -118,6 +121,31 @@ def test_what_was_said_last_is_sent_before_the_end() -> None:
     ours = [each for each in found if isinstance(each, commands.ConnectionCommand) and each.connection is tls.conn]
     assert [type(each) for each in ours] == [commands.SendData, commands.CloseConnection]
     assert tls.read(found) == b"<bye>"
+
+
+class Answering(Inside):
+    """Says something, tells of it, and has said something more before it goes on."""
+
+    def _handle_event(self, event: events.Event) -> Generator[commands.Command, Any, None]:
+        if isinstance(event, events.Wakeup):
+            yield commands.SendData(self.context.server, b"second")
+            return
+        yield commands.SendData(self.context.server, b"first, ")
+        yield commands.Log("told")
+        yield commands.SendData(self.context.server, b", third")
+
+
+def test_what_is_said_meanwhile_keeps_its_order() -> None:
+    """Who hears a command may have the layer inside send more at once: HTTP/2 begins like that."""
+    tls = Established()
+    tls.layer.child_layer = Answering(tls.layer.context)
+    found: list[commands.Command] = []
+    for command in tls.layer.handle_event(events.DataReceived(tls.conn, tls.sealed(b"go"))):
+        if isinstance(command, commands.Log):
+            found += tls.layer.handle_event(events.Wakeup(commands.RequestWakeup(0)))
+        else:
+            found.append(command)
+    assert tls.read(found) == b"first, second, third"
 
 
 def test_the_end() -> None:

@@ -58,6 +58,7 @@ COUNTS = {
     "gateway.proxy.inspect.Inspector.take.<locals>.ended",
     "gateway.proxy.listener._count_out",
     "gateway.proxy.listener.ClientConnection._hand_over",
+    "gateway.proxy.listener.ClientConnection._leave_to_inspector.<locals>.gone",
     "gateway.proxy.listener.ClientConnection.connection_lost",
     "gateway.proxy.splice.Half.connection_lost",
     "gateway.proxy.splice.Half.connection_made",
