@@ -17,7 +17,7 @@ ADDRESSES = 50
 NAMES = 5000
 """Names of the flood that lead somewhere."""
 CONTENDED = 2.0
-"""How much longer others may wait while the gateway shares two processors with the flood, the origins and other tests:
+"""How much longer others may wait while the gateway shares two processors with the flood, the origins, other tests:
 each step of a connection waits for one then. On a machine with nothing else to do, 100 ms are kept; without turns for
 those who come, it is 400 to 1,000.
 """
