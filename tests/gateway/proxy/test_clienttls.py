@@ -22,6 +22,7 @@ from gateway.proxy.ca import BASENAME, ensure_ca
 from gateway.proxy.clienttls import ClientContexts, ClientTls
 from gateway.request import TlsHello, Tunnel
 from tests.builders import a_client
+from tests.gateway.proxy.handshakes import shake_hands
 
 
 class Store:
@@ -47,18 +48,7 @@ def served(context: SSL.Context) -> str:
     """Do a handshake with a context; return whom its certificate is for."""
     client, server = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD)), SSL.Connection(context)
     server.set_app_data({"client_alpn": None, "server_alpn": None, "http2": True})
-    client.set_connect_state()
-    server.set_accept_state()
-    for _ in range(4):
-        for one, other in ((client, server), (server, client)):
-            try:
-                one.do_handshake()
-            except SSL.WantReadError:
-                pass
-            try:
-                other.bio_write(one.bio_read(65536))
-            except SSL.WantReadError:
-                pass
+    shake_hands(client, server)
     found = client.get_peer_certificate(as_cryptography=True)
     assert found is not None
     assert found.public_bytes(Encoding.PEM)

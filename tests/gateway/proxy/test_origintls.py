@@ -15,6 +15,7 @@ from mitmproxy.tls import TlsData
 from OpenSSL import SSL
 
 from gateway.proxy.origintls import OriginContexts
+from tests.gateway.proxy.handshakes import shake_hands
 from tests.peers.tls_origin import make_certificate
 
 
@@ -31,17 +32,7 @@ def _shake_hands(client: SSL.Connection, certificate: Path) -> SSL.Connection:
     context.use_privatekey_file(str(certificate))
     context.set_alpn_select_callback(lambda _, offered: offered[0])
     server = SSL.Connection(context)
-    server.set_accept_state()
-    for _ in range(4):
-        for one, other in ((client, server), (server, client)):
-            try:
-                one.do_handshake()
-            except SSL.WantReadError:
-                pass
-            try:
-                other.bio_write(one.bio_read(65536))
-            except SSL.WantReadError:
-                pass
+    shake_hands(client, server)
     return server
 
 

@@ -17,6 +17,7 @@ from OpenSSL import SSL
 
 from gateway.proxy.ca import _make
 from gateway.proxy.records import ServerTls
+from tests.gateway.proxy.handshakes import shake_hands
 
 
 class Inside(Layer):
@@ -51,18 +52,7 @@ class Established:
         serving.use_certificate(certificate)
         serving.use_privatekey(key)
         self.peer, self.layer.tls = SSL.Connection(serving), SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD))
-        self.peer.set_accept_state()
-        self.layer.tls.set_connect_state()
-        for _ in range(3):
-            for one, other in ((self.layer.tls, self.peer), (self.peer, self.layer.tls)):
-                try:
-                    one.do_handshake()
-                except SSL.WantReadError:
-                    pass
-                try:
-                    other.bio_write(one.bio_read(65536))
-                except SSL.WantReadError:
-                    pass
+        shake_hands(self.layer.tls, self.peer)
         self.layer.tunnel_state = TunnelState.OPEN
 
     def sealed(self, data: bytes) -> bytes:
