@@ -42,7 +42,11 @@ def main() -> int:
             check=True, capture_output=True,
         )  # fmt: skip
         known = {"gateway": gateway, "squid": squid, "mitmdump": mitmdump}
-        for title, proxy in ((title, known[title]) for title in options.proxies or known):
+        titles = options.proxies or list(known)
+        if "squid" in titles and _certgen() is None:
+            print("squid is skipped: it has to be the one with OpenSSL (apt-get install squid-openssl)")
+            titles.remove("squid")
+        for title, proxy in ((title, known[title]) for title in titles):
             with proxy(folder) as port:
                 results[title] = selfcheck(port)
                 print(title, "done", flush=True)
@@ -59,6 +63,11 @@ def main() -> int:
         resisted = tried - sum(len(row["failures"]) for row in rows)
         print(f"{title}: {sum(row['passed'] for row in rows)} of {len(rows)} numbers, {resisted} of {tried} attempts")
     return 0
+
+
+def _certgen() -> str | None:
+    """Return the program that makes certificates for Squid, if that can."""
+    return shutil.which("security_file_certgen", path="/usr/lib/squid:" + os.environ["PATH"])
 
 
 def _arrange() -> None:
@@ -133,7 +142,7 @@ def squid(folder: Path) -> Iterator[int]:
     both.write_bytes((folder / "key.pem").read_bytes() + (folder / "cert.pem").read_bytes())
     both.chmod(0o644)
     database = folder / "ssl_db"
-    crtd = shutil.which("security_file_certgen", path="/usr/lib/squid:" + os.environ["PATH"])
+    crtd = _certgen()
     subprocess.run([str(crtd), "-c", "-s", str(database), "-M", "4MB"], check=True, capture_output=True)
     subprocess.run(["chmod", "-R", "777", str(database)], check=True)
     (folder / "squid.conf").write_text(f"""
