@@ -262,5 +262,3 @@ _STAGES: dict[type, tuple[str, str]] = {
     Dial: ("dial", "connection"),
     HttpResponse: ("http-response", "connection"),
 }
-STAGES = tuple(stage for stage, _ in _STAGES.values())
-"""Values of `gateway.stage`, in the order that a connection passes them."""

@@ -82,10 +82,6 @@ class Splice:
         self._gone = 0
         self.finished = finished or _nothing
 
-    def origin_protocol(self) -> Half:
-        """Return the protocol to connect to the origin with."""
-        return self.origin
-
     def join(self, client: asyncio.Transport, first: bytes | bytearray, *, ended: bool = False) -> None:
         """Begin: send the origin what was read of the client, then pass on what comes."""
         origin = self.origin.transport
