@@ -10,7 +10,7 @@ from typing import Protocol
 from gateway.addresses import IPAddress
 from gateway.decision import Match
 from gateway.memo import Memo
-from gateway.names import normalize, suffixes
+from gateway.names import normalize
 
 _PARENTS_KEPT = 1024
 
@@ -92,10 +92,6 @@ class DomainSet:
 
     def __contains__(self, name: str) -> bool:
         return bool(self._map.lookup(name))
-
-    def deepest(self, name: str) -> str | None:
-        """Return the longest suffix of the name that the set covers, or None."""
-        return next((suffix for suffix in suffixes(name) if suffix in self), None)
 
 
 @dataclass(frozen=True, slots=True)

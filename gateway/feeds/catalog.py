@@ -6,7 +6,7 @@ Reads its file, and nothing else: whether a feed can be had is found out by a re
 import hashlib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, RootModel, model_validator
@@ -253,8 +253,3 @@ def load_catalog(path: Path) -> dict[str, Feed]:
     """
     catalog: Catalog = validate(Catalog, read_document(path))
     return {name: feed.located(path.parent) for name, feed in catalog.root.items()}
-
-
-def catalog_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a catalogue."""
-    return Catalog.model_json_schema()

@@ -10,7 +10,6 @@ import socket
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import ip_address
 from typing import Any
 
 from gateway.addresses import IPAddress
@@ -293,17 +292,3 @@ def is_local(address: IPAddress) -> bool:
         except OSError:
             return False
         return True
-
-
-def peer_address(transport: asyncio.BaseTransport) -> IPAddress:
-    """Return the address at the other end of a transport, without the zone that link-local ones carry.
-
-    Raises:
-        ValueError: it has none any more.
-    """
-    peer = transport.get_extra_info("peername")
-    return ip_address(str(peer[0]).partition("%")[0]) if peer else _gone()
-
-
-def _gone() -> IPAddress:
-    raise ValueError("the peer is gone")

@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from gateway.document import ConfigError
-from gateway.feeds.catalog import Catalog, Feed, FeedName, LocalList, catalog_schema, load_catalog
+from gateway.feeds.catalog import Catalog, Feed, FeedName, LocalList, load_catalog
 
 FULL = """
 urlhaus-hosts:
@@ -137,7 +137,7 @@ def test_a_list_of_the_configuration_is_a_file() -> None:
 
 def test_the_schema_describes_every_key() -> None:
     """Every key in the JSON Schema has a description."""
-    definitions = catalog_schema()["$defs"]
+    definitions = Catalog.model_json_schema()["$defs"]
     for model in ("Feed", "Limits", "Verify"):
         assert all("description" in field for field in definitions[model]["properties"].values())
     assert definitions["Feed"]["additionalProperties"] is False

@@ -10,10 +10,9 @@ from gateway.decision import Decision, Reason, Verdict
 from gateway.dns.resolver import LeakError
 from gateway.policy import Policy
 from gateway.proxy.case import Case, Refusal
-from gateway.proxy.dial import Approved, Dialer, is_local, peer_address
+from gateway.proxy.dial import Approved, Dialer, is_local
 from gateway.rule import Rule
 from tests.builders import a_hello, an_address
-from tests.gateway.proxy.fakes import FakeTransport
 from tests.integration.proxy_rig import Bench, Names, allow
 from tests.peers.http_origin import Origin
 
@@ -180,10 +179,3 @@ def test_is_local() -> None:
     """Only this host's own addresses are local."""
     assert is_local(LOOP)
     assert not is_local(an_address("192.0.2.1"))
-
-
-def test_peer_address() -> None:
-    """The peer is an address without a zone; one that is gone has none."""
-    assert str(peer_address(FakeTransport(("fe80::1%eth0", 1)))) == "fe80::1"
-    with pytest.raises(ValueError, match="gone"):
-        peer_address(FakeTransport(None))
