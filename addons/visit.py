@@ -31,8 +31,6 @@ class Passage:
     response: HttpResponse | None = None
     """The answer, where a rule had to judge it."""
     octets_out: int = 0
-    octets_head: int = 0
-    """Of path, query and header fields, where they are charged to a budget."""
     octets_in: int = 0
     status: int | None = None
     address: IPAddress | None = None

@@ -41,7 +41,6 @@ class Volume:
         head = len(request.method) + len(request.path) + 14
         head += sum(len(name) + len(value) + 4 for name, value in request.headers)
         if meter.has(head + (request.body_length or 0)) and meter.spend(head):
-            passage.octets_head = head
             return None
         if case.flawed(request, Reason.UPLOAD_BUDGET, str(meter)).denied:
             return case.refuse(request, Reason.UPLOAD_BUDGET, str(meter))

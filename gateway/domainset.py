@@ -3,7 +3,6 @@
 Pure: no I/O, no clock. A pattern is `a.b` (that name), `*.a.b` (any depth below it, not itself) or `.a.b` (both).
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -76,22 +75,6 @@ class DomainMap:
             found |= below.get(rest, 0)
             rest = rest.partition(".")[2]
         return self._parents.keep(parent, found)
-
-
-class DomainSet:
-    """A set of patterns.
-
-    >>> "www.example.com" in DomainSet(["*.example.com"]), "example.com" in DomainSet(["*.example.com"])
-    (True, False)
-    """
-
-    def __init__(self, patterns: Iterable[str]) -> None:
-        self._map = DomainMap()
-        for pattern in patterns:
-            self._map.add(pattern, 1)
-
-    def __contains__(self, name: str) -> bool:
-        return bool(self._map.lookup(name))
 
 
 @dataclass(frozen=True, slots=True)

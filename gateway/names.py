@@ -133,16 +133,6 @@ def _suffix_length(labels: list[str]) -> int:
     return length
 
 
-def is_public_suffix(name: str) -> bool:
-    """Say whether a name is a public suffix, so that a rule for it would be a rule for strangers' domains.
-
-    >>> is_public_suffix("co.uk"), is_public_suffix("github.io"), is_public_suffix("example.com")
-    (True, True, False)
-    """
-    labels = name.split(".")
-    return _suffix_length(labels) == len(labels)
-
-
 # Services whose names carry the address that they answer with; and names that always answer with loopback.
 _ADDRESS_ZONES = ("nip.io", "sslip.io", "xip.io", "traefik.me", "local-ip.co", "rbndr.us", "1u.ms")
 _LOOPBACK_ZONES = ("localhost", "localhost.localdomain", "localtest.me", "lvh.me", "vcap.me", "lacolhost.com")

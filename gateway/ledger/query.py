@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
-from typing import Literal, get_args
+from typing import Literal
 
 from gateway.addresses import IPNetwork
 from gateway.domainset import parse_pattern
@@ -19,7 +19,6 @@ from gateway.units import parse_duration
 type Grouping = Literal["reason", "rule", "client", "name", "technique", "list", "role", "verdict"]
 """What events can be counted by."""
 
-GROUPINGS: tuple[str, ...] = get_args(Grouping.__value__)
 _NAMES = ("dns.question.name", "destination.domain", "url.domain", "tls.client.server_name")
 _KEYS: dict[str, str] = {
     "verdict": "gateway.verdict",

@@ -26,7 +26,8 @@ def test_within() -> None:
     """What the budget holds is passed on."""
     volume, visit, passage, judge, said = a_passage(1000)
     assert volume.open(visit, passage) is None
-    assert passage.octets_head > 0
+    assert passage.meter is not None
+    assert not passage.meter.has(1000), "the head was charged, too"
     assert volume.spend(visit, passage, 500)
     close_meter(passage)
     assert not said

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domainset import DomainMap, DomainSet, ListInfo, Lists, NoLists, parse_pattern
+from gateway.domainset import DomainMap, ListInfo, Lists, NoLists, parse_pattern
 from tests.builders import an_address
 from tests.naive_lists import NaiveLists
 from tests.snapshots import snapshot_of
@@ -74,13 +74,6 @@ def test_map_equals_a_search(items: list[tuple[str, int]], name: str) -> None:
             expected |= mask
     assert table.lookup(name) == expected
     assert bool(table) == bool(items)
-
-
-@given(st.lists(patterns, max_size=20), names)
-def test_set_equals_a_search(items: list[str], name: str) -> None:
-    """A name is in a set when a pattern covers it."""
-    found = DomainSet(items)
-    assert (name in found) == any(covers(pattern, name) for pattern in items)
 
 
 @given(st.text())

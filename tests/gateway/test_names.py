@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from gateway.names import (
     embedded_addresses,
-    is_public_suffix,
     names_addresses,
     normalize,
     parse_host,
@@ -208,31 +207,12 @@ def test_registered_domains_are_those_of_the_library() -> None:
             found = library(name)
             if found.suffix:
                 assert registered_domain(name) == found.top_domain_under_public_suffix, name
-            assert is_public_suffix(name) == (found.suffix == name), name
 
 
 @given(st.lists(st.text("ab/?#@:[]%\\ -.", min_size=1, max_size=8), max_size=3).map(".".join))
 def test_nothing_in_front_moves_the_registered_domain(front: str) -> None:
     """No visible character in a label changes which domain a name belongs to: accounts and rules hang on it."""
     assert registered_domain(f"{front}.example.co.uk") == "example.co.uk"
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("com", True),
-        ("co.uk", True),
-        ("github.io", True),
-        ("example.com", False),
-        ("www.github.io", False),
-        ("", False),
-        ("internal", False),
-        ("com/", False),
-    ],
-)
-def test_public_suffixes(name: str, expected: bool) -> None:
-    """A public suffix is one of the list, private section included."""
-    assert is_public_suffix(name) is expected
 
 
 EMBEDDED = [
