@@ -188,6 +188,41 @@ async def test_an_upstream_without_edns() -> None:
         assert await ask(up.endpoint) == "93.184.215.14"
 
 
+@pytest.mark.parametrize("scheme", ["udp", "tcp"])
+async def test_that_an_upstream_knows_no_edns_is_remembered_for_a_while(scheme: str) -> None:
+    """One that answers without EDNS only is asked so from then on; after an hour it is seen whether it has learnt."""
+
+    def handle(query: Message, _: str) -> Reply:
+        return rcode(RCODE.NOTIMP)(query, "") if query.ar else good(query)
+
+    async with upstream(handle) as up:
+        pool = Pool([up.endpoint._replace(scheme=scheme)], "ordered", PATIENT)
+        for _ in range(3):
+            await pool.ask(QUESTION)
+        assert [bool(query.ar) for query, _ in up.queries] == [True, False, False, False]
+        pool.upstreams[0].plain_until -= 3600
+        await pool.ask(QUESTION)
+        assert [bool(query.ar) for query, _ in up.queries[4:]] == [True, False]
+        await pool.close()
+
+
+@pytest.mark.parametrize("scheme", ["udp", "tcp"])
+@pytest.mark.parametrize("code", [RCODE.FORMERR, RCODE.NOTIMP])
+async def test_a_question_that_is_turned_away_costs_nobody_else_edns(code: int, scheme: str) -> None:
+    """An upstream that turns a question away with EDNS and without it, is asked the next one with EDNS again."""
+
+    def handle(query: Message, _: str) -> Reply:
+        return good(query) if query.q.qtype == QTYPE.A else rcode(code)(query, "")
+
+    async with upstream(handle) as up:
+        pool = Pool([up.endpoint._replace(scheme=scheme)], "ordered", PATIENT)
+        with pytest.raises(UpstreamError):
+            await pool.ask(QUESTION._replace(qtype=QTYPE.MX))
+        await pool.ask(QUESTION._replace(dnssec_ok=True))
+        assert [bool(query.ar) for query, _ in up.queries] == [True, False, True]
+        await pool.close()
+
+
 async def silent(_query: Message, _: str) -> Reply:
     """Never answer."""
     await asyncio.Event().wait()
