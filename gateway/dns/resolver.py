@@ -217,6 +217,22 @@ class Resolver:
         except Exception as error:
             return self._broken(peer, data, error)
 
+    def admits(self, peer: Peer, *, stream: bool = False) -> bool:
+        """Count a packet that somebody else answers; false when its sender is over the limit, and is to be told so by
+        `answer_now`.
+        """
+        if stream:
+            self._begin()  # of datagrams, `burst` was asked for already
+        known = self._clients.get(peer) or self._client(peer)
+        if self._limit is None:
+            return True
+        if stream:
+            return self._limit.pays("tcp " + known.limited, self._now)
+        if not known.credit and not self._pays(known):
+            return False
+        known.credit -= 1
+        return True
+
     def _pays(self, known: Known) -> bool:
         """Pay for some datagrams of a client in advance: the bucket is far away, the credit at hand."""
         if self._limit is None or not self._limit.pays(known.limited, self._now, known.share):

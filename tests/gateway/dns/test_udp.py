@@ -8,8 +8,9 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
-from dnslib import DNSRecord
+from dnslib import RCODE, DNSRecord
 
+from gateway.decision import Reason
 from gateway.dns.listeners import bind
 from gateway.dns.resolver import Resolver
 from gateway.dns.settings import parse_endpoint
@@ -66,6 +67,19 @@ async def test_zones_are_served_too(client: socket.socket, tmp_path: Path) -> No
     reply = await exchange(client, "127.0.0.9", port, ask("rpz.example", "SOA"))
     assert [record.rdata.times[0] for record in DNSRecord.parse(reply).rr] == [7]
     assert addresses(await exchange(client, "127.0.0.9", port, ask("gw.example"))) == ["10.0.0.1"]
+    await listener.close(1)
+
+
+async def test_the_rate_limit_holds_for_zones_too(client: socket.socket, tmp_path: Path) -> None:
+    """Who asks for a zone of lists pays for it as for anything else, and is told to come over TCP at the end."""
+    zone = RpzZone.of(tmp_path, "rpz.example", (ip_network("10.0.0.0/8"),), {})
+    sock = bind(parse_endpoint("udp://127.0.0.1:0"))
+    judge = a_judge(records=RECORDS, rate_limit=(1.0, 5))
+    listener = UdpListener(sock, Resolver(judge, Clock()), Transfers(lambda: {zone.name: zone}, lambda: 7.0))
+    port = sock.getsockname()[1]
+    replies = [await exchange(client, "127.0.0.1", port, ask("rpz.example", "SOA")) for _ in range(7)]
+    assert [(reply[2] & 2, reply[3] & 0xF) for reply in replies] == [(0, RCODE.REFUSED)] * 5 + [(2, 0)] * 2
+    assert judge.reasons == [Reason.RATE_LIMIT]
     await listener.close(1)
 
 
