@@ -12,6 +12,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from ipaddress import ip_address
 from itertools import count
 from pathlib import Path
@@ -446,6 +447,8 @@ class Resolver:
             if reply[2] & 2:
                 return reply  # cut short: whoever comes over TCP gets all of it
             head = head_of(query, answer) + question
+            if at_home:
+                answer = replace(answer, ttls=())  # it does not age, here no more than without the table
             self._hot.keep(key, Aging(answer, stored, fresh_until, head, opt_of(query)), now)
         return reply
 

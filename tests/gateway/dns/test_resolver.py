@@ -336,6 +336,17 @@ async def test_ttls_count_down() -> None:
         assert len(up.queries) == 2
 
 
+@pytest.mark.parametrize("name", ["gw.example", "printer.local", "localhost"])
+def test_what_is_said_here_does_not_age(name: str) -> None:
+    """Answers of our own have the same time to live whenever they are given."""
+    clock = Clock()
+    resolver = Resolver(a_judge(records={"gw.example": (ip_address("10.0.0.1"),)}), clock)
+    for now in (0, 1, 29, 59, 60, 61, 150):
+        clock.now = 1000 + now
+        reply = parse(resolver.answer_now(WEB, ask(name)))
+        assert [record.ttl for record in (*reply.rr, *reply.auth)] == [60]
+
+
 async def test_the_fast_path_keeps_types_apart() -> None:
     """Types whose numbers differ only in the bit of letter case (65 HTTPS, 97) are different questions."""
     async with upstream(zone(ZONE)) as up:
