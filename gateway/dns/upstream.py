@@ -37,8 +37,10 @@ _USABLE = (Rcode.NOERROR, Rcode.NXDOMAIN, Rcode.YXDOMAIN)
 _CLASS = IN.to_bytes(2, "big")
 _PATIENCE = 3
 """Failures in a row before an upstream is rested."""
+_ABOUT_NAMES = (Failure.RCODE, Failure.MALFORMED)
+"""Failures that whoever holds the name asked for can bring about: an upstream passes on what it is told."""
 _REFUSALS = 10
-"""Errors in a row that may be about the names asked for; more are about the upstream, and count as failures."""
+"""Such failures in a row; more are about the upstream, and count like all others."""
 _LONGEST_REST = 60.0
 _EXPLORE = 1 / 32
 """How often the fastest upstream is passed over for another one, to see whether that is faster by now."""
@@ -185,7 +187,7 @@ class Upstream:
         self.tally.failed(error.failure)
         if error.failure is Failure.NONE_LEFT or start < self.rested_at:
             return  # not its fault; or one of hundreds that were on their way when it fell silent
-        if error.failure is Failure.RCODE and self.refusals < _REFUSALS:
+        if error.failure in _ABOUT_NAMES and self.refusals < _REFUSALS:
             self.refusals += 1
             self.failures, self.rests_until = 0, 0.0
             self.rtt = self.rtt or patience / 4  # to say no quickly is not to be the fastest

@@ -412,6 +412,21 @@ async def test_one_that_refuses_everything_is_rested() -> None:
         assert (len(lame.queries), len(fine.queries)) == (13, 20)
 
 
+async def test_names_with_malformed_answers_rest_nobody() -> None:
+    """What the owner of a name says in it is not the upstream's fault: the first in order stays the first."""
+
+    def handle(query: Message, protocol: str) -> Reply:
+        return good(query) if query.q.qtype == QTYPE.A else garbage(query, protocol)
+
+    async with upstream(handle) as first, upstream(rcode(RCODE.NXDOMAIN)) as second:
+        pool = Pool([first.endpoint, second.endpoint], "ordered", PATIENT)
+        for _ in range(4):
+            await pool.ask(QUESTION._replace(qtype=QTYPE.HTTPS))
+        assert (await pool.ask(QUESTION)).answers
+        assert [len(each.queries) for each in (first, second)] == [5, 4]
+        await pool.close()
+
+
 async def test_to_refuse_quickly_is_not_to_be_fastest() -> None:
     """An upstream that has only ever said no is not the first to be asked."""
     async with upstream(rcode(RCODE.SERVFAIL)) as lame, upstream(honest) as fine:
