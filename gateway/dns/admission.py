@@ -5,6 +5,8 @@ Pure: no I/O, no clock.
 
 from collections import Counter
 
+from gateway.addresses import parse_address
+
 MAX_CONNECTIONS = 4096
 MAX_CONNECTIONS_PER_CLIENT = 128
 
@@ -20,15 +22,23 @@ class Admission:
 
     def enter(self, peer: str) -> bool:
         """Say whether a connection of this client may stay; then `leave` has to be called at its end."""
-        if self._count >= self._total or self._open[peer] >= self._per_client:
+        client = _client(peer)
+        if self._count >= self._total or self._open[client] >= self._per_client:
             return False
         self._count += 1
-        self._open[peer] += 1
+        self._open[client] += 1
         return True
 
     def leave(self, peer: str) -> None:
         """Count a connection off."""
+        client = _client(peer)
         self._count -= 1
-        self._open[peer] -= 1
-        if not self._open[peer]:
-            del self._open[peer]
+        self._open[client] -= 1
+        if not self._open[client]:
+            del self._open[client]
+
+
+def _client(peer: str) -> str:
+    """Return whose share a connection is: an IPv6 client may use all addresses of its network."""
+    address = parse_address(peer.partition("%")[0])
+    return address.packed[:8].hex() if address is not None and address.version == 6 else peer

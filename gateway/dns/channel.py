@@ -1,7 +1,8 @@
 """A connection to one upstream over TCP or TLS, kept open and shared by all queries (RFC 7766, RFC 7858).
 
 Several queries are on their way at once, and their answers may come in any order: each is known by an id that is
-random and unique on the connection. Whether an answer fits its question is for the caller to check.
+random and unique on the connection. Whether an answer fits its question is for the caller to check. While a
+connection is full, there is another: names that nobody answers for would otherwise keep all others waiting.
 """
 
 import asyncio
@@ -16,6 +17,8 @@ from gateway.dns.wire import HEADER
 
 MAX_PIPELINED = 256
 """Unanswered queries on one connection, those included that nobody waits for any more."""
+MAX_CONNECTIONS = 8
+"""To one upstream; one does as long as answers come. All together hold more than one client may have waiting."""
 IDLE = 10.0
 """Seconds that a connection stays open without a query on its way."""
 CONNECT = 5.0
@@ -69,6 +72,11 @@ class Connection(asyncio.Protocol, ABC):
         if self._transport is not None:
             self._transport.abort()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one more query may wait on it."""
+        return len(self._waiting) < MAX_PIPELINED
+
     async def ask(self, packet: bytes) -> bytes:
         """Send a query and return its answer, with the id of the query.
 
@@ -78,7 +86,7 @@ class Connection(asyncio.Protocol, ABC):
         """
         if not self.open or self._transport is None:
             raise Lost("the connection was closed")
-        if len(self._waiting) >= MAX_PIPELINED:
+        if not self.has_room:
             raise UpstreamError(Failure.NONE_LEFT, "too many queries wait for answers on one connection")
         ident, octets = self.encode(packet)
         waiter: asyncio.Future[bytes] = self._loop.create_future()
@@ -111,6 +119,8 @@ class Connection(asyncio.Protocol, ABC):
     def abandon(self, ident: int) -> None:
         """Nobody waits for an answer any more."""
         self._waiting[ident] = None
+        if not self.has_room and not any(self._waiting.values()):
+            self.end("full of queries that nobody waits for")
 
     @abstractmethod
     def encode(self, packet: bytes) -> tuple[int, bytes]:
@@ -168,7 +178,7 @@ class Channel:
         self._make = make
         self._tls = tls
         self._idle = idle
-        self._current: Connection | None = None
+        self._kept: list[Connection] = []
         self._making: asyncio.Task[Connection] | None = None
 
     async def ask(self, packet: bytes) -> bytes:
@@ -193,29 +203,37 @@ class Channel:
     @property
     def is_open(self) -> bool:
         """Whether there is a connection."""
-        return self._current is not None and self._current.open
+        return any(connection.open for connection in self._kept)
 
     async def close(self) -> None:
-        """Close the connection; whoever waits for an answer gets an error."""
+        """Close all connections; whoever waits for an answer gets an error."""
         if self._making is not None:
             self._making.cancel()
             await asyncio.gather(self._making, return_exceptions=True)
-        if self._current is not None:
-            self._current.end("closed")
+        for connection in self._kept:
+            connection.end("closed")
 
     async def _connected(self) -> Connection:
-        if self._current is not None and self._current.open:
-            return self._current
-        if self._making is None:
-            # Not a child of the first who asks: others wait for it too, and that one may give up.
-            self._making = asyncio.get_running_loop().create_task(self._connect())
-            self._making.add_done_callback(self._made)
-        return await asyncio.shield(self._making)
+        """Return a connection with room, the oldest there is."""
+        while True:
+            self._kept = [connection for connection in self._kept if connection.open]
+            for connection in self._kept:
+                if connection.has_room:
+                    return connection
+            if self._making is None:
+                if len(self._kept) >= MAX_CONNECTIONS:
+                    raise UpstreamError(Failure.NONE_LEFT, f"{self._endpoint}: too many queries wait for answers")
+                # Not a child of the first who asks: others wait for it too, and that one may give up.
+                self._making = asyncio.get_running_loop().create_task(self._connect())
+                self._making.add_done_callback(self._made)
+            made = await asyncio.shield(self._making)
+            if not made.open:
+                return made  # who asks there is told why
 
     def _made(self, task: asyncio.Task[Connection]) -> None:
         self._making = None
         if not task.cancelled() and task.exception() is None:
-            self._current = task.result()
+            self._kept.append(task.result())
 
     async def _connect(self) -> Connection:
         """Connect. With TLS, the certificate has to be for the name, or else for the address."""

@@ -345,6 +345,8 @@ class Forwarder:
     def _close_pools(self) -> None:
         async def close() -> None:
             for pool in self._pools():
+                if self._outstanding:
+                    return  # asked by one who had begun before, and closed once that is answered
                 await pool.close()
 
         # The last answer may have come by one of the tasks that are ended there.

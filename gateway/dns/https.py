@@ -68,6 +68,12 @@ class Requests(Connection):
         self._h2.initiate_connection()
         self._flush()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the upstream takes one more query, as far as it has said."""
+        most = self._h2.remote_settings.max_concurrent_streams
+        return super().has_room and self._h2.open_outbound_streams < most
+
     def encode(self, packet: bytes) -> tuple[int, bytes]:
         """Open a stream for a query."""
         size = len(packet)

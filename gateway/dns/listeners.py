@@ -119,8 +119,9 @@ class _Connection:
                     data = await self._read()
                     if data is None:
                         break
-                    if self._transfers is not None and self._transfers.concerns(data):
-                        await self._transfer(self._transfers, data)
+                    zones = self._transfers
+                    if zones is not None and zones.concerns(data) and self._resolver.admits(self._peer, stream=True):
+                        await self._transfer(zones, data)
                         continue
                     self._resolver.tally.queries[self._transport] += 1
                     reply = self._resolver.answer_now(self._peer, data, stream=True)

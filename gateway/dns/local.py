@@ -17,7 +17,12 @@ _RFC8482 = b"\x07RFC8482\x00"
 _DS = 43
 _LOOPBACK: tuple[IPAddress | LocalData, ...] = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 _LOCALHOST = (parse_data("ptr", "localhost"),)
+_NAT64 = "ipv4only.arpa"
+"""Asked for to find out whether there is NAT64 (RFC 7050). Its IPv4 addresses are well known and reserved (RFC 8880
+section 7): no rebinding. Whether it has others, the upstream knows.
+"""
 _BUILT_IN: LocalRecords = {
+    _NAT64: (IPv4Address("192.0.0.170"), IPv4Address("192.0.0.171")),
     "1.0.0.127.in-addr.arpa": _LOCALHOST,
     "1." + "0." * 31 + "ip6.arpa": _LOCALHOST,
 }
@@ -57,6 +62,8 @@ def local_answer(name: str, qtype: int, records: LocalRecords) -> Answer | None:
     if qtype == Type.ANY:
         owner = encode_name(name)
         return make_answer(owner, [Record(owner, Type.HINFO, IN, _ANY_TTL, _RFC8482)], ttl=_ANY_TTL)  # RFC 8482
+    if name == _NAT64 and qtype != Type.A and name not in records:
+        return None
     chain, end = aliases(name, qtype, records)
     entries = records.get(end)
     if entries is None:

@@ -12,6 +12,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from ipaddress import ip_address
 from itertools import count
 from pathlib import Path
@@ -216,6 +217,22 @@ class Resolver:
             return self._packet(known, data, stream=False)
         except Exception as error:
             return self._broken(peer, data, error)
+
+    def admits(self, peer: Peer, *, stream: bool = False) -> bool:
+        """Count a packet that somebody else answers; false when its sender is over the limit, and is to be told so by
+        `answer_now`.
+        """
+        if stream:
+            self._begin()  # of datagrams, `burst` was asked for already
+        known = self._clients.get(peer) or self._client(peer)
+        if self._limit is None:
+            return True
+        if stream:
+            return self._limit.pays("tcp " + known.limited, self._now)
+        if not known.credit and not self._pays(known):
+            return False
+        known.credit -= 1
+        return True
 
     def _pays(self, known: Known) -> bool:
         """Pay for some datagrams of a client in advance: the bucket is far away, the credit at hand."""
@@ -430,6 +447,8 @@ class Resolver:
             if reply[2] & 2:
                 return reply  # cut short: whoever comes over TCP gets all of it
             head = head_of(query, answer) + question
+            if at_home:
+                answer = replace(answer, ttls=())  # it does not age, here no more than without the table
             self._hot.keep(key, Aging(answer, stored, fresh_until, head, opt_of(query)), now)
         return reply
 

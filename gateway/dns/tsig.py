@@ -18,6 +18,7 @@ FUDGE = 300
 NOTAUTH = 9
 BADSIG, BADKEY, BADTIME = 16, 17, 18
 _HEADER = 12
+_MAX_NAME = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +124,14 @@ def _skip_name(message: bytes, at: int) -> int:
 
 
 def _name(message: bytes, at: int) -> tuple[str, int]:
-    """Return a name that is not compressed, in lower case, and where it ends."""
+    """Return a name that is not compressed, in lower case, and where it ends. It can be written again."""
     labels: list[str] = []
+    start = at
     while True:
         if at >= len(message) or message[at] > 63:
             raise ValueError("a name is cut short, or compressed")
+        if at - start >= _MAX_NAME:
+            raise ValueError(f"a name longer than {_MAX_NAME} octets")
         length = message[at]
         at += 1
         if not length:

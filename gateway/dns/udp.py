@@ -80,7 +80,7 @@ class UdpListener:
             aside += 1
             data = batch.datagram(slot)
             reply: Reply
-            if zones is not None and zones.concerns(data):
+            if zones is not None and zones.concerns(data) and self._resolver.admits(peer):
                 reply = zones.datagram(_text(peer), data)
                 self._tally.answers[_LOCAL] += 1
             else:

@@ -37,13 +37,17 @@ _USABLE = (Rcode.NOERROR, Rcode.NXDOMAIN, Rcode.YXDOMAIN)
 _CLASS = IN.to_bytes(2, "big")
 _PATIENCE = 3
 """Failures in a row before an upstream is rested."""
+_ABOUT_NAMES = (Failure.RCODE, Failure.MALFORMED)
+"""Failures that whoever holds the name asked for can bring about: an upstream passes on what it is told."""
 _REFUSALS = 10
-"""Errors in a row that may be about the names asked for; more are about the upstream, and count as failures."""
+"""Such failures in a row; more are about the upstream, and count like all others."""
 _LONGEST_REST = 60.0
 _EXPLORE = 1 / 32
 """How often the fastest upstream is passed over for another one, to see whether that is faster by now."""
 _CASE_REST = 3600.0
 """How long an upstream that does not repeat letter case is asked in lower case."""
+_EDNS_REST = 3600.0
+"""How long one that knows no EDNS is asked without."""
 
 
 class Asked(Protocol):
@@ -119,7 +123,8 @@ class Upstream:
     rested_at: float = 0.0
     """When it was sent to rest last: what had been asked before says nothing new by failing as well."""
     lower_case_until: float = 0.0
-    edns: bool = True
+    plain_until: float = 0.0
+    """Until when it is asked without EDNS."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _context: ssl.SSLContext | None = None
 
@@ -182,7 +187,7 @@ class Upstream:
         self.tally.failed(error.failure)
         if error.failure is Failure.NONE_LEFT or start < self.rested_at:
             return  # not its fault; or one of hundreds that were on their way when it fell silent
-        if error.failure is Failure.RCODE and self.refusals < _REFUSALS:
+        if error.failure in _ABOUT_NAMES and self.refusals < _REFUSALS:
             self.refusals += 1
             self.failures, self.rests_until = 0, 0.0
             self.rtt = self.rtt or patience / 4  # to say no quickly is not to be the fastest
@@ -231,12 +236,14 @@ class _Attempt(Sending):
     more than the query.
     """
 
-    __slots__ = ("patience", "question", "start", "upstream")
+    __slots__ = ("edns", "patience", "question", "start", "upstream")
 
     question: Asked
     upstream: Upstream
     start: float
     patience: float
+    edns: bool
+    """The query has an OPT record."""
 
     def over(self, result: Result, now: float) -> None:
         """Take what came of it."""
@@ -253,6 +260,7 @@ class _Attempt(Sending):
             name = question.name
         self.asked = name + question.qtype.to_bytes(2) + _CLASS
         self.upstream, self.target, self.start, self.patience = upstream, upstream.target, now, patience
+        self.edns = now >= upstream.plain_until
         if upstream.endpoint.scheme == "udp":
             upstream.datagrams.send(self, self._packet(self.ident), now, patience)
         else:
@@ -265,7 +273,7 @@ class _Attempt(Sending):
             self.asked,
             dnssec_ok=question.dnssec_ok,
             checking_disabled=question.checking_disabled,
-            edns=self.upstream.edns,
+            edns=self.edns,
         )
 
     def received(self, data: bytes, found: Fit, now: float) -> None:
@@ -274,6 +282,8 @@ class _Attempt(Sending):
             self.upstream.run(self._run())
         elif self.question.plain(data):
             self.upstream.answered(now - self.start)
+            if not self.edns:
+                self._note_plain()
             self.over(None, now)
         elif self._without_edns(data):
             self.ident = random_id()
@@ -331,16 +341,25 @@ class _Attempt(Sending):
 
     def _without_edns(self, data: bytes) -> bool:
         """Say whether to ask again as in 1987: the upstream knows no EDNS (RFC 6891 section 7)."""
-        if self.upstream.edns and data[3] & 0xF in (Rcode.FORMERR, Rcode.NOTIMP) and data[10:12] == b"\0\0":
-            self.upstream.edns = False
+        if self.edns and data[3] & 0xF in (Rcode.FORMERR, Rcode.NOTIMP) and data[10:12] == b"\0\0":
+            self.edns = False
             return True
         return False
+
+    def _note_plain(self) -> None:
+        """Remember for a while that the upstream answers without EDNS only. What it says no to either way is about
+        the question, and without EDNS no client could validate anything.
+        """
+        if self.start >= self.upstream.plain_until:
+            self.upstream.plain_until = self.start + _EDNS_REST
 
     def _end(self, result: Result, now: float) -> None:
         if isinstance(result, UpstreamError):
             self.upstream.failed(result, self.start, now, self.patience)
         else:
             self.upstream.answered(now - self.start)
+            if not self.edns:
+                self._note_plain()
         self.over(result, now)
 
 

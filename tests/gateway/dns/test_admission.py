@@ -24,3 +24,12 @@ def test_who_leaves_makes_room() -> None:
         assert not admission.enter("other")
         admission.leave(peer)
     assert admission.enter("other")
+
+
+def test_an_ipv6_network_is_one_client() -> None:
+    """All addresses of a /64 have one share, or a single host could take all connections; others have theirs."""
+    admission = Admission(total=10, per_client=2)
+    peers = ["2001:db8::1", "2001:db8::2", "2001:db8::3%eth0", "2001:db8:0:1::1", "192.0.2.1", "192.0.2.2"]
+    assert [admission.enter(peer) for peer in peers] == [True, True, False, True, True, True]
+    admission.leave("2001:db8::2")
+    assert [admission.enter(peer) for peer in ("2001:db8::4", "2001:db8::5")] == [True, False]

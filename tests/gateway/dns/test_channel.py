@@ -9,6 +9,7 @@ import pytest
 import uvloop
 from dnslib import QTYPE, RR, A
 
+from gateway.dns import channel as channel_module
 from gateway.dns.channel import MAX_PIPELINED, Channel, Messages
 from gateway.dns.exchange import Failure, UpstreamError
 from gateway.dns.message import encode_name, encode_query
@@ -36,12 +37,12 @@ def good(query: Message, _: str = "") -> Message:
     return reply
 
 
-def question(number: int) -> Question:
+def question(number: int | str) -> Question:
     """Return a question whose answer has this number at its end."""
     return Question(encode_name(f"{number}.example"), 1)
 
 
-def query(number: int) -> bytes:
+def query(number: int | str) -> bytes:
     """Return a query for it, with the id 7."""
     return encode_query(7, question(number).name + b"\0\1\0\1", dnssec_ok=False, checking_disabled=False)
 
@@ -192,17 +193,49 @@ async def test_a_late_answer_is_nobodys() -> None:
         await channel.close()
 
 
-async def test_queries_on_a_connection_are_bounded() -> None:
-    """One query more than may wait on a connection is refused at once."""
+async def test_names_that_nobody_answers_for_keep_no_others_waiting() -> None:
+    """Once a connection is full of queries that get no answer, others go over another; when nobody waits for those
+    any more, the full one is closed.
+    """
+
+    def handle(asked: Message, _: str) -> Reply:
+        return None if str(asked.q.qname).startswith("silent") else good(asked)
+
+    async with upstream(handle) as up:
+        up.closing = False
+        channel = Channel(tcp(up.endpoint))
+        await channel.ask(query(1))
+        loop = asyncio.get_running_loop()
+        silent = [loop.create_task(channel.ask(query(f"silent{number}"))) for number in range(MAX_PIPELINED - 1)]
+        await until(lambda: len(up.queries) == MAX_PIPELINED)
+        assert b"\xc0\0\2\2" in await channel.ask(query(2))  # the last place, which is free again
+        silent.append(loop.create_task(channel.ask(query("silent"))))
+        await until(lambda: len(up.queries) == MAX_PIPELINED + 2)
+        assert b"\xc0\0\2\3" in await channel.ask(query(3))
+        assert up.connections == 2
+        for task in silent:
+            task.cancel()
+        await asyncio.gather(*silent, return_exceptions=True)
+        await until(lambda: up.connected == 1)
+        assert b"\xc0\0\2\4" in await channel.ask(query(4))
+        assert up.connections == 2
+        await channel.close()
+
+
+async def test_queries_on_their_way_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One query more than may wait on all connections is refused at once."""
+    monkeypatch.setattr(channel_module, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(channel_module, "MAX_PIPELINED", 50)
     async with upstream(lambda *_: None) as up:
         up.closing = False
         channel = Channel(tcp(up.endpoint))
         loop = asyncio.get_running_loop()
-        tasks = [loop.create_task(channel.ask(query(number % 200))) for number in range(MAX_PIPELINED)]
-        await until(lambda: len(up.queries) == MAX_PIPELINED)
+        tasks = [loop.create_task(channel.ask(query(number))) for number in range(100)]
+        await until(lambda: len(up.queries) == 100)
         with pytest.raises(UpstreamError, match="too many") as caught:
             await channel.ask(query(1))
         assert caught.value.failure is Failure.NONE_LEFT
+        assert up.connections == 2
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

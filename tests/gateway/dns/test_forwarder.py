@@ -477,3 +477,15 @@ async def test_absence_is_kept_as_rfc_2308_says() -> None:
         assert [await asked(missing, QTYPE.TXT), await asked(empty, QTYPE.A)] == [False, False]
         clock.now += 0.2
         assert [await asked(missing, QTYPE.TXT), await asked(empty, QTYPE.A)] == [True, True]
+
+
+async def test_who_asks_as_a_forwarder_retires_is_answered() -> None:
+    """A question that is asked before the connections to upstreams are closed keeps them until it is answered."""
+    async with upstream(zone(ZONE)) as up:
+        forwarder = a_forwarder(up.endpoint)
+        loop = asyncio.get_running_loop()
+        loop.call_soon(forwarder.retire)  # another configuration is put in force as the look-up has just begun
+        async with asyncio.timeout(5):
+            assert [str(a) for a in (await forwarder.lookup("public.example", families=[4])).addresses]
+        await idle(forwarder)
+        assert forwarder.connections == 0

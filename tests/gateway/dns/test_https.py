@@ -55,6 +55,28 @@ async def test_many_queries_share_one_connection(certificate: Path) -> None:
         await pool.close()
 
 
+async def test_an_upstream_that_takes_no_more_is_asked_over_another_connection(certificate: Path) -> None:
+    """While as many queries wait as the upstream wants on one connection, others are answered over a second one."""
+
+    def handle(query: Message, _: str) -> Reply:
+        return good(query) if str(query.q.qname) != "0.example." else None
+
+    async with encrypted(handle, certificate, "https") as up:
+        pool = a_pool(up.endpoint, certificate, Timing(5.0, 5.0))
+        await pool.ask(question(1))
+        loop = asyncio.get_running_loop()
+        silent = [loop.create_task(pool.ask(question(0))) for _ in range(100)]  # as many streams as h2 offers
+        async with asyncio.timeout(10):
+            while len(up.queries) < 101:  # noqa: ASYNC110 -- the peer has no event for that
+                await asyncio.sleep(0)
+        answer = await pool.ask(question(2))
+        assert (answer.answers[0].rdata[3], up.connections) == (2, 2)
+        for task in silent:
+            task.cancel()
+        await asyncio.gather(*silent, return_exceptions=True)
+        await pool.close()
+
+
 async def test_answers_may_overtake_each_other(certificate: Path) -> None:
     """A slow answer holds up nobody else's."""
     release = asyncio.Event()

@@ -1,13 +1,13 @@
 """Tests for gateway.dns.resolver."""
 
 import asyncio
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
 from dnslib import QTYPE, RCODE, RR, A, EDNSOption
 
-from gateway.decision import Decision, Reason, Verdict
+from gateway.decision import Decision, Point, Reason, Verdict
 from gateway.dns import forwarder as forwarder_module
 from gateway.dns import misses
 from gateway.dns.bailiwick import Limits
@@ -212,6 +212,7 @@ async def test_local_records_are_answered_here() -> None:
         ("nas.home.arpa", 3, []),
         ("_dns.resolver.arpa", 3, []),
         ("1.0.0.10.in-addr.arpa", 3, []),
+        ("ipv4only.arpa", 0, ["192.0.0.170", "192.0.0.171"]),
     ],
 )
 async def test_special_names_are_never_sent_upstream(name: str, code: int, expected: list[str]) -> None:
@@ -220,6 +221,34 @@ async def test_special_names_are_never_sent_upstream(name: str, code: int, expec
         reply = await Resolver(a_judge(up.endpoint)).answer(WEB, ask(name))
         assert (parse(reply).header.rcode, addresses(reply)) == (code, expected)
         assert up.queries == []
+
+
+async def test_whether_there_is_nat64_is_for_upstreams_to_say() -> None:
+    """Clients that look for NAT64 (RFC 7050) raise no alarm: the IPv4 addresses are known, others are asked for."""
+    async with upstream(zone({"ipv4only.arpa": ["10.0.0.1"]})) as up:
+        judge = a_judge(up.endpoint)
+        resolver = Resolver(judge)
+        assert addresses(await resolver.answer(WEB, ask("ipv4only.arpa"))) == ["192.0.0.170", "192.0.0.171"]
+        assert addresses(await resolver.answer(WEB, ask("ipv4only.arpa", "AAAA"))) == []
+        assert [query.q.qtype for query, _ in up.queries] == [QTYPE.AAAA]
+        assert judge.records == []
+
+
+async def test_blocklists_of_mail_servers_want_a_rule() -> None:
+    """Lists that are asked over DNS answer with loopback, which is rebinding unless a rule names list and network."""
+    rule = Rule(
+        name="dnsbl",
+        action=Verdict.ALLOW,
+        via=frozenset([Point.DNS]),
+        domains=("*.zen.spamhaus.org",),
+        addresses=(ip_network("127.0.0.0/8"),),
+    )
+    names = {"2.0.0.127.zen.spamhaus.org": ["127.0.0.2"], "other.example": ["127.0.0.2"]}
+    async with upstream(zone(names)) as up:
+        for rules, listed in (((), []), ((rule,), ["127.0.0.2"])):
+            resolver = Resolver(a_judge(up.endpoint, policy=a_policy(*rules)))
+            assert addresses(await resolver.answer(WEB, ask("2.0.0.127.zen.spamhaus.org"))) == listed
+            assert addresses(await resolver.answer(WEB, ask("other.example"))) == []
 
 
 async def test_a_special_name_may_be_forwarded() -> None:
@@ -305,6 +334,17 @@ async def test_ttls_count_down() -> None:
                 seen.append(reply.rr[0].ttl)
         assert seen == [100] * 6 + [60] * 6 + [1] * 3 + [100] * 3
         assert len(up.queries) == 2
+
+
+@pytest.mark.parametrize("name", ["gw.example", "printer.local", "localhost"])
+def test_what_is_said_here_does_not_age(name: str) -> None:
+    """Answers of our own have the same time to live whenever they are given."""
+    clock = Clock()
+    resolver = Resolver(a_judge(records={"gw.example": (ip_address("10.0.0.1"),)}), clock)
+    for now in (0, 1, 29, 59, 60, 61, 150):
+        clock.now = 1000 + now
+        reply = parse(resolver.answer_now(WEB, ask(name)))
+        assert [record.ttl for record in (*reply.rr, *reply.auth)] == [60]
 
 
 async def test_the_fast_path_keeps_types_apart() -> None:

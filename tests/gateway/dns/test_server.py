@@ -4,17 +4,20 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 import pytest
 from dnslib import RCODE
 
+from gateway.decision import Reason
 from gateway.dns.admission import MAX_CONNECTIONS_PER_CLIENT
 from gateway.dns.listeners import MAX_PIPELINED, MAX_TURN, ListenError, TcpListener, bind
 from gateway.dns.resolver import Resolver
 from gateway.dns.server import serve_resolver
 from gateway.dns.settings import Endpoint, Timing, parse_endpoint
-from tests.gateway.dns.support import a_judge, addresses, ask, parse
+from gateway.dns.transfer import RpzZone, Transfers
+from tests.gateway.dns.support import Clock, a_judge, addresses, ask, parse
 from tests.peers.dns_upstream import Message, Reply, answer, upstream, zone
 
 ZONE = {"public.example": ["93.184.215.14"], **{f"n{number}.example": ["93.184.215.1"] for number in range(200)}}
@@ -181,9 +184,9 @@ async def test_one_connection_cannot_have_unbounded_queries_waiting() -> None:
 
 
 @asynccontextmanager
-async def tcp(resolver: Resolver, idle: float) -> AsyncIterator[tuple[str, int]]:
+async def tcp(resolver: Resolver, idle: float, transfers: Transfers | None = None) -> AsyncIterator[tuple[str, int]]:
     """Run a TCP listener with an idle time of its own."""
-    listener = TcpListener(resolver, idle=idle)
+    listener = TcpListener(resolver, idle=idle, transfers=transfers)
     sock = bind(parse_endpoint("tcp://127.0.0.1:0"))
     await listener.start(sock)
     yield sock.getsockname()
@@ -236,6 +239,19 @@ async def test_a_reader_that_does_not_read_is_cut_off() -> None:
 
             with pytest.raises((ConnectionError, BrokenPipeError)):
                 await asyncio.wait_for(send_for_ever(), 15)
+
+
+async def test_the_rate_limit_holds_for_zones_too(tmp_path: Path) -> None:
+    """Who asks for a zone of lists over TCP pays for it as for anything else."""
+    zone = RpzZone.of(tmp_path, "rpz.example", (ip_network("10.0.0.0/8"),), {})
+    judge = a_judge(rate_limit=(1.0, 5))
+    async with tcp(Resolver(judge, Clock()), 5.0, Transfers(lambda: {zone.name: zone}, lambda: 7.0)) as place:
+        reader, writer = await asyncio.open_connection(*place)
+        writer.write(framed(*[ask("rpz.example", "SOA")] * 7))
+        codes = [parse(await read_one(reader)).header.rcode for _ in range(7)]
+        assert codes == [RCODE.REFUSED] * 5 + [RCODE.SERVFAIL] * 2
+        assert judge.reasons == [Reason.RATE_LIMIT]
+        await hang_up(writer)
 
 
 async def test_connections_of_one_client_are_bounded() -> None:

@@ -90,3 +90,19 @@ def test_a_signature_is_the_last_record() -> None:
     more = message[:10] + b"\0\2" + message[12:] + b"\0" + struct.pack("!HHIH", 41, 1232, 0, 0)
     with pytest.raises(ValueError, match="not the last record"):
         split(more)
+
+
+@pytest.mark.parametrize("long", ["name", "algorithm"])
+def test_names_are_no_longer_than_names_may_be(long: str) -> None:
+    """A key or an algorithm of 255 octets can be told back to its sender; a longer one is refused as it is read."""
+    for last, fits in ((61, True), (62, False)):
+        wire = b"".join(bytes((size,)) + b"a" * size for size in (63, 63, 63, last)) + b"\0"
+        name, algorithm = (wire, b"\0") if long == "name" else (b"\0", wire)
+        data = algorithm + struct.pack("!HIHHHHH", 0, int(NOW), FUDGE, 0, 7, 0, 0)
+        record = name + struct.pack("!HHIH", 250, 255, 0, len(data)) + data
+        message = QUERY[:10] + b"\0\1" + QUERY[12:] + record
+        if fits:
+            assert append(QUERY, read(message)).endswith(record)
+        else:
+            with pytest.raises(ValueError, match="longer than 255"):
+                split(message)

@@ -2,13 +2,15 @@
 
 import asyncio
 import socket
+import struct
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
-from dnslib import DNSRecord
+from dnslib import RCODE, DNSRecord
 
+from gateway.decision import Reason
 from gateway.dns.listeners import bind
 from gateway.dns.resolver import Resolver
 from gateway.dns.settings import parse_endpoint
@@ -16,6 +18,7 @@ from gateway.dns.transfer import RpzZone, Transfers
 from gateway.dns.udp import UdpListener
 from gateway.feeds.export import Exported
 from gateway.feeds.zones import write_zone, zone_folder
+from gateway.tsigkey import Key
 from tests.gateway.dns.support import Clock, a_judge, addresses, ask, parse
 from tests.peers.dns_upstream import upstream, zone
 
@@ -64,6 +67,39 @@ async def test_zones_are_served_too(client: socket.socket, tmp_path: Path) -> No
     reply = await exchange(client, "127.0.0.9", port, ask("rpz.example", "SOA"))
     assert [record.rdata.times[0] for record in DNSRecord.parse(reply).rr] == [7]
     assert addresses(await exchange(client, "127.0.0.9", port, ask("gw.example"))) == ["10.0.0.1"]
+    await listener.close(1)
+
+
+async def test_the_rate_limit_holds_for_zones_too(client: socket.socket, tmp_path: Path) -> None:
+    """Who asks for a zone of lists pays for it as for anything else, and is told to come over TCP at the end."""
+    zone = RpzZone.of(tmp_path, "rpz.example", (ip_network("10.0.0.0/8"),), {})
+    sock = bind(parse_endpoint("udp://127.0.0.1:0"))
+    judge = a_judge(records=RECORDS, rate_limit=(1.0, 5))
+    listener = UdpListener(sock, Resolver(judge, Clock()), Transfers(lambda: {zone.name: zone}, lambda: 7.0))
+    port = sock.getsockname()[1]
+    replies = [await exchange(client, "127.0.0.1", port, ask("rpz.example", "SOA")) for _ in range(7)]
+    assert [(reply[2] & 2, reply[3] & 0xF) for reply in replies] == [(0, RCODE.REFUSED)] * 5 + [(2, 0)] * 2
+    assert judge.reasons == [Reason.RATE_LIMIT]
+    await listener.close(1)
+
+
+async def test_whoever_signs_strangely_harms_nobody(client: socket.socket, tmp_path: Path) -> None:
+    """A query for a zone that nobody could sign is told so, and those that came with it are answered."""
+    zone = RpzZone(name="rpz.example", folder=tmp_path, keys={"xfr.example": Key("xfr.example", "hmac-sha256", b"k")})
+    sock = bind(parse_endpoint("udp://127.0.0.1:0"))
+    resolver = Resolver(a_judge(records=RECORDS))
+    listener = UdpListener(sock, resolver, Transfers(lambda: {zone.name: zone}, lambda: 7.0))
+    query = bytearray(ask("rpz.example", "SOA", edns=False, ident=2))
+    query[11] = 1
+    data = bytes(1 + 6 + 2 + 2 + 2 + 2 + 2)
+    long = b"".join(b"\x3f" + b"a" * 63 for _ in range(4)) + b"\0"
+    strange = bytes(query) + long + struct.pack("!HHIH", 250, 255, 0, len(data)) + data
+    client.connect(sock.getsockname())
+    for packet in (ask("gw.example", ident=1), strange, ask("gw.example", ident=3)):
+        client.send(packet)
+    loop = asyncio.get_running_loop()
+    replies = [await asyncio.wait_for(loop.sock_recv(client, 4096), 5) for _ in range(3)]
+    assert [(reply[1], reply[3] & 0xF) for reply in replies] == [(1, 0), (2, 1), (3, 0)]
     await listener.close(1)
 
 

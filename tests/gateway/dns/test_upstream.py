@@ -188,6 +188,41 @@ async def test_an_upstream_without_edns() -> None:
         assert await ask(up.endpoint) == "93.184.215.14"
 
 
+@pytest.mark.parametrize("scheme", ["udp", "tcp"])
+async def test_that_an_upstream_knows_no_edns_is_remembered_for_a_while(scheme: str) -> None:
+    """One that answers without EDNS only is asked so from then on; after an hour it is seen whether it has learnt."""
+
+    def handle(query: Message, _: str) -> Reply:
+        return rcode(RCODE.NOTIMP)(query, "") if query.ar else good(query)
+
+    async with upstream(handle) as up:
+        pool = Pool([up.endpoint._replace(scheme=scheme)], "ordered", PATIENT)
+        for _ in range(3):
+            await pool.ask(QUESTION)
+        assert [bool(query.ar) for query, _ in up.queries] == [True, False, False, False]
+        pool.upstreams[0].plain_until -= 3600
+        await pool.ask(QUESTION)
+        assert [bool(query.ar) for query, _ in up.queries[4:]] == [True, False]
+        await pool.close()
+
+
+@pytest.mark.parametrize("scheme", ["udp", "tcp"])
+@pytest.mark.parametrize("code", [RCODE.FORMERR, RCODE.NOTIMP])
+async def test_a_question_that_is_turned_away_costs_nobody_else_edns(code: int, scheme: str) -> None:
+    """An upstream that turns a question away with EDNS and without it, is asked the next one with EDNS again."""
+
+    def handle(query: Message, _: str) -> Reply:
+        return good(query) if query.q.qtype == QTYPE.A else rcode(code)(query, "")
+
+    async with upstream(handle) as up:
+        pool = Pool([up.endpoint._replace(scheme=scheme)], "ordered", PATIENT)
+        with pytest.raises(UpstreamError):
+            await pool.ask(QUESTION._replace(qtype=QTYPE.MX))
+        await pool.ask(QUESTION._replace(dnssec_ok=True))
+        assert [bool(query.ar) for query, _ in up.queries] == [True, False, True]
+        await pool.close()
+
+
 async def silent(_query: Message, _: str) -> Reply:
     """Never answer."""
     await asyncio.Event().wait()
@@ -375,6 +410,21 @@ async def test_one_that_refuses_everything_is_rested() -> None:
         for _ in range(20):
             await pool.ask(QUESTION)
         assert (len(lame.queries), len(fine.queries)) == (13, 20)
+
+
+async def test_names_with_malformed_answers_rest_nobody() -> None:
+    """What the owner of a name says in it is not the upstream's fault: the first in order stays the first."""
+
+    def handle(query: Message, protocol: str) -> Reply:
+        return good(query) if query.q.qtype == QTYPE.A else garbage(query, protocol)
+
+    async with upstream(handle) as first, upstream(rcode(RCODE.NXDOMAIN)) as second:
+        pool = Pool([first.endpoint, second.endpoint], "ordered", PATIENT)
+        for _ in range(4):
+            await pool.ask(QUESTION._replace(qtype=QTYPE.HTTPS))
+        assert (await pool.ask(QUESTION)).answers
+        assert [len(each.queries) for each in (first, second)] == [5, 4]
+        await pool.close()
 
 
 async def test_to_refuse_quickly_is_not_to_be_fastest() -> None:
