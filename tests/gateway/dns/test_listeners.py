@@ -45,3 +45,15 @@ def test_workers_share_a_port() -> None:
     second = bind(parse_endpoint(f"udp://127.0.0.1:{first.getsockname()[1]}"), reuse_port=True)
     first.close()
     second.close()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "[::1]"])
+def test_answers_are_never_cut_into_fragments(address: str) -> None:
+    """Linux is told to send datagrams whole and to pay no heed to ICMP."""
+    with bind(parse_endpoint(f"udp://{address}:0")) as sock:
+        if sock.family == socket.AF_INET:
+            ip_mtu_discover, ip_pmtudisc_probe = 10, 3
+            assert sock.getsockopt(socket.IPPROTO_IP, ip_mtu_discover) == ip_pmtudisc_probe
+        else:
+            ipv6_mtu_discover, ipv6_pmtudisc_probe = 23, 3
+            assert sock.getsockopt(socket.IPPROTO_IPV6, ipv6_mtu_discover) == ipv6_pmtudisc_probe
