@@ -24,6 +24,8 @@ from typing import cast
 
 SLOTS = 64
 """Datagrams handled in one wake-up, so that a flood leaves time for everything else."""
+LATER = 16
+"""Answers that are put aside at most, to be sent together."""
 ROOM = 512
 """Octets of a datagram that have room in a slot. The rest of longer ones is kept elsewhere."""
 LONGEST = 4096
@@ -33,9 +35,9 @@ _NAME = 32  # a sockaddr_in6 has 28
 _CONTROL = 64  # a cmsghdr with an in6_pktinfo has 40
 _DATA = _NAME + _CONTROL
 _SLOT = _DATA + ROOM + 32  # a multiple of a cache line; what is written to `body` may take `ROOM` from there
-_SPARE = SLOTS  # the slot of what is sent alone: the last, with room for the longest
+_SPARE = SLOTS + LATER  # the slot of what is sent alone: the last, with room for the longest
 _REST = LONGEST - ROOM
-_RESTS = SLOTS * _SLOT + _DATA + LONGEST  # where the rests of long datagrams are
+_RESTS = _SPARE * _SLOT + _DATA + LONGEST  # where the rests of long datagrams are
 _IP_PKTINFO = 8
 """From linux/in.h: Python has no name for it before 3.14."""
 _CONTROL_HEADER = 16
@@ -116,6 +118,7 @@ class Batch:
         self.socket = sock
         self._is_v6 = sock.family == socket.AF_INET6
         self._control = 0
+        self._aside = 0
         if is_wildcard(sock):
             option = (
                 (socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO) if self._is_v6 else (socket.IPPROTO_IP, _IP_PKTINFO)
@@ -138,11 +141,11 @@ class Batch:
         self._sizes = memoryview(self._incoming)[at::step]
 
     def _bodies(self) -> Iterator[tuple[int, int]]:
-        return ((slot, self._start + slot * _SLOT + _DATA) for slot in range(SLOTS + 1))
+        return ((slot, self._start + slot * _SLOT + _DATA) for slot in range(_SPARE + 1))
 
     def _messages(self, vectors: "array[int]", pieces: int) -> "array[int]":
         """Return the headers of a message a slot, as the kernel reads and writes them."""
-        messages = (_Message * (SLOTS + 1))()
+        messages = (_Message * (_SPARE + 1))()
         for slot, at in self._bodies():
             messages[slot].header = _Header(
                 name=at - _DATA,
@@ -211,6 +214,30 @@ class Batch:
                     return
                 sent = 1  # without that one
             first += sent
+
+    def gather(self, sender: Sender, answer: bytes) -> bool:
+        """Put one answer aside, to be sent with others by `flush`; say whether it is the first. They are sent here
+        when there is no room for more; one that is too long for a slot goes alone, and at once.
+
+        Whoever waits for what was sent is woken for all of it, and not for each: that is half of what sending costs.
+        """
+        size, aside = len(answer), self._aside
+        if size > ROOM:
+            self.reply(sender, answer)
+            return False
+        slot = SLOTS + aside
+        at = slot * _SLOT
+        self.octets[at : at + _DATA + size] = sender + answer
+        self.answers[2 * slot + 1] = size
+        self._aside = aside + 1
+        if self._aside == LATER:
+            self.flush()
+        return not aside
+
+    def flush(self) -> None:
+        """Send what was put aside."""
+        end, self._aside = SLOTS + self._aside, 0
+        self.send(SLOTS, end)
 
     def reply(self, sender: Sender, answer: bytes) -> None:
         """Send one answer; what cannot be sent is lost."""

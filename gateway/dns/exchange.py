@@ -26,6 +26,9 @@ _TICK = 0.025
 """Seconds between two looks for queries whose time is over."""
 _DRAIN = 64
 """Replies taken in one look."""
+_TOGETHER = 16
+"""Queries that are sent in one go, at the latest at the end of the event loop's turn: an upstream that sleeps is
+woken for all of them, and not for each, which is half of what sending costs."""
 _LOOKS = 4
 """Looks in one wake-up, so that a flood leaves time for everything else."""
 _KEPT = 512
@@ -193,6 +196,12 @@ def forget_port(sock: RawSocket) -> bool:
     return bool(_connect(sock.fileno(), _AT_NOWHERE, 16) == 0) and sock.getsockname()[1] == 0
 
 
+def _unsent(target: Target, error: OSError) -> UpstreamError:
+    ours = error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+    failure = Failure.NONE_LEFT if ours else Failure.NETWORK
+    return UpstreamError(failure, f"{target.endpoint}: {error.strerror or error}")
+
+
 class Datagrams:
     """Queries on their way over UDP, each from a socket of its own, which hears its upstream alone.
 
@@ -205,6 +214,8 @@ class Datagrams:
     def __init__(self) -> None:
         self._epoll: select.epoll | None = None
         self._sent: dict[int, Sending] = {}
+        self._due: list[tuple[int, Sending, bytes]] = []
+        """Of these, what has still to be sent, by the numbers of their sockets."""
         self._spent: dict[int, tuple[int, RawSocket]] = {}
         """Without a port, but maybe not empty; with their families."""
         self._free: dict[int, dict[int, RawSocket]] = {socket.AF_INET: {}, socket.AF_INET6: {}}
@@ -222,7 +233,9 @@ class Datagrams:
         return self._epoll is not None
 
     def send(self, sending: Sending, packet: bytes, now: float, patience: float) -> None:
-        """Send a query from a fresh port. One of its methods is called once, maybe before this returns."""
+        """Send a query from a fresh port, with others of this moment. One of its methods is called once, maybe before
+        this returns.
+        """
         sent, target = self._sent, sending.target
         if len(sent) >= MAX_SOCKETS:
             sending.unheard(UpstreamError(Failure.NONE_LEFT, "too many queries are on their way to upstreams"), now)
@@ -237,22 +250,37 @@ class Datagrams:
                 number = sock.fileno()
                 epoll.register(number, select.EPOLLIN)
             sock.connect(target.place)
-            sock.send(packet)
         except OSError as error:
             if sock is not None:
                 sock.close()
-            ours = error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-            failure = Failure.NONE_LEFT if ours else Failure.NETWORK
-            sending.unheard(UpstreamError(failure, f"{target.endpoint}: {error.strerror or error}"), now)
+            sending.unheard(_unsent(target, error), now)
             return
         sending.sock, sending.strays, sending.deadline = sock, 0, now + patience
         sent[number] = sending
+        due = self._due
+        due.append((number, sending, packet))
+        if len(due) == 1:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(self._flush, loop)
+        elif len(due) == _TOGETHER:
+            self._flush(asyncio.get_running_loop())
+
+    def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
+        due, self._due = self._due, []
+        for number, sending, packet in due:
+            try:
+                sending.sock.send(packet)
+            except OSError as error:
+                if self._sent.get(number) is sending:  # its time may have been over
+                    self._end(number, sending)
+                    sending.unheard(_unsent(sending.target, error), loop.time())
 
     def close(self) -> None:
         """Forget what is on its way; nobody is called."""
         for sending in self._sent.values():
             sending.sock.close()
         self._sent.clear()
+        self._due.clear()
         self._close_kept()
 
     def __del__(self) -> None:

@@ -38,6 +38,11 @@ class Judge(Protocol):
         where that is open.
         """
 
+    def passes(self, client: Client, name: str, qtype: int, addresses: tuple[IPAddress, ...]) -> bool:
+        """Say whether it is known that `judge` lets an answer without further names pass, and has nothing to record.
+        Otherwise it has to be asked.
+        """
+
     def record(self, request: Request, decision: Decision) -> str:
         """Record a decision made earlier in this generation. Returns its id."""
 
@@ -87,6 +92,10 @@ class RuntimeJudge:
     def judge_query(self, request: DnsQuery) -> tuple[Decision, Repeats]:
         """Decide and record."""
         return self._runtime.judge_query(request)
+
+    def passes(self, client: Client, name: str, qtype: int, addresses: tuple[IPAddress, ...]) -> bool:
+        """Look at what the policy knows."""
+        return self._runtime.state.policy.passes(client, name, qtype, addresses)
 
     def record(self, request: Request, decision: Decision) -> str:
         """Record."""

@@ -92,21 +92,24 @@ class Replies:
         source: Source = Source.LOCAL,
     ) -> tuple[bytes | None, bool]:
         """Decide on an answer and render it. Returns it, and whether nothing had to be recorded."""
-        request = DnsAnswer(
-            client=client,
-            name=query.name,
-            qtype=query.qtype,
-            chain=answer.chain,
-            addresses=answer.addresses,
-            trusted=answer.trusted,
-        )
-        decision, ident = self._judge.judge(request)
-        if decision.denied:
-            return self.block(query, decision, ident, options), False
+        name, qtype, addresses, judge = query.name, query.qtype, answer.addresses, self._judge
+        ident = ""
+        if answer.chain or self._settings.record_allowed or not judge.passes(client, name, qtype, addresses):
+            request = DnsAnswer(
+                client=client,
+                name=name,
+                qtype=qtype,
+                chain=answer.chain,
+                addresses=addresses,
+                trusted=answer.trusted,
+            )
+            decision, ident = judge.judge(request)
+            if decision.denied:
+                return self.block(query, decision, ident, options), False
+            if self._settings.record_allowed:
+                judge.record(request, decision)
+                ident = "recorded"
         self._tally.answers[source] += 1
-        if self._settings.record_allowed:
-            self._judge.record(request, decision)
-            ident = "recorded"
         return render(query, answer, age=age, limit=limit, options=options), not ident
 
     def block(

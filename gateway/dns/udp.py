@@ -111,8 +111,8 @@ class UdpListener:
         self._waiting -= 1
         if not self._waiting and self._closing:
             self._answered.set()
-        if reply is not None and self._sock.fileno() >= 0:
-            self._batch.reply(sender, reply)
+        if reply is not None and self._sock.fileno() >= 0 and self._batch.gather(sender, reply):
+            self._loop.call_soon(self._batch.flush)
 
     async def close(self, grace: float) -> None:
         """Stop reading, answer what is on its way if that is soon, and close."""
@@ -122,6 +122,7 @@ class UdpListener:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace):
                     await self._answered.wait()
+        self._batch.flush()
         self._sock.close()
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -109,9 +110,28 @@ def test_what_was_decided_before_makes_no_difference(
     policy = fresh()
     for request in (*asked, *asked):
         expected = fresh().decide(request)
-        assert policy.decide(request) == expected
         if isinstance(request, DnsQuery):
             assert with_evidence(*policy.decide_query(request)) == expected
+        elif not request.chain and policy.passes(request.client, request.name, request.qtype, request.addresses):
+            assert (expected.verdict, expected.enforced, expected.reported) == (Verdict.ALLOW, True, ())
+        assert policy.decide(request) == expected
+
+
+def test_ordinary_answers_pass_once_one_was_decided() -> None:
+    """What the next answer to the same kind of question is told without a decision, and what it is not."""
+    rules = (deny(name="odd", qtypes=(TXT,)), deny(name="listed", categories=("malware",)))
+    policy = Policy(rules=rules, clients=GROUPS, default={Point.DNS: Verdict.ALLOW}, lists=SNAPSHOT)
+    public, private, listed = ((ip_address(each),) for each in ("1.1.1.1", "10.0.0.1", "93.184.215.14"))
+    client = a_query().client
+    assert not policy.passes(client, "one.example", 1, public)
+    assert not policy.decide(DnsAnswer(client=client, name="one.example", qtype=1, addresses=public)).denied
+    assert policy.passes(client, "another.example", 1, public)
+    assert not policy.passes(client, "another.example", 1, private)
+    assert not policy.passes(client, "another.example", 1, public + private)
+    assert not policy.passes(client, "another.example", 1, listed)
+    assert not policy.passes(client, "another.example", 28, public)
+    assert policy.decide(DnsAnswer(client=client, name="one.example", qtype=TXT)).denied
+    assert not policy.passes(client, "one.example", TXT, ())
 
 
 wild_text = st.text(max_size=300) | st.binary(max_size=300).map(lambda data: data.decode("utf-8", "surrogateescape"))

@@ -7,6 +7,7 @@ from typing import Any
 
 from dnslib import EDNS0, QTYPE, DNSRecord
 
+from gateway.addresses import IPAddress
 from gateway.decision import Decision, Match, Point, Reason, Verdict
 from gateway.dns.settings import Endpoint, Settings, Timing
 from gateway.domainset import DomainMap, ListInfo, NoLists
@@ -90,6 +91,10 @@ class PolicyJudge:
         if not ident:
             return decision, Repeats("", b"", 0.0, open=False)
         return decision, _Repeats(ident, b"", 0.0, seen=lambda: self.records.append((request, decision)))
+
+    def passes(self, client: Client, name: str, qtype: int, addresses: tuple[IPAddress, ...]) -> bool:
+        """Look at what the policy knows."""
+        return self.policy.passes(client, name, qtype, addresses)
 
     def record(self, request: Request, decision: Decision) -> str:
         """Record."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.dns.datagrams import LONGEST, ROOM, SLOTS, Batch, is_wildcard
+from gateway.dns.datagrams import LATER, LONGEST, ROOM, SLOTS, Batch, is_wildcard
 from gateway.dns.listeners import bind
 from gateway.dns.settings import parse_endpoint
 
@@ -126,6 +126,38 @@ def test_an_answer_may_come_later(size: int) -> None:
             batch.reply(sender, bytes(LONGEST + 1))
 
 
+def test_answers_are_put_aside_to_be_sent_together() -> None:
+    """None goes before `flush` or before there is no room for more, and then each goes once; what is too long to be
+    put aside does not wait. Datagrams that come in meanwhile are in nobody's way."""
+    with pair() as (batch, client):
+        client.setblocking(False)
+        client.send(b"early")
+        read(batch)
+        sender = batch.sender(0)
+        assert [batch.gather(sender, b"%d" % number * (number + 1)) for number in range(3)] == [True, False, False]
+        for number in range(SLOTS):
+            client.send(b"%d" % number)
+        assert len(batch.receive()) == SLOTS
+        assert not batch.gather(sender, b"x" * (ROOM + 1))
+        assert not batch.gather(sender, b"y" * ROOM)
+        assert client.recv(LONGEST) == b"x" * (ROOM + 1)
+        with pytest.raises(BlockingIOError):
+            client.recv(LONGEST)
+        for _ in range(2):
+            batch.flush()
+        assert [client.recv(LONGEST) for _ in range(4)] == [b"0", b"11", b"222", b"y" * ROOM]
+        assert [batch.gather(sender, b"%d" % number) for number in range(LATER + 1)] == [
+            True,
+            *[False] * (LATER - 1),
+            True,
+        ]
+        assert [client.recv(LONGEST) for _ in range(LATER)] == [b"%d" % number for number in range(LATER)]
+        with pytest.raises(BlockingIOError):
+            client.recv(LONGEST)
+        batch.flush()
+        assert client.recv(LONGEST) == b"%d" % LATER
+
+
 @pytest.mark.parametrize(
     ("place", "asked"),
     [
@@ -145,7 +177,9 @@ def test_the_address_that_was_asked_answers(place: str, asked: str) -> None:
             batch.write(0, b"now")
             batch.send(0, 1)
             batch.reply(batch.sender(0), b"later")
-            assert [client.recv(99), client.recv(99)] == [b"now", b"later"]
+            batch.gather(batch.sender(0), b"with others")
+            batch.flush()
+            assert [client.recv(99) for _ in range(3)] == [b"now", b"later", b"with others"]
 
 
 @pytest.mark.parametrize(

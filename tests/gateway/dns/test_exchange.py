@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -164,6 +165,40 @@ async def test_a_socket_serves_again_and_a_port_does_not() -> None:
         assert -1 not in {query.sock.fileno() for query in queries}
         datagrams.close()
         assert {query.sock.fileno() for query in queries} == {-1}
+
+
+async def test_queries_that_are_sent_together_have_nothing_in_common() -> None:
+    """Each goes once, from a port of its own, and has its own answer; nothing waits for another turn of the loop."""
+    datagrams = Datagrams()
+    async with upstream(lambda query, _: query.reply()) as up:
+        queries = [sent(datagrams, up.endpoint) for _ in range(40)]
+        found = await asyncio.gather(*(query.outcome for query in queries))
+        assert all(isinstance(each, tuple) and each[1] is Fit.GOOD for each in found)
+        assert len(up.queries) == len(set(up.ports)) == 40
+        datagrams.close()
+
+
+def test_what_cannot_be_sent_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query that the system does not send fails, and those beside it do not; nor does one fail twice whose time was
+    over before."""
+    monkeypatch.setattr(exchange, "_TICK", 0)
+
+    async def scenario() -> None:
+        datagrams, now = Datagrams(), asyncio.get_running_loop().time()
+        async with upstream(lambda query, _: query.reply()) as up:
+            late, long = sent(datagrams, up.endpoint, 0.0), Query(up.endpoint)
+            datagrams.send(long, bytes(70_000), now, 5.0)
+            good = sent(datagrams, up.endpoint)
+            assert isinstance(await good.outcome, tuple)
+            for query, failure in ((late, Failure.TIMEOUT), (long, Failure.NETWORK)):
+                error = await query.outcome
+                assert isinstance(error, UpstreamError)
+                assert error.failure is failure
+            assert not len(datagrams)
+            assert len(up.queries) == 1
+            datagrams.close()
+
+    asyncio.run(scenario(), loop_factory=uvloop.new_event_loop)  # there the look at the time comes before the sending
 
 
 async def test_what_comes_late_is_not_heard_by_the_next_query() -> None:

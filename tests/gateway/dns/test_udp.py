@@ -20,7 +20,7 @@ from gateway.feeds.export import Exported
 from gateway.feeds.zones import write_zone, zone_folder
 from gateway.tsigkey import Key
 from tests.gateway.dns.support import Clock, a_judge, addresses, ask, parse
-from tests.peers.dns_upstream import upstream, zone
+from tests.peers.dns_upstream import Message, Reply, upstream, zone
 
 RECORDS = {"gw.example": (ip_address("10.0.0.1"),)}
 
@@ -192,6 +192,36 @@ async def test_a_mixed_burst() -> None:
                     found[int.from_bytes(reply[:2], "big") - turn * 100] = reply
                 assert [len(addresses(found[number])) for number in range(6)] == [1, 59, 0, 1, 59, 1]
         await listener.close(1)
+
+
+async def test_who_waits_is_answered_before_the_socket_is_closed() -> None:
+    """What an upstream answers while the listener is being closed is sent, to everybody."""
+    asked, answer = 0, asyncio.Event()
+
+    async def handle(query: Message, _: str) -> Reply:
+        nonlocal asked
+        asked += 1
+        await answer.wait()
+        return query.reply()
+
+    async with upstream(handle) as up:
+        sock = bind(parse_endpoint("udp://127.0.0.1:0"))
+        listener = UdpListener(sock, Resolver(a_judge(up.endpoint)))
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.setblocking(False)
+            client.connect(sock.getsockname())
+            for number in range(40):
+                client.send(ask(f"n{number}.example", ident=number))
+            async with asyncio.timeout(10):
+                while asked < 40:  # noqa: ASYNC110 -- what others have received has no event
+                    await asyncio.sleep(0)
+            closing = loop.create_task(listener.close(5))
+            answer.set()
+            await closing
+            assert sock.fileno() == -1
+            replies = [await asyncio.wait_for(loop.sock_recv(client, 4096), 5) for _ in range(40)]
+            assert sorted(int.from_bytes(reply[:2], "big") for reply in replies) == list(range(40))
 
 
 async def test_a_rate_limit_holds_for_what_is_at_hand(client: socket.socket) -> None:
