@@ -210,7 +210,7 @@ class Ledger:
         """Record a DNS query that is denied or would be; `detail` and `matched` are those of the decision. Where that
         has blanks, `detail` is None, and `matched` is what belongs there.
         """
-        client, name = request.client, request.name
+        client, name, _, _ = request
         alike = self._patterns.blocks(request, decision, detail, matched, self.generation)
         if not alike.pattern or client.user is not None or client.certificate is not None:
             return self._enter_block(request, with_evidence(decision, matched if detail is None else None), None)
