@@ -139,9 +139,9 @@ class Policy:
                 assert_never(request)
 
     def _decide_query(self, request: DnsQuery) -> tuple[Decision, Match | None]:
-        if request.flaw:
-            return _flawed(request.flaw), None
-        name, index = request.name, self._index
+        client, name, qtype, flaw = request
+        if flaw is not None:
+            return _flawed(flaw), None
         # A resolver answers localhost itself, with loopback (RFC 6761 section 6.3): each client means its own host.
         if (embedded := embedded_addresses(name)) and not is_localhost(name):
             barrier = self._address_barrier(embedded, Reason.PRIVATE_ADDRESS)
@@ -149,7 +149,7 @@ class Policy:
         # Of a name the conditions see nothing but the rules and the lists that hold it, so most names are decided
         # like one before; only evidence is their own.
         place = self._place(name)
-        key = (index.standing(request.client, Point.DNS), place, request.qtype)
+        key = (self._index.dns_standing(client), place, qtype)
         known = self._queries.get(key)
         if known is None:
             return self._decide_first(request, key), None
@@ -215,7 +215,7 @@ class Policy:
         for address in addresses:
             if classify(address) is not AddressClass.GLOBAL or (lookup is not None and lookup(address)):
                 return None
-        return index.standing(client, Point.DNS), self._place(name), qtype, bool(addresses)
+        return index.dns_standing(client), self._place(name), qtype, bool(addresses)
 
     def _decide_fully(self, request: DnsAnswer) -> Decision:
         facts = Facts(Point.DNS, request.client, host=request.name, qtype=request.qtype, chain=request.chain)

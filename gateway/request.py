@@ -5,6 +5,7 @@ travels as a `Flaw`, so that `Policy.decide` stays the only place where anything
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from gateway.addresses import IPAddress
 from gateway.decision import Reason
@@ -40,9 +41,10 @@ class Flaw:
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DnsQuery:
-    """A question to the resolver, asked before the cache and before any upstream query."""
+class DnsQuery(NamedTuple):
+    """A question to the resolver, asked before the cache and before any upstream query. A tuple, because one is made
+    per packet, and tuples are made fastest.
+    """
 
     client: Client
     name: str

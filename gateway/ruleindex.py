@@ -61,10 +61,19 @@ class RuleIndex:
             (network, 1 << bit) for bit, group in enumerate(self._groups) for network in group.addresses
         )
         self._clients = Memo[Hashable, tuple[int, bool]](_CLIENTS_KEPT)
+        self._at_hand = Memo[int, tuple[Client, tuple[int, bool]]](_CLIENTS_KEPT)
+        """The same for the resolver, by the ids of clients: it has one object for each."""
 
     def client_rules(self, client: Client, point: Point) -> int:
         """Return the rules whose `clients` hold."""
         return self.standing(client, point)[0]
+
+    def dns_standing(self, client: Client) -> tuple[int, bool]:
+        """Return the `standing` of a client of the resolver."""
+        known = self._at_hand.get(id(client))
+        if known is None or known[0] is not client:  # an id is used again once its object is gone
+            known = self._at_hand.keep(id(client), (client, self.standing(client, Point.DNS)))
+        return known[1]
 
     def standing(self, client: Client, point: Point) -> tuple[int, bool]:
         """Return the rules whose `clients` hold, and whether the client belongs to any group."""

@@ -39,7 +39,7 @@ def a_client(
 
 def a_query(name: str = "www.example.com", qtype: int = A, **changes: Any) -> DnsQuery:
     """Return a question to the resolver."""
-    return replace(DnsQuery(client=a_client(), name=name, qtype=qtype), **changes)
+    return DnsQuery(client=a_client(), name=name, qtype=qtype)._replace(**changes)
 
 
 def an_answer(name: str = "www.example.com", *addresses: str, **changes: Any) -> DnsAnswer:

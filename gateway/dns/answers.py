@@ -61,7 +61,7 @@ def ede_option(code: int, text: bytes) -> bytes:
 class Block:
     """The answer to a denied query, ready but for what differs each time: id, letter case and ledger id."""
 
-    __slots__ = ("_body", "_code", "_edns", "_head", "_opt", "_room", "_text", "dropped")
+    __slots__ = ("_body", "_code", "_edns", "_head", "_opt", "_room", "_text", "_whole", "dropped")
 
     def __init__(
         self, query: Query, decision: Decision, answer: BlockAnswer, ttl: int, *, ede: int | None = None
@@ -76,6 +76,9 @@ class Block:
         self._text = _text(decision)[:MAX_TEXT]
         # An answer is never longer than the smallest limit of a client with EDNS, so that it need not be cut.
         self._room = 512 - HEADER - len(self._body) - 17
+        self._whole: dict[int, tuple[int, bytes]] = {}
+        """By the size of a ledger id: the longest question with which the text need not be cut, and what stands
+        between question and id then."""
 
     def render(self, ident: bytes, question: bytes, record_id: str, options: bytes = b"") -> bytes | None:
         """Return the answer; None to stay silent. The parts are `bytes` as they stand in the query.
@@ -86,6 +89,21 @@ class Block:
             return None
         if not self._edns:
             return ident + self._head + question + self._body
+        if record_id and not options:
+            longest, between = self._whole.get(len(record_id)) or self._prepare(len(record_id))
+            if len(question) <= longest:
+                return b"".join((ident, self._head, question, between, record_id.encode("ascii")))
+        return self._in_full(ident, question, record_id, options)
+
+    def _prepare(self, size: int) -> tuple[int, bytes]:
+        """Put together what is the same for all ids of a size, as long as the text need not be cut."""
+        text = self._text + b" id="
+        option = ede_option(self._code, text + bytes(size))
+        between = self._body + self._opt + len(option).to_bytes(2) + option[:-size]
+        found = self._whole[size] = self._room - len(text) - size, between
+        return found
+
+    def _in_full(self, ident: bytes, question: bytes, record_id: str, options: bytes) -> bytes:
         tail = b" id=" + record_id.encode() if record_id else b""
         room = max(self._room - len(question) - len(tail) - len(options), 0)
         options += ede_option(self._code, self._text[:room] + tail)

@@ -14,12 +14,13 @@ from gateway.dns.judge import Judge
 from gateway.dns.message import STREAM_SIZE, Answer, render, udp_limit
 from gateway.dns.settings import Settings
 from gateway.dns.tally import Source, Tally
-from gateway.dns.wire import CD, RD, Query
+from gateway.dns.wire import CD, RD, Edns, Query
 from gateway.memo import Memo
 from gateway.request import Client, DnsAnswer, DnsQuery, Flaw
 
 _LOG = logging.getLogger(__name__)
 _BLOCKS_KEPT = 4096
+_AT_HAND = 1024
 _FAILURES = (Reason.UPSTREAM_FAILURE, Reason.INTERNAL_ERROR)
 
 
@@ -75,11 +76,15 @@ class Replies:
         self._tally = tally or Tally()
         self._settings = settings
         self._blocks = Memo[Hashable, Block](_BLOCKS_KEPT)
+        self._at_hand = Memo[tuple[int, int, int, Edns | None], tuple[Decision, Block, Source]](_AT_HAND)
+        """The same by the ids of decisions: most often, the decision is the very object that it was for another name.
+        """
 
     def use(self, settings: Settings) -> None:
         """Go on with another configuration."""
         self._settings = settings
         self._blocks.clear()
+        self._at_hand.clear()
 
     def finish(
         self,
@@ -116,7 +121,20 @@ class Replies:
         self, query: Query, decision: Decision, ident: str, options: bytes = b"", *, ede: int | None = None
     ) -> bytes | None:
         """Return what a denial is answered with; None for silence. `ident` is that of its record."""
-        self._tally.answers[Source.FAILED if decision.reason in _FAILURES else Source.BLOCKED] += 1
+        ident_of_query, flags, _, question, qtype, _, edns = query
+        place = id(decision), flags, qtype, edns
+        known = self._at_hand.get(place)
+        if known is None or known[0] is not decision or ede is not None:
+            source = Source.FAILED if decision.reason in _FAILURES else Source.BLOCKED
+            known = decision, self._block(query, decision, ede), source
+            if ede is None:
+                self._at_hand.keep(place, known)
+        _, block, source = known
+        self._tally.answers[source] += 1
+        return block.render(ident_of_query.to_bytes(2, "big"), question, ident, options)
+
+    def _block(self, query: Query, decision: Decision, ede: int | None) -> Block:
+        """Return what has been prepared of an answer."""
         # All that a block answer depends on; the name is none of it.
         edns, matched = query.edns, decision.matched
         key = (
@@ -132,7 +150,7 @@ class Replies:
         if block is None:
             block = Block(query, decision, self._settings.block_answer, self._settings.block_ttl, ede=ede)
             self._blocks.keep(key, block)
-        return block.render(query.id.to_bytes(2, "big"), query.question, ident, options)
+        return block
 
     def refuse(
         self, client: Client, query: Query, flaw: Flaw, options: bytes = b"", *, ede: int | None = None

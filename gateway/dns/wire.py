@@ -188,6 +188,12 @@ def read_query(data: bytes) -> Query:
 
 
 _make = tuple.__new__
+_SHORT = 0x2C
+"""The longest label of an ordinary name: the next octet is the hyphen, the first that such names consist of."""
+_AS_TEXT = bytes(
+    0x2E if octet <= _SHORT else 0x5C if octet in b".\\" or octet > 0x7E else octet for octet in range(256)
+).lower()
+"""Makes text of an ordinary name: dots of lengths, lower case of letters, and backslashes of what needs an escape."""
 _FRAME = 32
 """Octets behind the name: more have a cookie or padding in them, and seldom come again."""
 
@@ -208,19 +214,18 @@ def _frame(head: bytes, tail: bytes) -> tuple[int, int, int, Edns | None] | None
 
 def _plain_name(data: bytes, end: int) -> str:
     """Return the name of the question, if it ends there and is an ordinary one; else nothing."""
-    labels: list[bytes] = []
-    at = HEADER
-    last = end - 1
+    at, last, dots = HEADER, end - 1, -1
     while at < last:
         length = data[at]
-        if length > 63:
+        if length > _SHORT:
             return ""
         at += length + 1
-        labels.append(data[at - length : at])
-    joined = b".".join(labels).lower()
-    if at != last or end - HEADER > MAX_NAME or joined.translate(None, _PLAIN) or joined.count(b".") >= len(labels):
+        dots += 1
+    text = data[HEADER + 1 : last].translate(_AS_TEXT)
+    # With as many dots as there are lengths, no other octet has become one.
+    if at != last or end - HEADER > MAX_NAME or text.count(b".") != dots or b"\\" in text:
         return ""
-    return joined.decode("ascii")
+    return text.decode("ascii")
 
 
 def _read_query(data: bytes) -> Query:

@@ -5,10 +5,12 @@ another file in its place, and who has the old one open keeps a whole one.
 """
 
 import mmap
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from struct import Struct
 from typing import Any, Self
 from zlib import crc32
 
@@ -36,6 +38,9 @@ from gateway.urlpaths import normalize_path, readings
 __all__ = ["Snapshot", "SnapshotError"]
 
 _make = tuple.__new__
+_word = Struct("<Q").unpack
+_PART = 128
+"""Hashes from one known start to the next: a look-up has to fetch few of them, which are near each other."""
 _ADVICE = "run `gateway refresh` to make a new one"
 
 
@@ -60,6 +65,10 @@ class Snapshot:
         self._last: _Covered = "", 0, []
         self._hashes = self._cast(sections["hashes"], "Q")
         self._size = len(self._hashes)
+        parts = (self._size // _PART).bit_length()
+        self._shift = 64 - parts
+        self._starts = array("I", (bisect_left(self._hashes, at << self._shift) for at in range(1 << parts)))
+        self._starts.append(self._size)
         self._refs = self._cast(sections["refs"], "I")
         self._filter = self._cast(sections["filter"], "H")
         self._filter_size = len(self._filter)
@@ -153,7 +162,7 @@ class Snapshot:
             mask = masks[checksum >> 24]
             if words[checksum % size] & mask == mask:
                 at = len(labels)
-                for ref in self._find(data.split(b".", at)[at]):
+                for ref in self._find(data.split(b".", at)[at] if at else data):
                     owner = bisect_left(bases, ref & LINE) - 1  # as `_owner`, without the call
                     if ref & (BELOW if at else EXACT):
                         hits.append((owner, at, ref))
@@ -184,15 +193,17 @@ class Snapshot:
         if best is None:
             return None
         owner, at, ref = best
-        return self._match(owner, ref & LINE, _pattern(name.split(".", at)[at], ref))
+        if at:
+            name = name.split(".", at)[at]
+        return self._match(owner, ref & LINE, name if ref & (EXACT | BELOW) == EXACT else _pattern(name, ref))
 
     def _find(self, key: bytes) -> list[int]:
         """Return the refs of a key."""
         hashed = self._hasher.copy()
         hashed.update(key)
-        wanted = int.from_bytes(hashed.digest(), "little")
-        hashes, size = self._hashes, self._size
-        at = bisect_left(hashes, wanted)
+        (wanted,) = _word(hashed.digest())
+        hashes, size, part = self._hashes, self._size, wanted >> self._shift
+        at = bisect_left(hashes, wanted, self._starts[part], self._starts[part + 1])
         found: list[int] = []
         while at < size and hashes[at] == wanted:
             found.append(self._refs[at])

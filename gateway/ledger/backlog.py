@@ -6,13 +6,11 @@ Nothing is built or written while its lock is held, so putting something in take
 import threading
 from collections import deque
 
-from gateway.ledger.event import Event
 from gateway.ledger.losses import Loss, Losses
+from gateway.ledger.pattern import Line
 
 LIMIT = 8192
 """Lines waiting to be written. One is 1 to 20 KB in memory, so this bounds what a stalled disk can cost."""
-type Line = Event | bytes
-"""A line to write: an event, or its encoding."""
 
 _LINGER = 0.05  # seconds between a line and its writing: one write for many lines
 

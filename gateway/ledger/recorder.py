@@ -12,18 +12,18 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
 
-from gateway.decision import Decision, Match, Verdict
+from gateway.decision import Decision, Match, Verdict, with_evidence
 from gateway.ledger.backlog import LIMIT, Backlog
 from gateway.ledger.event import Event, Outcome, event
 from gateway.ledger.file import LedgerFile
 from gateway.ledger.losses import Loss, Span
 from gateway.ledger.notice import CHANGE, change_event, gap_event, rolled_up
-from gateway.ledger.pattern import Patterns, kind_of
+from gateway.ledger.pattern import BlockLine, Line, Patterns, kind_of
 from gateway.ledger.rollup import Repeats, Rollup
 from gateway.ledger.tally import Denial, Tally, denials_of
 from gateway.ledger.writer import Writer
@@ -31,6 +31,7 @@ from gateway.memo import Memo
 from gateway.request import Client, DnsAnswer, DnsQuery, Request, TlsHello
 
 _LOG = logging.getLogger(__name__)
+_make = tuple.__new__
 
 _ALPHABET = "0123456789abcdefghijkmnpqrstuvwx"  # 32, so that a random octet picks evenly
 _CLIENTS_KEPT = 8192
@@ -120,7 +121,7 @@ class Ledger:
         try:
             if matched is None:
                 return self._enter(request, decision, None)
-            return self._enter_query(request, decision, matched.told, matched)
+            return self._enter_query(request, decision, None, matched)
         except Exception as error:
             return _single(self._count_unreadable(decision, error))
 
@@ -203,31 +204,30 @@ class Ledger:
         self._backlog.fold(_loss(request, decision, _span(outcome, now)))
         return _single(id)
 
-    def _enter_query(self, request: DnsQuery, decision: Decision, detail: str, matched: Match | None) -> Repeats:
-        """Record a DNS query that is denied or would be; `detail` and `matched` are those of the decision, or what it
-        has blanks for.
+    def _enter_query(
+        self, request: DnsQuery, decision: Decision, detail: str | None, matched: Match | None
+    ) -> Repeats:
+        """Record a DNS query that is denied or would be; `detail` and `matched` are those of the decision. Where that
+        has blanks, `detail` is None, and `matched` is what belongs there.
         """
-        client, name = request.client, request.name
+        client, name, _, _ = request
         alike = self._patterns.blocks(request, decision, detail, matched, self.generation)
         if not alike.pattern or client.user is not None or client.certificate is not None:
-            return self._enter_block(request, replace(decision, detail=detail, matched=matched), None)
+            return self._enter_block(request, with_evidence(decision, matched if detail is None else None), None)
         now, address = self._clock(), self._known(client)
         key = f"{alike.kind}{address}{name}"  # one text: its hash is worked out once
-        with self._lock:
-            if (repeats := self._rollup.repeat(key, now)) is not None:
-                return repeats
-        id, line = self._next_id(), None
-        if not self._backlog.full:
-            line = alike.line(address, name, detail, matched, id, now)
+        if (repeats := self._rollup.repeat(key, now)) is not None:
+            return repeats
+        id = self._next_id()
+        line = _make(BlockLine, (alike, address, name, detail, matched, id, now))  # as BlockLine() does, but quicker
         return self._first(key, request, decision, alike.denials, id, now, line)
 
     def _enter_block(self, request: DnsQuery | DnsAnswer, decision: Decision, outcome: Outcome | None) -> Repeats:
         now, generation = self._clock(), self.generation
         answer = (request.chain, request.addresses) if isinstance(request, DnsAnswer) else ()
         key = kind_of(request, decision, generation), self._known(request.client), request.name, *answer
-        with self._lock:
-            if (repeats := self._rollup.repeat(key, now)) is not None:
-                return repeats
+        if (repeats := self._rollup.repeat(key, now)) is not None:
+            return repeats
         id, made = self._next_id(), None
         if not self._backlog.full:
             made = event(request, decision, id=id, now=now, role=self.role, outcome=outcome, generation=generation)
@@ -241,7 +241,7 @@ class Ledger:
         denials: tuple[Denial, ...],
         id: str,
         now: float,
-        line: Event | bytes | None,
+        line: Line | None,
     ) -> Repeats:
         """Have the first of a kind written, and begin to count repeats; without room for it, fold it."""
         self.tally.count(denials)
@@ -251,8 +251,8 @@ class Ledger:
         repeats = Repeats(id, line, now, denials)
         with self._lock:
             closed = self._rollup.begin(key, repeats)
-        for others in closed:
-            self._put_repeats(others, now)
+        if closed is not None:
+            self._put_repeats(closed, now)
         return repeats
 
     def _known(self, client: Client) -> str:
@@ -283,9 +283,13 @@ class Ledger:
     def _put_repeats(self, repeats: Repeats, now: float) -> None:
         with self._lock:
             self.tally.put_aside(repeats.denials, repeats.count)
-        line, span = repeats.line, repeats.span
+        line, span, id = repeats.line, repeats.span, self._next_id()
+        if isinstance(line, BlockLine):
+            if not self._backlog.put(line.rolled_up(id=id, now=now, span=span)):
+                self._backlog.fold(_loss_again(json.loads(line.encode()), span))
+            return
         first: Event = json.loads(line) if isinstance(line, bytes) else line
-        if not self._backlog.put(rolled_up(first, id=self._next_id(), now=now, span=span)):
+        if not self._backlog.put(rolled_up(first, id=id, now=now, span=span)):
             self._backlog.fold(_loss_again(first, span))
 
     def _close_windows(self, every: bool) -> bool:

@@ -6,12 +6,12 @@ One thread counts; windows may be closed from another.
 """
 
 import math
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from gateway.ledger.event import Event
 from gateway.ledger.losses import Span
+from gateway.ledger.pattern import Line
 from gateway.ledger.tally import Denial
 
 WINDOW = 60.0
@@ -30,8 +30,7 @@ class Repeats:
 
     id: str
     """It finds the line of the first, and is told to the clients of all."""
-    line: Event | bytes
-    """The line, or what it encodes."""
+    line: Line
     started: float
     denials: tuple[Denial, ...] = ()
     """What each repeat counts as."""
@@ -60,32 +59,40 @@ class Rollup:
     def __init__(self, window: float = WINDOW, limit: int = LIMIT) -> None:
         self._window = window
         self._limit = limit
-        # Not a plain dictionary: to find its first key takes the longer, the more were removed before it.
-        self._open: OrderedDict[Hashable, Repeats] = OrderedDict()
+        self._open: dict[Hashable, Repeats] = {}
+        self._order: deque[Hashable] = deque()
+        """Their keys: to find the first key of a dictionary takes the longer, the more were removed before it."""
         self._ended: deque[tuple[float, Repeats]] = deque()
 
     def __len__(self) -> int:
         return len(self._open) + len(self._ended)
 
     def repeat(self, key: Hashable, now: float) -> Repeats | None:
-        """Count one more of a kind whose window is open, and return its entry; None when it is the first."""
+        """Count one more of a kind whose window is open, and return its entry; None when it is the first.
+
+        For the one thread that counts, without the lock of those who open and close windows: whose window is being
+        closed meanwhile is read out late, as those are who count by themselves.
+        """
         entry = self._open.get(key)
         if entry is None or not entry.started <= now < entry.started + self._window:
             return None
         entry.again(now)
         return entry
 
-    def begin(self, key: Hashable, repeats: Repeats) -> list[Repeats]:
+    def begin(self, key: Hashable, repeats: Repeats) -> Repeats | None:
         """Open a window for a kind just written. Returns what has to be written to make room for it."""
-        kinds, closed = self._open, []
-        if (previous := kinds.pop(key, None)) is not None:
-            closed.append(previous)
-        if len(kinds) >= self._limit:
-            closed.append(kinds.popitem(last=False)[1])
+        kinds, order = self._open, self._order
+        closed = kinds.pop(key, None)
+        if closed is not None:
+            order.remove(key)  # soon found: it is over, so it is among the oldest
+        elif len(kinds) >= self._limit:
+            closed = kinds.pop(order.popleft())
         kinds[key] = repeats
-        for entry in closed:
-            entry.open = False
-        return [entry for entry in closed if entry.count]
+        order.append(key)
+        if closed is None:
+            return None
+        closed.open = False
+        return closed if closed.count else None
 
     def expired(self, now: float, at_most: int = 64) -> list[Repeats]:
         """Close windows that are over, and return those closed before that have repeats; at infinity, all of them.
@@ -95,7 +102,7 @@ class Rollup:
         for _ in range(at_most):
             if not self._over(now):
                 break
-            _, entry = self._open.popitem(last=False)
+            entry = self._open.pop(self._order.popleft())
             entry.open = False
             self._ended.append((now, entry))
         found = []
@@ -116,9 +123,9 @@ class Rollup:
         return self._over(now) or self._readable(now)
 
     def _over(self, now: float) -> bool:
-        if not self._open:
+        if not self._order:
             return False
-        oldest = next(iter(self._open.values()))
+        oldest = self._open[self._order[0]]
         return not oldest.started <= now < oldest.started + self._window
 
     def _readable(self, now: float) -> bool:

@@ -66,6 +66,17 @@ def test_clients_are_forgotten_and_found_again() -> None:
         assert positions(index.client_rules(a_client("192.0.2.1", user="anna"), Point.PROXY)) == {1}
 
 
+def test_clients_of_the_resolver_are_known_by_their_objects() -> None:
+    """The first time and again, and whatever clients came before, each stands as it does by its address."""
+    group = ClientGroup(name="web", addresses=networks("10.1.0.0/16"))
+    index = an_index(deny(clients=("web",)), groups=(group,))
+    for number in range(200):
+        client = a_client(f"10.{number % 3}.0.{number}")
+        for _ in range(2):
+            assert index.dns_standing(client) == index.standing(client, Point.DNS)
+            assert index.dns_standing(client)[1] is (number % 3 == 1)
+
+
 def test_an_ipv6_client_is_not_the_ipv4_client_of_the_same_number() -> None:
     """Two clients whose addresses are the same number in different versions are two clients."""
     group = ClientGroup(name="g", addresses=networks("0.0.0.1/32"))

@@ -95,6 +95,17 @@ def test_the_text_is_bounded_and_keeps_the_id() -> None:
         assert found[1].endswith(" id=" + "abc" * 8)
 
 
+@given(st.integers(1, 255), st.sampled_from(["a", "abcdefgh00001", "x" * 40]), st.integers(0, 300))
+def test_an_answer_from_prepared_parts_is_the_whole_answer(length: int, record_id: str, detail: int) -> None:
+    """However long question, text and id are, an answer is put together as the one that is made in full."""
+    query = read_query(ask("a.example"))
+    matched = Match("l" * detail, "v1", 1, "a.example")
+    made = Block(query, Decision(Verdict.DENY, Reason.LISTED, rule="r", matched=matched), "nxdomain", 60)
+    question = bytes(length) + query.question[-4:]
+    for _ in range(2):
+        assert made.render(b"id", question, record_id) == made._in_full(b"id", question, record_id, b"")
+
+
 def test_without_edns_there_is_no_opt() -> None:
     """A client that knows no EDNS is sent none."""
     assert parse(block(ask("bad.example", edns=False))).ar == []

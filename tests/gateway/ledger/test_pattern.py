@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 
 from gateway.decision import Decision, Match, Reason, Tls, Verdict, with_evidence
 from gateway.ledger.event import Outcome, encode, event
-from gateway.ledger.pattern import Patterns
+from gateway.ledger.losses import Span
+from gateway.ledger.notice import rolled_up
+from gateway.ledger.pattern import BlockLine, Patterns
 from gateway.request import Client, DnsQuery, TlsHello, Tunnel
 from tests.builders import a_hello
 
 TEXTS = st.text(max_size=12) | st.sampled_from(
-    ["", "<3 name>", '"<2 id>"', "a.example", "x@y", "\x1b[2J", "ü", "\ud800"]
+    ["", "<3 name>", '"<2 id>"', "a.example", "x@y", "\x1b[2J", "ü", "\ud800", "\x7f", "x" * 1025]
 )
 ADDRESSES = st.sampled_from([IPv4Address("10.0.0.1"), IPv6Address("::1"), IPv4Address(1)])
 CLIENTS = st.builds(Client, address=ADDRESSES, user=st.none() | TEXTS, certificate=st.none() | TEXTS)
@@ -49,15 +51,20 @@ ASKED = st.tuples(
 
 @given(st.lists(ASKED, min_size=1, max_size=6))
 def test_a_line_is_the_event_encoded(asked: list[tuple[DnsQuery, Decision, float, int]]) -> None:
-    """Whatever was recorded before, and whatever text is in it, a line is that of the event, octet by octet."""
+    """Whatever was recorded before, and whatever text is in it, a line is that of the event, octet by octet; and
+    so is that of its repeats."""
     patterns = Patterns("dns")
     for number, (request, decision, now, generation) in enumerate(asked * 2):
         id = f"id{number}"
         detail, matched = decision.detail, decision.matched
         alike = patterns.blocks(request, decision, detail, matched, generation)
         if alike.pattern:
-            line = alike.line(f'"{request.client.address}"', request.name, detail, matched, id, now)
-            assert line == encode(event(request, decision, id=id, now=now, role="dns", generation=generation))
+            line = BlockLine(alike, f'"{request.client.address}"', request.name, detail, matched, id, now)
+            first = event(request, decision, id=id, now=now, role="dns", generation=generation)
+            assert line.encode() == encode(first)
+            span = Span(count=number, first=now + 1, last=now + 2)
+            again = line.rolled_up(id="again", now=now + 60, span=span)
+            assert again == encode(rolled_up(first, id="again", now=now + 60, span=span))
 
 
 @given(DECISIONS, st.lists(MATCHES, min_size=1, max_size=3), st.integers(0, 2))
@@ -68,11 +75,11 @@ def test_a_blank_is_filled_in(decision: Decision, matches: list[Match], generati
     for matched in matches:
         matched = matched._replace(list="feed", version="1", categories=())
         blank = replace(decision, detail="", matched=matched._replace(line=0, entry=""))
-        alike = patterns.blocks(request, blank, matched.told, matched, generation)
+        alike = patterns.blocks(request, blank, None, matched, generation)
         if alike.pattern:
-            line = alike.line('"0.0.0.1"', "a.example", matched.told, matched, "id", 0.0)
+            line = BlockLine(alike, '"0.0.0.1"', "a.example", None, matched, "id", 0.0)
             whole = with_evidence(blank, matched)
-            assert line == encode(event(request, whole, id="id", now=0.0, role="dns", generation=generation))
+            assert line.encode() == encode(event(request, whole, id="id", now=0.0, role="dns", generation=generation))
 
 
 def test_most_lines_have_a_pattern() -> None:

@@ -29,7 +29,8 @@ def test_nothing_counted_is_lost(sequence: list[tuple[str, float, bool]], limit:
         counted[key] = counted.get(key, 0) + 1
         if rollup.repeat(key, now) is None:
             firsts[key] = firsts.get(key, 0) + 1
-            closed += rollup.begin(key, first(key, now))
+            pushed_out = rollup.begin(key, first(key, now))
+            closed += [] if pushed_out is None else [pushed_out]
         if look:
             closed += rollup.expired(now)
     closed += rollup.expired(math.inf)
@@ -45,7 +46,7 @@ def test_repeats_within_the_window_come_out_together() -> None:
     rollup = Rollup()
     assert rollup.repeat("k", 0.0) is None
     entry = first("k", 0.0)
-    assert rollup.begin("k", entry) == []
+    assert rollup.begin("k", entry) is None
     assert [rollup.repeat("k", float(second)) for second in (1, 5, 59)] == [entry] * 3
     assert rollup.expired(59.9) == []
     assert entry.open
@@ -106,7 +107,8 @@ def test_beyond_the_limit_the_oldest_is_closed() -> None:
     for key in "ab":
         rollup.begin(key, first(key, 0.0))
         rollup.repeat(key, 1.0)
-    (oldest,) = rollup.begin("c", first("c", 2.0))
+    oldest = rollup.begin("c", first("c", 2.0))
+    assert oldest is not None
     assert (oldest.id, oldest.count) == ("a", 1)
 
 
