@@ -213,7 +213,8 @@ class Supervisor:
         counting = () if station is None else ("--counters-fd", str(station.descriptor))
         descriptors = (write_end, told) if station is None else (write_end, told, station.descriptor)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "gateway.worker", "--config", str(self.config.path)),
+            # -P: not what lies in the folder that the gateway happens to be started in, which -m looks through first
+            *(sys.executable, "-P", "-m", "gateway.worker", "--config", str(self.config.path)),
             *("--role", role, "--index", str(index), "--ready-fd", str(write_end), "--secret-fd", str(told)),
             *(*counting, "--slot", str(self._board.number(role, index))),
             stdin=asyncio.subprocess.PIPE,

@@ -101,7 +101,7 @@ async def _gateway(setting: Setting, world: World) -> AsyncIterator[int]:
         dns = f"{setting.dns[0]}:{world.dns_port}"
         config.write_text(POLICY.format(port=port, dns=dns, good=setting.good, good_port=world.good.port, cap=CAP))
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", "from gateway.cli import main; main()", "proxy", "--config", str(config)),
+            *(sys.executable, "-P", "-c", "from gateway.cli import main; main()", "proxy", "--config", str(config)),
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,6 +138,22 @@ def test_a_feed_that_was_never_fetched_is_said_and_the_rest_serves(internet: Int
     )
     internet.serve(POLICY + "feeds: [feeds.yaml]\n")
     assert "remote: not in force: has never been fetched" in (internet.folder / "gateway.log").read_text()
+    assert status(internet, "bad.example.com") == "NXDOMAIN"
+
+
+def test_code_in_the_folder_it_is_started_in_is_not_run(internet: Internet) -> None:
+    """Whoever may write to that folder cannot put a worker of his own in the place of the gateway's."""
+    decoy = internet.folder / "gateway"
+    decoy.mkdir()
+    (decoy / "__init__.py").touch()
+    (decoy / "worker.py").write_text("raise SystemExit('the decoy was run')\n")
+    policy = internet.folder / "gateway.yaml"
+    policy.write_text(POLICY)
+    (internet.folder / "ours.txt").write_text("bad.example.com\n")
+    program = str(Path(sys.executable).parent / "gateway")
+    internet.start("env", "-C", str(internet.folder), program, "run", "-c", str(policy), log="gateway.log")
+    wait_until(log_has(internet, "gateway is running"), "the gateway to serve", 40)
+    assert "decoy" not in (internet.folder / "gateway.log").read_text()
     assert status(internet, "bad.example.com") == "NXDOMAIN"
 
 
