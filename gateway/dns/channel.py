@@ -227,8 +227,9 @@ class Channel:
                 self._making = asyncio.get_running_loop().create_task(self._connect())
                 self._making.add_done_callback(self._made)
             made = await asyncio.shield(self._making)
-            if not made.open:
-                return made  # who asks there is told why
+            if made.has_room or not made.open:
+                return made  # one that is not open says why
+            await asyncio.sleep(0)  # it is kept from the next turn of the loop on
 
     def _made(self, task: asyncio.Task[Connection]) -> None:
         self._making = None

@@ -222,6 +222,22 @@ async def test_names_that_nobody_answers_for_keep_no_others_waiting() -> None:
         await channel.close()
 
 
+async def test_queries_that_come_while_a_connection_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks, at whatever moment of the making of a connection, is answered: one comes in each turn of the loop
+    until it is there, and more than it has room for.
+    """
+    monkeypatch.setattr(channel_module, "MAX_PIPELINED", 20)
+    async with upstream(good) as up:
+        channel = Channel(tcp(up.endpoint))
+        loop = asyncio.get_running_loop()
+        tasks = [loop.create_task(channel.ask(query(number))) for number in range(30)]
+        while not channel.is_open:
+            tasks.append(loop.create_task(channel.ask(query(len(tasks) % 100))))
+            await asyncio.sleep(0)
+        assert len(await asyncio.wait_for(asyncio.gather(*tasks), 10)) > 30
+        await channel.close()
+
+
 async def test_queries_on_their_way_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """One query more than may wait on all connections is refused at once."""
     monkeypatch.setattr(channel_module, "MAX_CONNECTIONS", 2)
