@@ -123,6 +123,24 @@ async def test_an_idle_connection_is_closed() -> None:
         await channel.close()
 
 
+async def test_answers_that_nobody_waits_for_keep_no_connection_open() -> None:
+    """A connection on which nobody waits for anything is idle, whatever was not answered on it."""
+
+    def handle(asked: Message, _: str) -> Reply:
+        return None if str(asked.q.qname).startswith("silent") else good(asked)
+
+    async with upstream(handle) as up:
+        up.closing = False
+        channel = Channel(tcp(up.endpoint), idle=0.01)
+        silent = asyncio.get_running_loop().create_task(channel.ask(query("silent")))
+        await up.asked.wait()
+        await channel.ask(query(1))
+        silent.cancel()
+        await asyncio.gather(silent, return_exceptions=True)
+        await until(lambda: not up._writers)
+        await channel.close()
+
+
 async def test_a_connection_that_fell_silent_is_given_up() -> None:
     """After a time-out in which nothing at all was heard, the next query does not use that connection."""
     silent = True
