@@ -107,7 +107,8 @@ def select(
 ) -> Answer:
     """Return what of a response answers the question (`name` in wire form, lower case).
 
-    `aliases` are CNAME records of our own that led from what the client asked to `name`; they go in front.
+    `aliases` led from what the client asked to `name`: CNAME records of our own, or what `leads_out` returned. They
+    go in front, and the first is a CNAME.
 
     Raises:
         WireError: a record that belongs to the answer is malformed, the chain has no end, or there is more of
@@ -119,7 +120,8 @@ def select(
     stripped = trust.strip_ech and _strip(kept)
     facts = _Facts()
     for alias in aliases:
-        facts.add_name(alias.rdata)
+        if alias.rtype == Type.CNAME:
+            facts.add_name(alias.rdata)
     for step in path[1:]:
         facts.add_name(step)
     data = [record for record in kept if record.rtype == qtype and record.owner.lower() == path[-1]]
@@ -146,6 +148,22 @@ def select(
         trusted=trust.zone,
         authentic=trust.authentic and bool(response.flags & AD) and not stripped and not aliases,
     )
+
+
+def leads_out(response: Response, name: bytes, qtype: int) -> tuple[Record, ...]:
+    """Return the way from the question to a name that the response says nothing of: its CNAME records in order, and
+    what belongs to them. That is how a server answers that knows its own zones and asks nobody. Nothing where there
+    is an answer at the end, or the absence of one.
+    """
+    if response.rcode != Rcode.NOERROR or any(record.rtype == Type.SOA for record in response.authority):
+        return ()
+    path, kept = _follow(response.answers, name, qtype)
+    if any(record.rtype == qtype for record in kept):
+        return ()
+    order = {owner: at for at, owner in enumerate(path)}
+    way = [record for record in kept if record.rtype == Type.CNAME]
+    way.sort(key=lambda record: order[record.owner.lower()])
+    return (*way, *(record for record in kept if record.rtype != Type.CNAME)) if way else ()
 
 
 def _strip(records: list[Record]) -> bool:

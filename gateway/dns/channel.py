@@ -53,8 +53,7 @@ class Connection(asyncio.Protocol, ABC):
         """Take what comes in."""
         self._heard += 1
         self.received(data)
-        if not self._waiting:
-            self._rest()
+        self._rest()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell all who wait."""
@@ -103,6 +102,7 @@ class Connection(asyncio.Protocol, ABC):
                 self.end("silence")  # nothing at all was heard meanwhile: the next query has a new connection
             elif ident in self._waiting:
                 self.abandon(ident)
+                self._rest()
             raise
 
     def settle(self, ident: int, result: bytes | Exception) -> None:
@@ -131,7 +131,8 @@ class Connection(asyncio.Protocol, ABC):
         """Take in octets."""
 
     def _rest(self) -> None:
-        if self._closer is None and self.open:
+        """Begin to count idle time, if nobody waits for anything."""
+        if self._closer is None and self.open and not any(self._waiting.values()):
             self._closer = self._loop.call_later(self._idle, self.end, "idle")
 
 
@@ -227,8 +228,9 @@ class Channel:
                 self._making = asyncio.get_running_loop().create_task(self._connect())
                 self._making.add_done_callback(self._made)
             made = await asyncio.shield(self._making)
-            if not made.open:
-                return made  # who asks there is told why
+            if made.has_room or not made.open:
+                return made  # one that is not open says why
+            await asyncio.sleep(0)  # it is kept from the next turn of the loop on
 
     def _made(self, task: asyncio.Task[Connection]) -> None:
         self._making = None

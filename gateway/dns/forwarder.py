@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 from gateway.addresses import IPAddress
 from gateway.decision import Reason
-from gateway.dns.bailiwick import Trust, select
+from gateway.dns.bailiwick import Trust, leads_out, select
 from gateway.dns.cache import RECHECK, Cache, Entry, Key, Terms
 from gateway.dns.exchange import Failure, UpstreamError
 from gateway.dns.local import local_answer, special_answer, zone_of
 from gateway.dns.message import Answer, encode_name, make_answer, soa_record, with_ttl
 from gateway.dns.plain import plain_answer
-from gateway.dns.records import TTL, aliases
+from gateway.dns.records import MAX_ALIASES, TTL, aliases
 from gateway.dns.settings import Endpoint, Settings
 from gateway.dns.tally import Tally
 from gateway.dns.upstream import Pool, Result
@@ -255,14 +255,15 @@ class Forwarder:
 
     def _send(self, wanted: "_Wanted", name: bytes) -> None:
         key, records = wanted.key, self._settings.records
-        if key.name in records:
+        if key.name in records and not wanted.chain:
             wanted.chain, wanted.end = aliases(key.name, key.qtype, records)
         chain, end = wanted.chain, wanted.end
         zone = zone_of(end, self._forward)
         if chain and zone is None and special_answer(end, key.qtype) is not None:
             soa = soa_record(encode_name(end), TTL)
-            names = tuple(name_text(record.rdata) for record in chain)
+            names = tuple(name_text(record.rdata) for record in chain if record.rtype == Type.CNAME)
             answer = make_answer(chain[0].owner, chain, [soa], rcode=Rcode.NXDOMAIN, ttl=TTL, chain=names)
+            self._cache.put(key, answer, self._clock())
             self._deliver(wanted, answer)
             return
         wanted.name = name if name and not chain else encode_name(end)
@@ -280,7 +281,30 @@ class Forwarder:
         settings, in_zone = self._settings, wanted.in_zone
         trust = Trust(in_zone, settings.trust_ad, settings.strip_ech)
         answer = select(response, wanted.name, wanted.qtype, settings.limits, trust, aliases=wanted.chain)
-        return answer if in_zone else self._on_terms(answer, wanted.end)
+        if not in_zone:
+            return self._on_terms(answer, wanted.end)
+        if answer.chain and not answer.addresses:
+            wanted.further = leads_out(response, wanted.name, wanted.qtype)
+        return answer
+
+    def _lead_on(self, wanted: "_Wanted") -> bool:
+        """Ask for the name to which a server of a forward zone leads without asking for it: it may know its own zones
+        and nothing else. Say whether that was done.
+        """
+        key, chain = wanted.key, (*wanted.chain, *wanted.further)
+        names = [name_text(record.rdata) for record in chain if record.rtype == Type.CNAME]
+        if len(names) > MAX_ALIASES or len({key.name, *names}) <= len(names):
+            return False  # in a circle
+        if self._outstanding.get(key) is not wanted:
+            return False
+        onward = self._outstanding[key] = _Wanted(self, key)
+        onward.chain, onward.end = chain, names[-1]
+        onward.waiters = wanted.waiters
+        try:
+            self._send(onward, b"")
+        except Exception as error:
+            self._deliver(onward, error)
+        return True
 
     def _on_terms(self, answer: Answer, name: str) -> Answer:
         least, metered = self._terms(name)
@@ -374,6 +398,7 @@ class _Wanted:
         "checking_disabled",
         "dnssec_ok",
         "end",
+        "further",
         "in_zone",
         "key",
         "name",
@@ -394,6 +419,8 @@ class _Wanted:
         """The same, in wire form."""
         self.in_zone = False
         """A forward zone's servers are asked."""
+        self.further: Sequence[Record] = ()
+        """What their answer says of the way to another name; nothing where it is complete."""
         self.waiters: list[Waiter] = []
         self._outcome: Answer | Exception = _UNREAD
         self.result: Answer | Exception | None = None
@@ -429,6 +456,8 @@ class _Wanted:
         """Take what the pool found: the reply that was read last."""
         forwarder, outcome = self._forwarder, result if isinstance(result, UpstreamError) else self._outcome
         if isinstance(outcome, Answer):
+            if self.further and forwarder._lead_on(self):
+                return
             forwarder._cache.put(self.key, outcome, forwarder._clock())
         forwarder._deliver(self, outcome)
 

@@ -33,7 +33,7 @@ It is cheaper too: an answer needs no number by which fragments find each other.
 """
 
 MAX_PIPELINED = 64
-"""Unanswered queries on one connection; then no more are read."""
+"""Queries on one connection that are unanswered, or whose answers nobody takes; then no more are read."""
 MAX_TURN = 4
 """Queries of one connection answered before others have their turn."""
 IDLE = 10.0
@@ -182,10 +182,11 @@ class _Connection:
         self._room.release()
 
     async def _send(self, reply: bytes | None) -> None:
-        self._room.release()
-        if reply is None or self._writer.is_closing():
-            return
-        await self._write(padded(reply) if self._pad else reply)
+        try:
+            if reply is not None and not self._writer.is_closing():
+                await self._write(padded(reply) if self._pad else reply)
+        finally:
+            self._room.release()  # not before: answers that a client does not take are kept
 
     async def _write(self, reply: bytes) -> None:
         self._writer.write(len(reply).to_bytes(2, "big") + reply)

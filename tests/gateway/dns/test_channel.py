@@ -123,6 +123,24 @@ async def test_an_idle_connection_is_closed() -> None:
         await channel.close()
 
 
+async def test_answers_that_nobody_waits_for_keep_no_connection_open() -> None:
+    """A connection on which nobody waits for anything is idle, whatever was not answered on it."""
+
+    def handle(asked: Message, _: str) -> Reply:
+        return None if str(asked.q.qname).startswith("silent") else good(asked)
+
+    async with upstream(handle) as up:
+        up.closing = False
+        channel = Channel(tcp(up.endpoint), idle=0.01)
+        silent = asyncio.get_running_loop().create_task(channel.ask(query("silent")))
+        await up.asked.wait()
+        await channel.ask(query(1))
+        silent.cancel()
+        await asyncio.gather(silent, return_exceptions=True)
+        await until(lambda: not up._writers)
+        await channel.close()
+
+
 async def test_a_connection_that_fell_silent_is_given_up() -> None:
     """After a time-out in which nothing at all was heard, the next query does not use that connection."""
     silent = True
@@ -219,6 +237,22 @@ async def test_names_that_nobody_answers_for_keep_no_others_waiting() -> None:
         await until(lambda: up.connected == 1)
         assert b"\xc0\0\2\4" in await channel.ask(query(4))
         assert up.connections == 2
+        await channel.close()
+
+
+async def test_queries_that_come_while_a_connection_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks, at whatever moment of the making of a connection, is answered: one comes in each turn of the loop
+    until it is there, and more than it has room for.
+    """
+    monkeypatch.setattr(channel_module, "MAX_PIPELINED", 20)
+    async with upstream(good) as up:
+        channel = Channel(tcp(up.endpoint))
+        loop = asyncio.get_running_loop()
+        tasks = [loop.create_task(channel.ask(query(number))) for number in range(30)]
+        while not channel.is_open:
+            tasks.append(loop.create_task(channel.ask(query(len(tasks) % 100))))
+            await asyncio.sleep(0)
+        assert len(await asyncio.wait_for(asyncio.gather(*tasks), 10)) > 30
         await channel.close()
 
 

@@ -206,6 +206,70 @@ async def test_a_forward_zone_is_trusted_and_its_names_go_nowhere_else() -> None
         assert (default.names, outer.names, inner.names) == ([], [], ["host.corp.test"])
 
 
+def knowing(records: dict[str, list[str]], *, zone_name: str = "corp.test") -> Any:
+    """Return a handler for a server that knows one zone, and asks nobody about any other."""
+    answer = zone({name: values for name, values in records.items() if name.endswith(zone_name)})
+
+    def handle(query: Message, protocol: str) -> Reply:
+        reply: Any = answer(query, protocol)
+        reply.header.aa, reply.header.ra = 1, 0
+        if reply.rr and not str(reply.rr[-1].rdata).rstrip(".").endswith(zone_name):
+            reply.auth.clear()  # says nothing of the name that it leads to
+            reply.header.rcode = RCODE.NOERROR
+        return reply
+
+    return handle
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "reason"),
+    [
+        pytest.param("app.corp.test", ["93.184.215.14"], None, id="to a public name"),
+        pytest.param("far.corp.test", ["93.184.215.14"], None, id="by two steps, and a public alias"),
+        pytest.param("inner.corp.test", ["10.9.8.7"], None, id="to the same zone"),
+        pytest.param("trap.corp.test", [], Reason.LISTED, id="to a listed name"),
+        pytest.param("rebound.corp.test", [], Reason.DNS_REBINDING, id="to a public name that is private"),
+        pytest.param("gone.corp.test", [], None, id="to a name that does not exist"),
+        pytest.param("local.corp.test", [], None, id="to a name that must not be sent"),
+    ],
+)
+async def test_aliases_lead_out_of_a_forward_zone(name: str, expected: list[str], reason: Reason | None) -> None:
+    """Where a server of a forward zone knows nothing but that zone, the name to which it leads is asked for where it
+    belongs, and believed and judged as it is anywhere.
+    """
+    corp = {
+        "app.corp.test": ["=public.example"],
+        "far.corp.test": ["=near.corp.test"],
+        "near.corp.test": ["=alias.example"],
+        "inner.corp.test": ["=host.corp.test"],
+        "host.corp.test": ["10.9.8.7"],
+        "trap.corp.test": ["=tracker.bad.example"],
+        "rebound.corp.test": ["=rebind.example"],
+        "gone.corp.test": ["=gone.example"],
+        "local.corp.test": ["=printer.local"],
+    }
+    async with upstream(zone(ZONE)) as up, upstream(knowing(corp)) as inside:
+        judge = a_judge(up.endpoint, forward={"corp.test": (inside.endpoint,)})
+        resolver = Resolver(judge)
+        for _ in range(2):
+            replies = await asyncio.gather(*(resolver.answer(WEB, ask(name)) for _ in range(3)))
+            for reply in replies:
+                assert addresses(reply) == expected
+                assert reason or str(parse(reply).rr[0].rname).rstrip(".") == name
+        assert (len(inside.queries), len(up.queries) <= 1) == (1, True)
+        assert set(judge.reasons) == ({reason} if reason else set())
+
+
+async def test_aliases_between_forward_zones_have_an_end() -> None:
+    """Two zones that lead to each other are asked once each."""
+    loops = {"corp.test": {"a.corp.test": ["=b.lab.test"]}, "lab.test": {"b.lab.test": ["=a.corp.test"]}}
+    first, second = (knowing(records, zone_name=name) for name, records in loops.items())
+    async with upstream(first) as corp, upstream(second) as lab:
+        resolver = Resolver(a_judge(forward={"corp.test": (corp.endpoint,), "lab.test": (lab.endpoint,)}))
+        assert addresses(await resolver.answer(WEB, ask("a.corp.test"))) == []
+        assert len(corp.queries) + len(lab.queries) == 2
+
+
 async def test_local_records_are_answered_here() -> None:
     """Configured records answer A and AAAA, NODATA otherwise, and are trusted."""
     records = {"gw.corp.example": (ip_address("10.0.0.1"), ip_address("fd00::1"))}

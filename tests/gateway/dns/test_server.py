@@ -241,6 +241,35 @@ async def test_a_reader_that_does_not_read_is_cut_off() -> None:
                 await asyncio.wait_for(send_for_ever(), 15)
 
 
+async def test_answers_that_nobody_takes_are_not_piled_up() -> None:
+    """While a client does not take its answers, no more of its queries are read than may be unanswered."""
+    long = b"".join(b"\xc0\x0c\0\x10\0\1\0\0\0\x3c\0\xf1\xf0%0240d" % number for number in range(240))
+
+    def handle(query: Message, _: str) -> Reply:
+        reply = query.reply().pack()
+        few = str(query.q.qname).startswith("other")
+        return bytes(reply) if few else bytes(reply[:7] + b"\xf0" + reply[8:] + long)
+
+    async with upstream(handle) as up:
+        resolver = Resolver(a_judge(up.endpoint._replace(scheme="tcp"), timing=Timing(20.0, 20.0)))
+        async with tcp(resolver, idle=20.0) as place:
+            sock = socket.socket()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.setblocking(False)
+            loop = asyncio.get_running_loop()
+            with closing(sock):
+                await loop.sock_connect(sock, place)
+                await loop.sock_sendall(sock, framed(*[ask(f"n{number}.example", "TXT") for number in range(250)]))
+                await turns_until(lambda: len(up.queries) > MAX_PIPELINED)
+                reader, writer = await asyncio.open_connection(*place)
+                for number in range(100):  # all others are answered, and have time for more
+                    writer.write(framed(ask(f"other{number}.example", "TXT")))
+                    await read_one(reader)
+                await hang_up(writer)
+                assert len(up.queries) < 100 + 200  # what the buffers of the system take (4 MB), and 64 beside
+        await resolver.close()
+
+
 async def test_the_rate_limit_holds_for_zones_too(tmp_path: Path) -> None:
     """Who asks for a zone of lists over TCP pays for it as for anything else."""
     zone = RpzZone.of(tmp_path, "rpz.example", (ip_network("10.0.0.0/8"),), {})
