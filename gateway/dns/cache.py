@@ -100,7 +100,8 @@ class Cache:
     def has(self, key: Key) -> bool:
         """Say whether there is an entry of any age; most often there is none, and nothing else need be asked."""
         entries = self._entries
-        return key in entries or _nameless(key) in entries
+        name, _, dnssec_ok, checking_disabled = key
+        return key in entries or (name, _NO_NAME, dnssec_ok, checking_disabled) in entries  # as `_nameless` says
 
     def get(self, key: Key, now: float) -> Entry | None:
         """Return the entry, unless it has expired. What does not exist has no type (RFC 2308 section 5)."""

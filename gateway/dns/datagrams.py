@@ -203,6 +203,20 @@ class Batch:
         self.octets[at : at + len(answer)] = answer
         self.answers[2 * slot + 1] = len(answer)
 
+    def send_without(self, gaps: list[int], end: int) -> None:
+        """Send the answers in the slots up to `end` but for some, which are named in order. The last answers take the
+        places of these: one call sends what is in a row.
+        """
+        octets, answers = self.octets, self.answers
+        for gap in reversed(gaps):
+            end -= 1
+            if gap != end:  # whatever was without an answer behind it has one by now
+                size = answers[2 * end + 1]
+                to, at = gap * _SLOT, end * _SLOT
+                octets[to : to + _DATA + size] = octets[at : at + _DATA + size]
+                answers[2 * gap + 1] = size
+        self.send(0, end)
+
     def send(self, first: int, end: int) -> None:
         """Send the answers in the slots from `first` up to `end`. What cannot be sent is lost, as UDP may: the client
         is gone, its port is 0, or the buffer is full.

@@ -24,7 +24,6 @@ from gateway.tunnelling.data import character_model, popular, services
 from gateway.tunnelling.detector import Detector, windows
 from gateway.tunnelling.evidence import describe
 from gateway.tunnelling.priors import Priors
-from gateway.tunnelling.state import STRICT
 from gateway.tunnelling.zones import PRIVATE, exists
 
 _ALONE = "; this worker counts alone, since the accounts that workers share cannot be opened"
@@ -40,13 +39,20 @@ class Leakage:
         """`wall` tells the time of day, since accounts outlive the process: those in `state_dir`, which all workers
         share. Without it, there are none but those of this process.
         """
-        self._settings = settings
         self._wall = wall
         self._state_dir = state_dir
         self._now = 0.0
         self._alone = False
         self._detector: Detector | None = None
+        self._adopt(settings)
+
+    def _adopt(self, settings: Tunnelling) -> None:
+        """Look up what is wanted for every query."""
+        self._settings = settings
         self._is_on = _is_on(settings)
+        self._action = None if settings.groups else settings.action
+        """What is done for all clients, if that is the same."""
+        self._keeps = self._is_on and settings.controls.tlds
 
     def prepare(self) -> None:
         """Read what the detector knows, which takes a tenth of a second: before the first client waits for it."""
@@ -70,8 +76,8 @@ class Leakage:
         """Go on with another configuration. What was accounted stays, but for clients that are newly released."""
         if settings == self._settings:
             return
-        before, self._settings = self._settings, settings
-        self._is_on = _is_on(settings)
+        before = self._settings
+        self._adopt(settings)
         if self._detector is None:
             return
         now = self._clock()
@@ -99,19 +105,20 @@ class Leakage:
 
     def query(self, address: IPAddress, groups: tuple[str, ...], name: str, qtype: int) -> Decision | None:
         """Return the denial of a query that is about to leave, enforced or only reported; None lets it go."""
-        if not self._is_on or (action := self._settings.action_for(groups)) == "off":
+        if (action := self._action or self._settings.action_for(groups)) == "off":
             return None
-        detector = self._detector or self.detector
-        found = detector.query(self._clock(), client_key(address), name, qtype, enforced=action == "deny")
+        found = (self._detector or self.detector).query(
+            self._clock(), client_key(address), name, qtype, enforced=action == "deny"
+        )
         return self._decision(found, enforced=action == "deny") if found.denied else None
 
     def response(
         self, address: IPAddress, groups: tuple[str, ...], name: str, qtype: int, answer: Answer
     ) -> Decision | None:
         """Return the denial of an answer that is about to be given to a client; None hands it over."""
-        if not self._is_on or (action := self._settings.action_for(groups)) == "off":
+        if (action := self._action or self._settings.action_for(groups)) == "off":
             return None
-        found = self.detector.response(
+        found = (self._detector or self.detector).response(
             self._clock(),
             client_key(address),
             name,
@@ -142,7 +149,7 @@ class Leakage:
 
     def again(self, address: IPAddress, groups: tuple[str, ...], name: str) -> Decision | None:
         """Return the denial of a query that could be answered from what is kept here; None lets it be."""
-        if not self._is_on or self._settings.action_for(groups) != "deny":
+        if (self._action or self._settings.action_for(groups)) != "deny":
             return None
         found = self.detector.closed(self._clock(), client_key(address), name)
         return None if found is None else self._decision(found, enforced=True)
@@ -153,7 +160,7 @@ class Leakage:
 
     def keeps(self, name: str) -> bool:
         """Say whether a name stays here, because its top-level domain does not exist."""
-        if not name or not self._is_on or not self._settings.controls.tlds:
+        if not name or not self._keeps:
             return False  # the root exists: validators ask it for its keys
         top = name.rpartition(".")[2]
         return not exists(top) and top not in PRIVATE
@@ -163,7 +170,7 @@ class Leakage:
         answer of it from the cache may be told something that no query of its own was answered with: one that was
         renewed early, or that came when its client had gone.
         """
-        if not self._is_on or self.detector.prior(self._clock(), name) not in STRICT:
+        if not self._is_on or not (self._detector or self.detector).is_strict(self._clock(), name):
             return _USUAL
         return Terms(self._settings.controls.ttl, metered=True)
 

@@ -5,7 +5,6 @@ more than asking the upstream.
 """
 
 import logging
-from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -63,7 +62,7 @@ class Misses:
         self._forwarder = forwarder
         self._close = close
         self._waiting = 0
-        self._per_source: Counter[bytes] = Counter()
+        self._per_source: dict[bytes, int] = {}
 
     @property
     def waiting(self) -> int:
@@ -82,8 +81,9 @@ class Misses:
             done(settled.reply)
             return
         waiting, query = _Waiting(self, miss, done), miss.query
+        source, per_source = miss.known.source, self._per_source
+        per_source[source] = per_source.get(source, 0) + 1
         self._waiting += 1
-        self._per_source[miss.known.source] += 1
         try:
             self._forwarder().ask(miss.key, waiting.arrived, query.question[:-4].lower())
         except Exception as error:
@@ -92,7 +92,7 @@ class Misses:
     def _settle(self, miss: Miss) -> "Settled | None":
         """Answer what nobody may be asked about."""
         known, query = miss.known, miss.query
-        if self._per_source[known.source] >= MAX_PER_CLIENT:
+        if self._per_source.get(known.source, 0) >= MAX_PER_CLIENT:
             return self._refused(miss, Flaw(Reason.RATE_LIMIT, "too many queries of this client are waiting"))
         if self._waiting >= MAX_WAITING:
             return self._refused(miss, Flaw(Reason.RATE_LIMIT, "too many queries are waiting"))
@@ -151,8 +151,10 @@ class Misses:
 
     def stays(self, name: str) -> bool:
         """Say whether nobody is asked for a name."""
+        if not self._leakage.keeps(name):
+            return False
         settings = self._judge.settings
-        return self._leakage.keeps(name) and name not in settings.records and zone_of(name, settings.forward) is None
+        return name not in settings.records and zone_of(name, settings.forward) is None
 
 
 class Settled(NamedTuple):

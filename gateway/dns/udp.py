@@ -49,7 +49,8 @@ class UdpListener:
         find, second = hot.get, int(now)
         zones = self._transfers if self._transfers is not None and self._transfers.has_zones else None
         octets, answers = batch.octets, batch.answers
-        unsent = aside = blocked = 0
+        gaps: list[int] = []
+        aside = blocked = 0
         for (slot, body, at_answer), peer, end in places:
             known = known_as(peer)
             if known is not None and (known.credit or pays(known)):
@@ -88,14 +89,13 @@ class UdpListener:
             if type(reply) is bytes and len(reply) <= ROOM:
                 batch.write(slot, reply)
                 continue
-            batch.send(unsent, slot)
-            unsent = slot + 1
+            gaps.append(slot)
             if type(reply) is bytes:
                 batch.reply(batch.sender(slot), reply)
             elif isinstance(reply, Miss):
                 self._waiting += 1
                 self._resolver.begin(reply, partial(self._reply, batch.sender(slot)))
-        batch.send(unsent, len(places))
+        batch.send_without(gaps, len(places))
         self._count(len(places), aside, blocked)
 
     def _count(self, queries: int, aside: int, blocked: int) -> None:

@@ -81,7 +81,7 @@ class Detector:
         zone = self._zone(now, name)
         fresh = zone.asked(now, client, qtype)
         if zone.factor is None or (zone.divided and self._reader.priors.of_name(name) is not None):
-            return passed(zone.key, zone.prior)
+            return zone.free
         strict = zone.strict
         if strict and not zone.reverse:
             flaw = flaw_of(name, qtype, self._reader.controls)
@@ -98,7 +98,7 @@ class Detector:
             if now < self._limits.until(value, zone):
                 return self._again(now, client, zone, name)
             self._limits.table.learn(told[3])
-            return passed(zone.key, zone.prior)
+            return zone.free
         if strict:
             value.asked(now, zone.value)
         found, used = self._limits.settle(now, value, zone, told, fresh=fresh and strict, enforced=enforced)
@@ -171,6 +171,11 @@ class Detector:
         """Return what is known of the zone of a name."""
         zone = self._zone(now, name)
         return (zone.divided and self._reader.priors.of_name(name)) or zone.prior
+
+    def is_strict(self, now: float, name: str) -> bool:
+        """Say whether nothing good is known of the zone of a name."""
+        zone = self._zone(now, name)
+        return zone.strict and not (zone.divided and self._reader.priors.of_name(name) is not None)
 
     def _zone(self, now: float, name: str) -> Zone:
         zones = self.tables.zones
@@ -251,10 +256,10 @@ class Detector:
         zone.nxdomain += rcode == 3
         zone.answers += octets
         if zone.factor is None or (zone.divided and self._reader.priors.of_name(name) is not None):
-            return passed(zone.key, zone.prior)
+            return zone.free
         counted, places = self._answers.news(zone, name, qtype, octets, rcode, contents)
         if not counted:
-            return passed(zone.key, zone.prior)
+            return zone.free
         value, budget = self._client(client), ANSWER_BUDGET
         over, used = self._limits.settle_answer(now, value, zone, counted, places, budget, enforced=enforced)
         if over:

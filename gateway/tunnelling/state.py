@@ -9,6 +9,7 @@ from math import log
 from typing import NamedTuple
 
 from gateway.decision import Reason
+from gateway.tunnelling.assessment import Assessment, passed
 from gateway.tunnelling.priors import Prior
 
 STRICT = frozenset([Prior.UNKNOWN, Prior.NOWHERE, Prior.SITE])
@@ -81,6 +82,7 @@ class Zone:
         "divided",
         "factor",
         "first",
+        "free",
         "heavy",
         "key",
         "last",
@@ -131,10 +133,14 @@ class Zone:
         """The domain itself was asked for: that is what ordinary clients do."""
         self.days = self.clients = self.new = self.heavy = 0
 
+    free: Assessment
+
     def become(self, prior: Prior, factor: float | None) -> None:
         """Take a zone for something else."""
         self.prior, self.factor = prior, factor
         self.strict = prior in STRICT
+        self.free = passed(self.key, prior)
+        """What is said of a query that tells nothing, or nothing that is counted."""
 
     def asked(self, now: float, client: str, qtype: int) -> bool:
         """Count a query. Says whether the client is new here, or the day."""

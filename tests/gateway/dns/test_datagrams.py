@@ -6,6 +6,8 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.dns.datagrams import LATER, LONGEST, ROOM, SLOTS, Batch, is_wildcard
 from gateway.dns.listeners import bind
@@ -92,6 +94,29 @@ def test_some_slots_may_have_no_answer() -> None:
         batch.send(3, 3)
         batch.send(5, 6)
         assert [client.recv(99) for _ in range(3)] == [b"to 1", b"to 2", b"to 5"]
+
+
+@given(st.sets(st.integers(0, SLOTS - 1)), st.integers(1, SLOTS))
+@settings(max_examples=50)
+def test_slots_without_an_answer_are_passed_over(without: set[int], count: int) -> None:
+    """Whichever they are, each other answer goes out whole, once, and to whom it is for."""
+    gaps = sorted(slot for slot in without if slot < count)
+    with pair() as (batch, client), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.connect(batch.socket.getsockname())
+        for number in range(count):
+            (other if number % 3 else client).send(b"?")
+        assert len(batch.receive()) == count
+        for slot in range(count):
+            if slot not in gaps:
+                batch.write(slot, b"%d " % slot * (slot + 1))
+        batch.send_without(gaps, count)
+        for sock, thirds in ((client, (0,)), (other, (1, 2))):
+            sock.setblocking(False)
+            expected = [slot for slot in range(count) if slot not in gaps and slot % 3 in thirds]
+            answers = sorted((sock.recv(LONGEST) for _ in expected), key=len)
+            assert answers == [b"%d " % slot * (slot + 1) for slot in expected]
+            with pytest.raises(BlockingIOError):
+                sock.recv(LONGEST)
 
 
 def test_one_that_cannot_be_sent_takes_no_other_with_it() -> None:

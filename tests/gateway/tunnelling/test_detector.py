@@ -9,6 +9,7 @@ import pytest
 from gateway.decision import Reason
 from gateway.tunnelling.data import popular
 from gateway.tunnelling.priors import Prior, Priors
+from gateway.tunnelling.state import STRICT
 from gateway.tunnelling.structure import Controls
 from gateway.tunnelling.window import Limit
 from tests.benign import SITES
@@ -147,6 +148,8 @@ def test_priors() -> None:
         f"dnscat.{digest}": True,
     }
     assert {name: detector.query(0, name, name, A).denied for name in rows} == rows
+    for name in rows:
+        assert detector.is_strict(0, name) is (detector.prior(0, name) in STRICT)
 
 
 @pytest.mark.parametrize(
