@@ -6,7 +6,8 @@ policy is thereby asked first here as well, only not again.
 
 What has to be recorded each time (a denial) is kept by client instead, says where that client's line is, and is
 counted where the ledger rolls the client's repeats up; allowed answers that have to be recorded, or that a rule on
-trial would have denied, are never kept here.
+trial would have denied, are never kept here. A denial comes here with its first repeat: names that are denied once
+each, as those of a machine that makes them up, push out nothing.
 
 What a hit costs is not what it computes but what it has to fetch from memory: with 25,000 answers in use 1.3 us
 instead of 0.4 with 64. So an allowed answer is nothing but octets, and at their end is what has to be known to give
@@ -39,7 +40,7 @@ _AGING = 130
 _TURN = 30
 """Seconds after which an answer has to be made anew in any case, so that it is seen to be in use."""
 _LOOKS = 8
-"""Entries in use that are passed over to find one that may go: bounds the time that a put can take."""
+"""Entries that are passed over to find one that may go: bounds the time that a put can take."""
 
 
 def is_good(entry: bytes, now: float) -> bool:
@@ -58,7 +59,7 @@ def as_of(entry: bytes, now: float) -> bytes:
 class Aging:
     """An allowed answer as it was stored, from which it is made as it is later."""
 
-    __slots__ = ("_expires", "_octets", "_stored", "_ttls", "used")
+    __slots__ = ("_expires", "_octets", "_stored", "_ttls", "seen", "used")
 
     def __init__(self, answer: Answer, stored: float, expires: float, before: bytes, opt: bytes) -> None:
         """Keep an answer; `before` is its header without the id and its question, `opt` what follows the records."""
@@ -68,6 +69,8 @@ class Aging:
         self._ttls = tuple(len(before) + at for at in answer.ttls)
         self.used = False
         """Made anew, as it is when it is given, since the table last looked."""
+        self.seen = False
+        """The table has looked at it before, and had it made anew at its next use."""
 
     def at(self, now: float) -> bytes | None:
         """Return the reply as it is now, without the id, and with its terms; None if it must not be given.
@@ -105,6 +108,9 @@ class Block:
 class HotAnswers:
     """The table, bounded by number and by octets. When it is full the oldest goes, but for those given since it last
     was their turn (CLOCK, Corbato 1968): they go to the end of the queue.
+
+    To give an allowed answer leaves no trace, since that would cost each hit. So when its turn comes first, it goes
+    to the end as one that has to be made anew: if it is given again until its next turn, that shows.
     """
 
     def __init__(self, room: int = _ROOM, octets: int = _OCTETS) -> None:
@@ -150,14 +156,24 @@ class HotAnswers:
         self._left -= _cost(key, entry)
         while entries and (len(entries) >= self._room or self._left < 0):
             oldest, old = entries.popitem(last=False)
-            use = old if isinstance(old, Block) else self._agings[oldest]
-            if looks and use.used:
+            if looks and (stays := self._passed_over(oldest, old)) is not None:
                 looks -= 1
-                use.used = False
-                entries[oldest] = old
+                entries[oldest] = stays
             else:
                 self._drop(oldest, old)
         entries[key] = entry
+
+    def _passed_over(self, key: bytes, entry: bytes | Block) -> bytes | Block | None:
+        """Return an entry as it is until its next turn; None if it may go."""
+        if isinstance(entry, Block):
+            stays, entry.used = entry.used and entry.repeats.open, False
+            return entry if stays else None
+        aging = self._agings[key]
+        if aging.seen and not aging.used:
+            return None
+        aging.seen, aging.used = True, False
+        _, dies, at = TERMS.unpack_from(entry, -TERMS.size)
+        return entry[: -TERMS.size] + TERMS.pack(0, dies, at)
 
     def _drop(self, key: bytes, entry: bytes | Block) -> None:
         self._left += _cost(key, entry)

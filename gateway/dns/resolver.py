@@ -236,7 +236,7 @@ class Resolver:
         """Look for an answer given before to the question in other letters; else read the packet."""
         name_end = data.find(0, HEADER)
         if name_end < 0 or len(data) > MAX_PACKET:
-            return self._answer(known, data, b"", stream)
+            return self._answer(known, data, 0, stream)
         key = hot_key(known.view, data, name_end)
         found = self._hot.get(key) or self._hot.get(known.own + key[_PREFIX:])
         if type(found) is bytes and not is_good(found, self._now):
@@ -252,7 +252,7 @@ class Resolver:
                 return None
             tail = found.tail
         else:
-            return self._answer(known, data, key, stream)
+            return self._answer(known, data, name_end, stream)
         end = name_end + 5
         return data[:2] + tail[: HEADER - 2] + data[HEADER:end] + tail[end - 2 :]
 
@@ -339,7 +339,7 @@ class Resolver:
         if cookie and self._limit is not None and self._cookies.is_valid(cookie, address, now):
             proven = self._limit.check("tcp " + known.limited, now)
             if proven is None:
-                return self._answer(known, data, b"", stream)
+                return self._answer(known, data, 0, stream)
             if proven is Excess.FIRST:
                 self._note_excess(known, "tcp " + known.limited, proven)
         elif cookie and excess is not Excess.SILENCE:
@@ -358,7 +358,10 @@ class Resolver:
         noted = self._judge.judge(DnsQuery(client=known.client, name="", qtype=0, flaw=flaw))
         return self._excesses.keep(bucket, noted)
 
-    def _answer(self, known: Known, data: bytes, key: bytes, stream: bool) -> Reply:
+    def _answer(self, known: Known, data: bytes, name_end: int, stream: bool) -> Reply:
+        """Read a packet, decide on it, and answer it from what is here. `name_end` is where the name ends in a packet
+        whose answer may be kept in the hot table, else 0.
+        """
         client = known.client
         try:
             query = read_query(data)
@@ -378,19 +381,19 @@ class Resolver:
                 options = self._cookies.reply(cookie, client.address, now)
         request = DnsQuery(client=client, name=query.name, qtype=query.qtype)
         decision, recorded = self._judge.judge_query(request)
-        # The question as it stands in the key, in lower case; not if its name holds a zero octet, which the key takes
-        # for its end. And a packet with a cookie or padding never comes again.
-        question = key[_PREFIX + HEADER - 2 : _PREFIX + HEADER - 2 + len(query.question)]
-        if question.find(0) != len(question) - 5 or (query.edns is not None and query.edns.options):
-            key = b""
+        # Not if its name holds a zero octet, which the key takes for its end. And a packet with a cookie or padding
+        # never comes again.
+        keeps = len(query.question) == name_end + 5 - HEADER and not (query.edns is not None and query.edns.options)
         if decision.denied:
             reply = self._replies.block(query, decision, recorded.id, options)
-            if key and not decision.reported and recorded.open:
+            # Not when it comes for the first time: most never come again, and would push out answers that do.
+            if keeps and recorded.count and recorded.open and not decision.reported:
+                question = _in_lower_case(query.question)
                 tail = b"" if reply is None else reply[2:HEADER] + question + reply[HEADER + len(question) :]
-                self._hot.block(known.own + key[_PREFIX:], HotBlock(tail, recorded))
+                self._hot.block(hot_key(known.own, data, name_end), HotBlock(tail, recorded))
             return reply
         if known.closed:
-            key = b""
+            keeps = False
             leak = self.leakage.again(client.address, known.groups, query.name)
             if leak is not None:
                 return self._replies.block(query, leak, self._judge.record(request, leak), options)
@@ -426,10 +429,11 @@ class Resolver:
             options,
             Source.LOCAL if at_home else Source.STALE if stale else Source.CACHE,
         )
-        if key and plain and now < fresh_until and not recorded.id and reply is not None and len(reply) <= limit:
+        if keeps and plain and now < fresh_until and not recorded.id and reply is not None and len(reply) <= limit:
             if reply[2] & 2:
                 return reply  # cut short: whoever comes over TCP gets all of it
-            head = head_of(query, answer) + question
+            head = head_of(query, answer) + _in_lower_case(query.question)
+            key = hot_key(known.view, data, name_end)
             self._hot.keep(key, Aging(answer, stored, fresh_until, head, opt_of(query)), now)
         return reply
 
@@ -552,6 +556,11 @@ def _address(peer: Peer) -> IPAddress:
     if address is None:
         raise ValueError("a client without an address")
     return unmap(address)
+
+
+def _in_lower_case(question: bytes) -> bytes:
+    """Return a question section with its name in lower case: type and class are no letters."""
+    return question[:-4].lower() + question[-4:]
 
 
 def _limit_of(settings: Settings) -> RateLimit | None:

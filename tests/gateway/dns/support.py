@@ -70,6 +70,7 @@ class PolicyJudge:
     settings: Settings
     records: list[tuple[Request, Decision]] = field(default_factory=list)
     asked: list[Request] = field(default_factory=list)
+    repeats: dict[DnsQuery, tuple[Policy, Repeats]] = field(default_factory=dict)
 
     @property
     def generation(self) -> object:
@@ -86,10 +87,16 @@ class PolicyJudge:
 
     def judge_query(self, request: DnsQuery) -> tuple[Decision, Repeats]:
         """Decide as the runtime does."""
+        if (known := self.repeats.get(request)) is not None and known[1].open and known[0] is self.policy:
+            self.asked.append(request)
+            known[1].again(0.0)
+            return self.policy.decide(request), known[1]
         decision, ident = self.judge(request)
         if not ident:
             return decision, Repeats("", b"", 0.0, open=False)
-        return decision, _Repeats(ident, b"", 0.0, seen=lambda: self.records.append((request, decision)))
+        repeats = _Repeats(ident, b"", 0.0, seen=lambda: self.records.append((request, decision)))
+        self.repeats[request] = self.policy, repeats
+        return decision, repeats
 
     def record(self, request: Request, decision: Decision) -> str:
         """Record."""

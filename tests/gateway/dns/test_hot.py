@@ -42,6 +42,28 @@ def test_room_is_bounded_and_what_is_used_stays(repeats: Repeats) -> None:
         assert len(table) <= 20
 
 
+def test_answers_in_use_outlive_those_that_are_not() -> None:
+    """However quickly new answers take the place of old ones, those that are given now and then stay once the table
+    has looked at them, though they are given as they are and not made anew."""
+    table = HotAnswers(room=100)
+    used = [f"used {number}".encode() for number in range(5)]
+    lost = 0
+    for number in range(10_000):
+        if number % 4 == 0:
+            for key in used:
+                entry = table.get(key)
+                if entry is None:
+                    lost += 1
+                    table.keep(key, aging(), 10.0)
+                    continue
+                assert isinstance(entry, bytes)
+                given = entry if is_good(entry, 11.0) else table.renew(key, 11.0)
+                assert given is not None
+                assert ttls(as_of(given, 11.0), ANSWER) == [59]
+        table.keep(str(number).encode(), aging(), 10.0)
+    assert lost <= 30  # of 100 times 5
+
+
 def test_octets_are_bounded(repeats: Repeats) -> None:
     """Long answers take the place of many short ones, and what is replaced or dropped gives its place back."""
     table = HotAnswers(room=1000, octets=100_000)

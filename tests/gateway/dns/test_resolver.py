@@ -76,9 +76,9 @@ async def test_every_denial_is_recorded_and_its_id_given() -> None:
     finds its record."""
     judge = a_judge()
     resolver = Resolver(judge)
-    peers = (WEB, WEB, BATCH, "10.1.0.8", WEB, "10.1.0.8")
+    peers = (WEB, WEB, BATCH, "10.1.0.8", WEB, "10.1.0.8", "10.1.0.8")
     texts = [ede(resolver.answer_now(peer, ask("bad.example"))) for peer in peers]
-    assert texts == [(15, f"listed threats threats id=r{number}") for number in (1, 1, 3, 4, 1, 4)]
+    assert texts == [(15, f"listed threats threats id=r{number}") for number in (1, 1, 3, 4, 1, 4, 4)]
     clients = [str(request.client.address) for request, _ in judge.records]
     assert clients == list(peers)
 
@@ -87,12 +87,27 @@ async def test_a_denial_is_recorded_anew_when_its_window_is_over() -> None:
     """Once the ledger no longer counts repeats of a denial, the next one is decided and recorded like a first."""
     judge = a_judge()
     resolver = Resolver(judge)
-    resolver.answer_now(WEB, ask("bad.example"))
+    for _ in range(3):
+        resolver.answer_now(WEB, ask("bad.example"))
     entry = resolver._hot.get(hot_key(resolver._clients[WEB].own, ask("bad.example"), 24))
     assert isinstance(entry, Block)
-    entry.repeats.open = False
-    assert ede(resolver.answer_now(WEB, ask("bad.example"))) == (15, "listed threats threats id=r2")
     assert len(judge.asked) == 2
+    entry.repeats.open = False
+    assert ede(resolver.answer_now(WEB, ask("bad.example"))) == (15, "listed threats threats id=r4")
+    assert len(judge.asked) == 3
+
+
+async def test_only_a_denial_that_came_again_is_kept() -> None:
+    """Names that are denied once each, in whatever letters and of whatever type, leave nothing in the hot table; one
+    that is repeated is there, and what it is answered with does not change by that."""
+    resolver = Resolver(a_judge())
+    for number in range(100):
+        resolver.answer_now(WEB, ask(f"n{number}.bad.example"))
+    assert resolver.standing().hot == 0
+    for qtype in ("A", "HTTPS"):  # the letters of which are letters as well
+        first, *others = (resolver.answer_now(WEB, ask("Bad.exAmple", qtype)) for _ in range(4))
+        assert others == [first] * 3
+    assert resolver.standing().hot == 2
 
 
 async def test_no_extended_error_without_edns() -> None:

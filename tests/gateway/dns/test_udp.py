@@ -98,7 +98,7 @@ async def test_what_was_asked_before_is_answered_as_before(client: socket.socket
 
 
 async def test_repeats_of_a_denial_are_counted(client: socket.socket) -> None:
-    """Every denial is counted for the client that it was told, and decided once for each, however quickly it is
+    """Every denial is counted for the client that it was told, and decided twice for each, however quickly it is
     answered."""
     judge = a_judge()
     sock = bind(parse_endpoint("udp://127.0.0.1:0"))
@@ -109,7 +109,7 @@ async def test_repeats_of_a_denial_are_counted(client: socket.socket) -> None:
         for each in [client, other] * 10:
             await exchange(each, "127.0.0.1", sock.getsockname()[1], ask("bad.example"))
     assert [str(request.client.address) for request, _ in judge.records] == ["127.0.0.1", "127.0.0.2"] * 10
-    assert len(judge.asked) == 2
+    assert len(judge.asked) == 4
     await listener.close(1)
 
 
