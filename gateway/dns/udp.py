@@ -10,7 +10,7 @@ import contextlib
 import socket
 from functools import partial
 
-from gateway.dns.datagrams import PLACES, ROOM, Batch, Sender
+from gateway.dns.datagrams import PLACES, PUT, ROOM, Batch, Sender
 from gateway.dns.hot import TERMS, TTL, Block
 from gateway.dns.replies import Miss
 from gateway.dns.resolver import Reply, Resolver
@@ -59,7 +59,7 @@ class UdpListener:
                     if until <= second and (found := hot.renew(key, now)) is not None:
                         _, dies, at = _terms(found, _AT)
                     if found is not None and (size := len(found)) <= ROOM:
-                        octets[body : body + size] = found  # and its terms, which are not sent
+                        PUT[size](octets, body, found)  # and its terms, which are not sent
                         if at:
                             _put_ttl(octets, body + at, dies - second)
                         answers[at_answer] = size - _LESS
@@ -70,7 +70,7 @@ class UdpListener:
                 ):
                     repeats, tail = found.repeats, found.tail
                     if repeats.open and 0 < (size := len(tail)) <= ROOM - 2:
-                        octets[body : body + size] = tail
+                        PUT[size](octets, body, tail)
                         answers[at_answer] = size + 2
                         found.used = True
                         repeats.again(date)

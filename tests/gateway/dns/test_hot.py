@@ -135,7 +135,7 @@ def ttls(octets: bytes, answer: Answer) -> list[int]:
 
 
 def test_a_ttl_counts_down_second_by_second() -> None:
-    """An answer with one TTL is good until that is over without being made anew, and its TTL goes down each second."""
+    """An answer with one TTL is good until that is over and never made anew; the TTL goes down each second."""
     table = HotAnswers()
     table.keep(b"key", aging(), 10.5)
     told, made = [], 0
