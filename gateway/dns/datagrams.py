@@ -93,18 +93,19 @@ def _peers(at: int, size: int) -> list[Callable[[mmap], tuple[bytes, ...]]]:
 
 
 _STARTS = tuple(slot * _SLOT + _DATA for slot in range(SLOTS))
-_PLACES = tuple((slot, start + 2, 2 * slot + 1) for slot, start in enumerate(_STARTS))
-"""Reckoned once: numbers that are made anew cost as much as what they are for."""
+PLACES = tuple((slot, start + 2, 2 * slot + 1) for slot, start in enumerate(_STARTS))
+"""Of each slot: its number, where its body is, and where the length of its answer goes. Reckoned once: numbers that
+are made anew cost as much as what they are for.
+"""
 
-
-type Place = tuple[tuple[int, int, int], bytes, int]
-"""A datagram: its slot, where its body and the length of its answer are; its sender; where it ends."""
+PUT = tuple(Struct(f"{size}s").pack_into for size in range(ROOM + 1))
+"""By the number of octets: what writes so many to a place in a batch. A slice costs half as much again."""
 
 
 class Batch:
     """The datagrams of one wake-up of a non-blocking UDP socket, and the answers to them.
 
-    `receive` returns for each datagram where it is, the packed address of its sender and where it ends:
+    `receive` returns for each datagram, in the order of `PLACES`, the packed address of its sender and where it ends:
     `octets[body:end]` are its octets but the first two, if it has no more than `ROOM`. An answer of at most as many
     goes to `octets[body:]`, again without the first two, the id, which stay where they are; its whole length goes to
     `answers[at_answer]`. Then `send`. That is spelt out where it is used instead of being methods here, because one
@@ -157,20 +158,17 @@ class Batch:
             )
         return array("I", bytes(messages))
 
-    def receive(self) -> list[Place]:
-        """Read what waits, `SLOTS` datagrams at most. Returns where they are: none too if the network has an error to
-        tell.
-        """
+    def receive(self) -> tuple[tuple[bytes, ...], Iterable[int]]:
+        """Read what waits, `SLOTS` datagrams at most: none too if the network has an error to tell."""
         if self._control:
             self._incoming[:] = self._unread  # the kernel writes there how much it had to say
         count: int = _RECEIVE(self.socket.fileno(), self._at_incoming, SLOTS, 0, None)
         if count < 1:
-            return []
+            return (), ()
         if self._control:
             for slot in range(count):
                 self._answer_from(slot * _SLOT + _NAME + _CONTROL_HEADER)
-        ends = map(add, _STARTS, self._sizes[:count].tolist())
-        return list(zip(_PLACES, self._peers[count](self.octets), ends, strict=False))
+        return self._peers[count](self.octets), map(add, _STARTS, self._sizes[:count].tolist())
 
     def _answer_from(self, at: int) -> None:
         """Have an answer leave from the address that was asked. The route still chooses the interface, but for

@@ -4,7 +4,7 @@ Pure: no I/O; the time is an argument. A decision is a function of policy genera
 what was decided for the same four once holds until one of them changes. Generation and view are part of the key; the
 policy is thereby asked first here as well, only not again.
 
-What has to be recorded each time (a denial) is kept by client instead, says where that client's line is, and is
+What has to be recorded each time (a denial) says for which client it is good and where that client's line is, and is
 counted where the ledger rolls the client's repeats up; allowed answers that have to be recorded, or that a rule on
 trial would have denied, are never kept here. A denial comes here with its first repeat: names that are denied once
 each, as those of a machine that makes them up, push out nothing.
@@ -37,8 +37,6 @@ _OVERHEAD = 340
 """Octets that a denial takes besides its key and its reply, as measured with CPython 3.13."""
 _AGING = 130
 """And an allowed answer more than that, with all that it is made anew from."""
-_TURN = 30
-"""Seconds after which an answer has to be made anew in any case, so that it is seen to be in use."""
 _LOOKS = 8
 """Entries that are passed over to find one that may go: bounds the time that a put can take."""
 
@@ -79,8 +77,7 @@ class Aging:
         """
         if now >= self._expires:
             return None
-        second = int(now)
-        until, ttls = min(int(self._expires), second + _TURN), self._ttls
+        second, until, ttls = int(now), int(self._expires), self._ttls
         if len(ttls) == 1:
             (at,) = ttls
             dies = self._stored + int(TTL.unpack_from(self._octets, at)[0])
@@ -92,11 +89,13 @@ class Aging:
 
 
 class Block:
-    """A denial as octets, good as long as its key is."""
+    """A denial as octets, for one client, good as long as its key is."""
 
-    __slots__ = ("repeats", "tail", "used")
+    __slots__ = ("own", "repeats", "tail", "used")
 
-    def __init__(self, tail: bytes, repeats: Repeats) -> None:
+    def __init__(self, own: bytes, tail: bytes, repeats: Repeats) -> None:
+        self.own = own
+        """The prefix of keys of the client that it is for; nobody else is told it."""
         self.tail = tail
         """The reply without the id, and with the question in lower case; empty for silence."""
         self.repeats = repeats
@@ -146,8 +145,18 @@ class HotAnswers:
             self._agings[key] = aging
 
     def block(self, key: bytes, block: Block) -> None:
-        """Keep a denial."""
+        """Keep a denial. `key` begins with the view, and so does that of the first client it is kept for: one look-up
+        finds it, as it would an allowed answer. For others of the view it is kept by prefixes of their own.
+        """
+        held = self._entries.get(key)
+        if isinstance(held, Block) and held.own != block.own and held.repeats.open:
+            key = block.own + key[len(block.own) :]
         self._put(key, block)
+
+    def denial(self, key: bytes, own: bytes) -> Block | None:
+        """Return the denial that a client has, if it has one, where that of another client was found."""
+        found = self._entries.get(own + key[len(own) :])
+        return found if isinstance(found, Block) else None
 
     def _put(self, key: bytes, entry: bytes | Block) -> None:
         entries, looks = self._entries, _LOOKS

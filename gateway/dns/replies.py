@@ -38,7 +38,7 @@ class Known:
         self.view = view
         """Generation and view, as a prefix of keys of the hot table."""
         self.own = own
-        """Such a prefix for denials: they are recorded, counted and told apart by client."""
+        """A prefix that no other client has, to tell denials apart: they are recorded and counted by client."""
         self.limited = limited
         """Whose rate limit counts: an IPv6 client may use all addresses of its network."""
         self.source = client.address.packed[: 4 if client.address.version == 4 else 8]

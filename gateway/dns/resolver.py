@@ -80,7 +80,8 @@ class Burst(NamedTuple):
     known: Callable[[bytes], Known | None]
     """Who asks, by packed address."""
     hot: HotAnswers
-    """Answers given before, by `Known.view` and the octets after the id; denials, by `Known.own` and them."""
+    """Answers given before, by `Known.view` and the octets after the id. A denial may be somebody else's: `Known.own`
+    tells."""
     pays: Callable[[Known], bool]
     """Takes credit for a client that has none from its rate limit. If there is none to be had, `answer` tells it."""
     now: float
@@ -256,7 +257,9 @@ class Resolver:
         if name_end < 0 or len(data) > MAX_PACKET:
             return self._answer(known, data, 0, stream)
         key = hot_key(known.view, data, name_end)
-        found = self._hot.get(key) or self._hot.get(known.own + key[_PREFIX:])
+        found = self._hot.get(key)
+        if isinstance(found, HotBlock) and found.own != known.own:
+            found = self._hot.denial(key, known.own)
         if type(found) is bytes and not is_good(found, self._now):
             found = self._hot.renew(key, self._now)
         if type(found) is bytes:
@@ -270,7 +273,7 @@ class Resolver:
                 return None
             tail = found.tail
         else:
-            return self._answer(known, data, name_end, stream)
+            return self._answer(known, data, name_end, stream, again=found is not None)
         end = name_end + 5
         return data[:2] + tail[: HEADER - 2] + data[HEADER:end] + tail[end - 2 :]
 
@@ -376,9 +379,9 @@ class Resolver:
         noted = self._judge.judge(DnsQuery(client=known.client, name="", qtype=0, flaw=flaw))
         return self._excesses.keep(bucket, noted)
 
-    def _answer(self, known: Known, data: bytes, name_end: int, stream: bool) -> Reply:
+    def _answer(self, known: Known, data: bytes, name_end: int, stream: bool, *, again: bool = False) -> Reply:
         """Read a packet, decide on it, and answer it from what is here. `name_end` is where the name ends in a packet
-        whose answer may be kept in the hot table, else 0.
+        whose answer may be kept in the hot table, else 0; `again` if one was kept there that is good no more.
         """
         client = known.client
         try:
@@ -407,10 +410,10 @@ class Resolver:
         if decision.denied:
             reply = self._replies.block(query, decision, recorded.id, options)
             # Not when it comes for the first time: most never come again, and would push out answers that do.
-            if keeps and recorded.count and recorded.open and not decision.reported:
+            if keeps and (recorded.count or again) and recorded.open and not decision.reported:
                 question = _in_lower_case(question)
                 tail = b"" if reply is None else reply[2:HEADER] + question + reply[HEADER + len(question) :]
-                self._hot.block(hot_key(known.own, data, name_end), HotBlock(tail, recorded))
+                self._hot.block(hot_key(known.view, data, name_end), HotBlock(known.own, tail, recorded))
             return reply
         if known.closed:
             keeps = False

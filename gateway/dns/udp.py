@@ -10,7 +10,7 @@ import contextlib
 import socket
 from functools import partial
 
-from gateway.dns.datagrams import ROOM, Batch, Sender
+from gateway.dns.datagrams import PLACES, PUT, ROOM, Batch, Sender
 from gateway.dns.hot import TERMS, TTL, Block
 from gateway.dns.replies import Miss
 from gateway.dns.resolver import Reply, Resolver
@@ -42,8 +42,8 @@ class UdpListener:
 
     def _drain(self) -> None:
         batch = self._batch
-        places = batch.receive()
-        if not places:
+        peers, ends = batch.receive()
+        if not peers:
             return
         known_as, hot, pays, now, date, otherwise = self._resolver.burst()
         find, second = hot.get, int(now)
@@ -51,27 +51,27 @@ class UdpListener:
         octets, answers = batch.octets, batch.answers
         gaps: list[int] = []
         aside = blocked = 0
-        for (slot, body, at_answer), peer, end in places:
-            known = known_as(peer)
+        for (slot, body, at_answer), end, known in zip(PLACES, ends, map(known_as, peers), strict=False):
             if known is not None and (known.credit or pays(known)):
-                question = octets[body:end]
-                key = known.view + question
-                found = find(key) or find(known.own + question)
+                key = known.view + octets[body:end]
+                found = find(key)
                 if type(found) is bytes:
                     until, dies, at = _terms(found, _AT)
                     if until <= second and (found := hot.renew(key, now)) is not None:
                         _, dies, at = _terms(found, _AT)
                     if found is not None and (size := len(found)) <= ROOM:
-                        octets[body : body + size] = found  # and its terms, which are not sent
+                        PUT[size](octets, body, found)  # and its terms, which are not sent
                         if at:
                             _put_ttl(octets, body + at, dies - second)
                         answers[at_answer] = size - _LESS
                         known.credit -= 1
                         continue
-                elif isinstance(found, Block):
+                elif isinstance(found, Block) and (
+                    found.own is known.own or (found := hot.denial(key, known.own)) is not None
+                ):
                     repeats, tail = found.repeats, found.tail
                     if repeats.open and 0 < (size := len(tail)) <= ROOM - 2:
-                        octets[body : body + size] = tail
+                        PUT[size](octets, body, tail)
                         answers[at_answer] = size + 2
                         found.used = True
                         repeats.again(date)
@@ -81,11 +81,11 @@ class UdpListener:
             aside += 1
             data = batch.datagram(slot)
             reply: Reply
-            if zones is not None and zones.concerns(data) and self._resolver.admits(peer):
-                reply = zones.datagram(_text(peer), data)
+            if zones is not None and zones.concerns(data) and self._resolver.admits(peers[slot]):
+                reply = zones.datagram(_text(peers[slot]), data)
                 self._tally.answers[_LOCAL] += 1
             else:
-                reply = otherwise(peer, data)
+                reply = otherwise(peers[slot], data)
             if type(reply) is bytes and len(reply) <= ROOM:
                 batch.write(slot, reply)
                 continue
@@ -95,8 +95,8 @@ class UdpListener:
             elif isinstance(reply, Miss):
                 self._waiting += 1
                 self._resolver.begin(reply, partial(self._reply, batch.sender(slot)))
-        batch.send_without(gaps, len(places))
-        self._count(len(places), aside, blocked)
+        batch.send_without(gaps, len(peers))
+        self._count(len(peers), aside, blocked)
 
     def _count(self, queries: int, aside: int, blocked: int) -> None:
         """Count what a wake-up brought. Who was left aside for others to answer is counted by them."""
