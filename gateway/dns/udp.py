@@ -50,6 +50,7 @@ class UdpListener:
         zones = self._transfers if self._transfers is not None and self._transfers.has_zones else None
         octets, answers = batch.octets, batch.answers
         unsent = aside = blocked = 0
+        unseen = False
         for (slot, body, at_answer), peer, end in places:
             known = known_as(peer)
             if known is not None and (known.credit or pays(known)):
@@ -77,6 +78,8 @@ class UdpListener:
                         known.credit -= 1
                         blocked += 1
                         continue
+                else:
+                    unseen = True
             aside += 1
             data = batch.datagram(slot)
             reply: Reply
@@ -84,7 +87,8 @@ class UdpListener:
                 reply = zones.datagram(_text(peer), data)
                 self._tally.answers[_LOCAL] += 1
             else:
-                reply = otherwise(peer, data)
+                reply = otherwise(peer, data, unseen)
+            unseen = False
             if type(reply) is bytes and len(reply) <= ROOM:
                 batch.write(slot, reply)
                 continue
