@@ -15,6 +15,7 @@ from gateway.names import is_localhost, suffixes
 _ANY_TTL = 3600
 _RFC8482 = b"\x07RFC8482\x00"
 _DS = 43
+_META = frozenset((0, int(Type.OPT), *range(128, 255)))
 _LOOPBACK: tuple[IPAddress | LocalData, ...] = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 _LOCALHOST = (parse_data("ptr", "localhost"),)
 _NAT64 = "ipv4only.arpa"
@@ -49,7 +50,7 @@ _EMPTY_ZONES = frozenset(
 
 def is_meta(qtype: int) -> bool:
     """Say whether a type asks for something other than records: transfers, signatures (RFC 6895 section 3.1)."""
-    return 128 <= qtype < 255 or qtype in (0, Type.OPT)
+    return qtype in _META
 
 
 def local_answer(name: str, qtype: int, records: LocalRecords) -> Answer | None:

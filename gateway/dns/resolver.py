@@ -86,8 +86,9 @@ class Burst(NamedTuple):
     """Takes credit for a client that has none from its rate limit. If there is none to be had, `answer` tells it."""
     now: float
     date: float
-    answer: Callable[[Peer, bytes], Reply]
-    """Answers whatever is not found so. It never raises: what goes wrong is answered SERVFAIL."""
+    answer: Callable[[Peer, bytes, bool], Reply]
+    """Answers whatever is not found so; told that nothing at all was found, it does not look for the same again. It
+    never raises: what goes wrong is answered SERVFAIL."""
 
 
 class Standing(NamedTuple):
@@ -209,14 +210,14 @@ class Resolver:
         except Exception as error:
             return self._broken(peer, data, error)
 
-    def _datagram(self, peer: Peer, data: bytes) -> Reply:
+    def _datagram(self, peer: Peer, data: bytes, unseen: bool = False) -> Reply:
         try:
             known = self._clients.get(peer) or self._client(peer)
             if self._limit is not None:
                 if not known.credit and not self._pays(known):
                     return self._over_limit(known, data, self._limit.excess(known.limited, self._now), stream=False)
                 known.credit -= 1
-            return self._packet(known, data, stream=False)
+            return self._packet(known, data, stream=False, unseen=unseen)
         except Exception as error:
             return self._broken(peer, data, error)
 
@@ -251,11 +252,15 @@ class Resolver:
                 return self._over_limit(known, data, excess, stream=True)
         return self._packet(known, data, stream=True)
 
-    def _packet(self, known: Known, data: bytes, *, stream: bool) -> Reply:
-        """Look for an answer given before to the question in other letters; else read the packet."""
+    def _packet(self, known: Known, data: bytes, *, stream: bool, unseen: bool = False) -> Reply:
+        """Look for an answer given before to the question in other letters, or in these unless there is none; else
+        read the packet.
+        """
         name_end = data.find(0, HEADER)
         if name_end < 0 or len(data) > MAX_PACKET:
             return self._answer(known, data, 0, stream)
+        if unseen and (name := data[HEADER:name_end]) == name.lower():
+            return self._answer(known, data, name_end, stream)
         key = hot_key(known.view, data, name_end)
         found = self._hot.get(key)
         if isinstance(found, HotBlock) and found.own != known.own:

@@ -51,6 +51,7 @@ class UdpListener:
         octets, answers = batch.octets, batch.answers
         gaps: list[int] = []
         aside = blocked = 0
+        unseen = False
         for (slot, body, at_answer), end, known in zip(PLACES, ends, map(known_as, peers), strict=False):
             if known is not None and (known.credit or pays(known)):
                 key = known.view + octets[body:end]
@@ -78,6 +79,8 @@ class UdpListener:
                         known.credit -= 1
                         blocked += 1
                         continue
+                else:
+                    unseen = True
             aside += 1
             data = batch.datagram(slot)
             reply: Reply
@@ -85,7 +88,8 @@ class UdpListener:
                 reply = zones.datagram(_text(peers[slot]), data)
                 self._tally.answers[_LOCAL] += 1
             else:
-                reply = otherwise(peers[slot], data)
+                reply = otherwise(peers[slot], data, unseen)
+            unseen = False
             if type(reply) is bytes and len(reply) <= ROOM:
                 batch.write(slot, reply)
                 continue

@@ -33,6 +33,7 @@ from gateway.feeds.layout import (
     unpack,
 )
 from gateway.feeds.runs import range_text
+from gateway.memo import Memo
 from gateway.urlpaths import normalize_path, readings
 
 __all__ = ["Snapshot", "SnapshotError"]
@@ -41,6 +42,7 @@ _make = tuple.__new__
 _word = Struct("<Q").unpack
 _PART = 128
 """Hashes from one known start to the next: a look-up has to fetch few of them, which are near each other."""
+_PARENTS_KEPT = 1024
 _ADVICE = "run `gateway refresh` to make a new one"
 
 
@@ -48,6 +50,9 @@ type _Covered = tuple[str, int, list[tuple[int, int, int]]]
 """A name that entries cover; the lists that hold it; of each entry the list, how many labels it lacks in front, and
 its ref, exceptions too.
 """
+
+type _Above = tuple[int, list[tuple[int, int, int]]]
+"""What the names below a name begin with: its checksum, and the entries that cover them as they do in `_Covered`."""
 
 
 class Snapshot:
@@ -63,6 +68,7 @@ class Snapshot:
         self._map = source
         self._hasher = hasher(key)
         self._last: _Covered = "", 0, []
+        self._parents = Memo[str, _Above](_PARENTS_KEPT)
         self._hashes = self._cast(sections["hashes"], "Q")
         self._size = len(self._hashes)
         parts = (self._size // _PART).bit_length()
@@ -148,35 +154,54 @@ class Snapshot:
 
     def lookup_name(self, name: str) -> tuple[int, int]:
         """Return the lists that hold the name or a parent, and those that hold some URLs on that host."""
-        data = name.encode("utf-8", "surrogatepass")  # as `octets`, without the call
-        labels = data.split(b".")
-        words, size, masks = self._filter, self._filter_size, FILTER_MASKS
-        # Nothing is listed below a single label (see NameEntry), so a top-level domain only begins the checksum.
-        checksum = crc32(labels.pop()) if len(labels) > 1 else 0
+        label, _, parent = name.partition(".")
+        checksum, inherited = self._parents.get(parent) or self._above(parent)
+        # The checksum of a name continues that of its parent.
+        checksum = crc32(label.encode("utf-8", "surrogatepass"), checksum)  # as `octets`, without the call
+        mask = FILTER_MASKS[checksum >> 24]
+        if self._filter[checksum % self._filter_size] & mask == mask:
+            refs = self._find(name.encode("utf-8", "surrogatepass"))
+        elif inherited:
+            refs = []
+        else:
+            return 0, 0
         hits: list[tuple[int, int, int]] = []
         found = excepted = urls = 0
-        pop, bases = labels.pop, self._bases
-        while labels:
-            # The checksum of a name continues that of its parent.
-            checksum = crc32(pop(), checksum)
-            mask = masks[checksum >> 24]
-            if words[checksum % size] & mask == mask:
-                at = len(labels)
-                for ref in self._find(data.split(b".", at)[at] if at else data):
-                    owner = bisect_left(bases, ref & LINE) - 1  # as `_owner`, without the call
-                    if ref & (BELOW if at else EXACT):
-                        hits.append((owner, at, ref))
-                        if ref & EXCEPTION:
-                            excepted |= 1 << owner
-                        else:
-                            found |= 1 << owner
-                    elif ref & HOST and not at:
-                        urls |= 1 << owner
+        for ref in refs:
+            owner = bisect_left(self._bases, ref & LINE) - 1  # as `_owner`, without the call
+            if ref & EXACT:
+                hits.append((owner, 0, ref))
+            elif ref & HOST:
+                urls |= 1 << owner
+        if inherited:
+            hits += inherited
         if not hits:
             return 0, urls
+        for owner, _, ref in hits:
+            if ref & EXCEPTION:
+                excepted |= 1 << owner
+            else:
+                found |= 1 << owner
         found &= ~excepted
         self._last = name, found, hits
         return found, urls & ~excepted
+
+    def _above(self, parent: str) -> _Above:
+        """Return what names right below a name have in common: a new name is most often below one that was asked
+        about before.
+        """
+        # Nothing is listed below a single label (see NameEntry), so a top-level domain only begins the checksum.
+        data = octets(parent)
+        *labels, top = data.split(b".")
+        checksum = crc32(top)
+        hits: list[tuple[int, int, int]] = []
+        while labels:
+            checksum = crc32(labels.pop(), checksum)
+            if self._maybe(checksum):
+                at = len(labels)
+                refs = self._find(data.split(b".", at)[at])
+                hits += [(self._owner(ref), at + 1, ref) for ref in refs if ref & BELOW]
+        return self._parents.keep(parent, (checksum, hits))
 
     def match_name(self, name: str, mask: int) -> Match | None:
         """Return the entry behind a hit in one of the lists of the mask: of the first such list, the longest name."""

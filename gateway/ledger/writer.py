@@ -19,8 +19,8 @@ from gateway.ledger.text import visible
 _LOG = logging.getLogger(__name__)
 
 _BATCH = 512  # lines in a write
-_SLICE = 128  # of work (about 0.3 ms) that is done before the thread that answers clients gets its turn:
-_FILLED_IN, _ENCODED = 1, 4  # a line from a pattern, and one that is encoded
+_SLICE = 256  # of work (about 0.5 ms) that is done before the thread that answers clients gets its turn:
+_FILLED_IN, _ENCODED = 1, 8  # a line from a pattern, and one that is encoded
 _YIELD = 0.0001  # seconds; an actual pause, because a mere release of the interpreter lock is won back at once
 _BACK_OFF = (0.1, 5.0)  # seconds before the second try, and at most
 _IDLE = 1.0  # seconds between looks at what expires

@@ -111,6 +111,22 @@ async def test_only_a_denial_that_came_again_is_kept() -> None:
     assert resolver.standing().hot == 2
 
 
+async def test_what_a_listener_has_looked_for_is_answered_alike() -> None:
+    """Told that a packet is not in the hot table, the resolver gives the answer that it gives otherwise, and finds it
+    there when it was asked for in other letters."""
+    records = {"gw.example": (ip_address("10.0.0.1"),)}
+    judge = a_judge(records=records)
+    resolver, other = (Resolver(each, clock=lambda: 5000.25) for each in (judge, a_judge(records=records)))
+    answer = resolver.burst().answer
+    for name in ("bad.example", "gw.example"):
+        for _ in range(3):
+            assert answer(WEB, ask(name), True) == other.answer_now(WEB, ask(name))
+        asked = len(judge.asked)
+        for letters in (name.upper(), name.title()):
+            assert answer(WEB, ask(letters), True) == other.answer_now(WEB, ask(letters))
+        assert len(judge.asked) == asked
+
+
 async def test_no_extended_error_without_edns() -> None:
     """A client that sent no EDNS gets no OPT record."""
     assert parse(Resolver(a_judge()).answer_now(WEB, ask("bad.example", edns=False))).ar == []
