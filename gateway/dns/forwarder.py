@@ -9,6 +9,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 from gateway.addresses import IPAddress
@@ -73,7 +74,9 @@ type Waiter = Callable[[Answer | Exception, bool], None]
 
 
 class _Failed(NamedTuple):
-    error: UpstreamError
+    failure: Failure
+    detail: str
+    """What the error said, and not the error, which keeps the frames that it came through."""
     wait: float
     until: float
 
@@ -200,21 +203,13 @@ class Forwarder:
             UpstreamError: there is no usable answer, and no expired one.
         """
         found: asyncio.Future[tuple[Answer, bool]] = asyncio.get_running_loop().create_future()
-
-        def done(result: Answer | Exception, stale: bool) -> None:
-            if found.done():
-                return  # whoever waited has gone away
-            if isinstance(result, Answer):
-                found.set_result((result, stale))
-            else:
-                found.set_exception(result)
-
         self._awaited.add(found)
         try:
-            self.ask(key, done)
+            self.ask(key, partial(_tell, found))
             return await found
         finally:
             self._awaited.discard(found)
+            del found  # an error refers to this frame, and would so refer to itself
 
     def ask(self, key: Key, done: Waiter, name: bytes = b"") -> None:
         """Ask an upstream, together with everybody else who has the same question; if none answers, or not soon
@@ -229,7 +224,7 @@ class Forwarder:
             done = _Impatient(stale, done, self._clock, self._settings.timing.stale).done
         failed = self._failures.get(key) if self._failures else None
         if failed is not None and now < failed.until:
-            done(UpstreamError(failed.error.failure, f"{failed.error} (moments ago)"), False)
+            done(UpstreamError(failed.failure, f"{failed.detail} (moments ago)"), False)
             return
         try:
             wanted = self._begin(key, name)
@@ -335,7 +330,7 @@ class Forwarder:
         wait = min(before.wait * 2, _LONGEST_FAILURE) if before else _FAILURE
         if before is None and len(self._failures) >= _FAILURES_KEPT:
             del self._failures[next(iter(self._failures))]
-        self._failures[key] = _Failed(error, wait, self._clock() + wait)
+        self._failures[key] = _Failed(error.failure, str(error), wait, self._clock() + wait)
 
     def retire(self) -> None:
         """Close the connections to upstreams once nobody waits for an answer any more; later callers are served."""
@@ -495,3 +490,12 @@ class _Impatient:
     def _end(self) -> None:
         self._over = True
         self._timer.cancel()
+
+
+def _tell(found: "asyncio.Future[tuple[Answer, bool]]", result: Answer | Exception, stale: bool) -> None:
+    if found.done():
+        return  # whoever waited has gone away
+    if isinstance(result, Answer):
+        found.set_result((result, stale))
+    else:
+        found.set_exception(result)

@@ -419,6 +419,7 @@ class ClientConnection(asyncio.Protocol):
             raise
         splice.finished = partial(_count_out, desk, seat, live, started)
         self._counted = False  # the splice counts the client out
+        self._stage = _ignore  # or this would refer to itself, and be left to the garbage collector
         desk.sweeper.alive.discard(self)
         desk.sweeper.alive.add(live)
         desk.tally.splice(splice)

@@ -172,11 +172,17 @@ class Splice:
                 half.transport.abort()
 
     def _end(self) -> None:
+        """Say so once. Nothing of a tunnel that has ended refers to itself: it goes at once, with all that it held,
+        and does not wait for the garbage collector, which stops everything the longer, the more there is for it.
+        """
         finished, self.finished = self.finished, _nothing
-        for half in (self.client, self.origin):
-            half.other = None
-            half.write = self.too_early
-        finished(self)
+        try:
+            finished(self)
+        finally:
+            for half in (self.client, self.origin):
+                half.other = half.meter = None
+                half.write = _unheard
+                half.splice = ENDED
 
 
 def _limit(transport: asyncio.Transport) -> None:
@@ -185,3 +191,11 @@ def _limit(transport: asyncio.Transport) -> None:
 
 def _nothing(_: Splice) -> None:
     pass
+
+
+def _unheard(_: bytes) -> None:
+    pass
+
+
+ENDED = Splice(now=0.0, idle=0.0, lifetime=0.0)
+"""What a half belongs to when its tunnel has ended: no tunnel, and nobody is told of anything."""

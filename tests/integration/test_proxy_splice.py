@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import resource
 import socket
 import struct
@@ -11,7 +12,10 @@ import pytest
 
 from gateway.decision import Reason
 from gateway.policy import Policy
+from gateway.proxy.listener import ClientConnection
+from gateway.proxy.live import LiveTunnel
 from gateway.proxy.responses import ALERT_ACCESS_DENIED, ALERT_INTERNAL_ERROR
+from gateway.proxy.splice import Half, Splice
 from gateway.request import HttpRequest, TlsHello
 from gateway.selfcheck.client import start_tls
 from tests.gateway.proxy.samples import a_hello, a_message, in_records, server_name, versions
@@ -49,6 +53,27 @@ async def test_curl(tmp_path: Path, certificate: Path) -> None:
         assert str(line.outcome.address) == "127.0.0.1"
         assert origin.server_names == ["good.test"]
         assert rig.names.asked == ["good.test"]
+
+
+async def test_a_tunnel_is_gone_with_its_end(tmp_path: Path, certificate: Path) -> None:
+    """Nothing of it is left to the garbage collector, which stops a busy proxy for the longer, the more there is."""
+
+    def left() -> int:
+        kinds = (ClientConnection, LiveTunnel, Splice, Half)
+        return sum(type(each) in kinds for each in gc.get_objects())
+
+    async with TlsOrigin(certificate=certificate) as origin, a_proxy(tmp_path, allow("good.test")) as rig:
+        gc.collect()
+        gc.disable()
+        try:
+            before = left()
+            for _ in range(3):
+                ran = await rig.curl("--cacert", str(certificate), f"https://good.test:{origin.port}/x")
+                assert ran.code == 0
+            await rig.settled()
+            await until(lambda: left() == before)
+        finally:
+            gc.enable()
 
 
 async def test_another_policy_while_connecting(tmp_path: Path, certificate: Path) -> None:

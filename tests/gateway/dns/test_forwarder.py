@@ -1,6 +1,7 @@
 """Tests for gateway.dns.forwarder."""
 
 import asyncio
+import gc
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,35 @@ async def test_failures_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
             with pytest.raises(UpstreamError):
                 await forwarder.fetch(PUBLIC._replace(name=name))
         assert up.names == ["a.example", "b.example", "c.example", "a.example"]
+
+
+async def test_a_failure_is_gone_when_it_has_been_told() -> None:
+    """Nothing of it is left to the garbage collector, which stops everything for the longer, the more there is."""
+
+    def left() -> int:
+        return sum(type(each) is UpstreamError for each in gc.get_objects())
+
+    def handle(query: Message, _: str) -> Reply:
+        reply = query.reply()
+        reply.header.rcode = RCODE.REFUSED  # that is not logged: pytest keeps what is
+        return reply
+
+    async with upstream(handle) as up:
+        forwarder = a_forwarder(up.endpoint)
+        gc.collect()
+        gc.disable()
+        try:
+            before, told = left(), []
+            for name in ("a.example", "b.example", "b.example"):
+                try:  # `pytest.raises` would keep it
+                    await forwarder.fetch(PUBLIC._replace(name=name))
+                except UpstreamError as error:
+                    told.append(str(error))
+            await asyncio.sleep(0)
+            assert left() == before
+            assert len(told) == 3
+        finally:
+            gc.enable()
 
 
 async def test_expired_answers_help_out_when_upstreams_are_slow() -> None:
