@@ -211,8 +211,10 @@ class Ledger:
         has blanks, `detail` is None, and `matched` is what belongs there.
         """
         client, name, _, _ = request
-        alike = self._patterns.blocks(request, decision, detail, matched, self.generation)
-        if not alike.pattern or client.user is not None or client.certificate is not None:
+        alike = None
+        if client.user is None and client.certificate is None:  # or a pattern would say the same of others
+            alike = self._patterns.blocks(request, decision, detail, matched, self.generation)
+        if alike is None or not alike.pattern:
             return self._enter_block(request, with_evidence(decision, matched if detail is None else None), None)
         now, address = self._clock(), self._known(client)
         key = f"{alike.kind}{address}{name}"  # one text: its hash is worked out once

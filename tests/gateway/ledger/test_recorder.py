@@ -151,6 +151,17 @@ def test_only_what_is_identical_is_rolled_up(tmp_path: Path) -> None:
     assert counts == {1: len(cases) + 1, 2: len(cases)}
 
 
+def test_nobody_is_recorded_under_the_name_of_another(tmp_path: Path) -> None:
+    """What is proven of one client is in its own lines alone, whoever was denied the like first."""
+    users = "alice", None, "bob", None
+    with Ledger(tmp_path, "proxy") as ledger:
+        for number, user in enumerate(users):
+            client = replace(CLIENT, user=user, certificate=user and f"CN={user}")
+            ledger.record(query(f"{number}.example", client=client), DENIED)
+    told = [(line.get("user.name"), line.get("tls.client.subject")) for line in _read(tmp_path)]
+    assert told == [(user, user and f"CN={user}") for user in users]
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(
