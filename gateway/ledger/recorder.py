@@ -287,8 +287,12 @@ class Ledger:
             self.tally.put_aside(repeats.denials, repeats.count)
         line, span, id = repeats.line, repeats.span, self._next_id()
         if isinstance(line, BlockLine):
-            if not self._backlog.put(line.rolled_up(id=id, now=now, span=span)):
-                self._backlog.fold(_loss_again(json.loads(line.encode()), span))
+            try:
+                if not self._backlog.put(line.rolled_up(id=id, now=now, span=span)):
+                    self._backlog.fold(_loss_again(json.loads(line.encode()), span))
+            except Exception as error:
+                self._backlog.fold(line.unreadable(span))
+                _LOG.error("ledger: repeats of decision %s could not be recorded in full: %r", line.id, error)
             return
         first: Event = json.loads(line) if isinstance(line, bytes) else line
         if not self._backlog.put(rolled_up(first, id=id, now=now, span=span)):

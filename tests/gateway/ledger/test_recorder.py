@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -246,6 +247,18 @@ def test_what_cannot_be_built_is_counted(tmp_path: Path, caplog: pytest.LogCaptu
         ledger.change("x", "y", id_=None)
     lines = _read(tmp_path)
     assert {line.get("event.reason") for line in lines} == {"listed", None}
+    assert "could not be recorded in full" in caplog.text
+
+
+def test_what_cannot_be_written_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A block whose line turns out not to be one is counted with its repeats, and takes no other line along."""
+    names: tuple[Any, ...] = ("a.example", 5, 5, 5, "b.example", "b.example")
+    with Ledger(tmp_path, "dns") as ledger:
+        for name in names:
+            ledger.record(query(name), DENIED)
+    lines = _read(tmp_path)
+    assert {line["dns.question.name"] for line in lines if "dns.question.name" in line} == {"a.example", "b.example"}
+    assert sum(count_of(line) for line in lines) == len(names)
     assert "could not be recorded in full" in caplog.text
 
 
