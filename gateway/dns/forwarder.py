@@ -17,10 +17,10 @@ from gateway.decision import Reason
 from gateway.dns.bailiwick import Trust, leads_out, select
 from gateway.dns.cache import RECHECK, Cache, Entry, Key, Terms
 from gateway.dns.exchange import Failure, UpstreamError
-from gateway.dns.local import local_answer, special_answer, zone_of
+from gateway.dns.local import local_answer, local_data, special_answer, zone_of
 from gateway.dns.message import Answer, encode_name, make_answer, soa_record, with_ttl
 from gateway.dns.plain import plain_answer
-from gateway.dns.records import MAX_ALIASES, TTL, aliases
+from gateway.dns.records import MAX_ALIASES, TTL, LocalData, aliases, of_type
 from gateway.dns.settings import Endpoint, Settings
 from gateway.dns.tally import Tally
 from gateway.dns.upstream import Pool, Result
@@ -253,6 +253,12 @@ class Forwarder:
         if key.name in records and not wanted.chain:
             wanted.chain, wanted.end = aliases(key.name, key.qtype, records)
         chain, end = wanted.chain, wanted.end
+        entries = local_data(end, key.qtype, records) if chain else None
+        if entries is not None:
+            answer = self._from_here(wanted, entries)
+            self._cache.put(key, answer, self._clock())
+            self._deliver(wanted, answer)
+            return
         zone = zone_of(end, self._forward)
         if chain and zone is None and special_answer(end, key.qtype) is not None:
             soa = soa_record(encode_name(end), TTL)
@@ -264,6 +270,14 @@ class Forwarder:
         wanted.name = name if name and not chain else encode_name(end)
         wanted.in_zone = zone is not None
         (self._pool if zone is None else zone).begin(wanted, wanted.done)
+
+    def _from_here(self, wanted: "_Wanted", entries: Sequence[IPAddress | LocalData]) -> Answer:
+        """Return the answer to an alias that leads to a name which has its records here."""
+        owner, qtype = encode_name(wanted.end), wanted.qtype
+        found = tuple(of_type(owner, qtype, entries))
+        absence = () if found else (soa_record(owner, TTL),)
+        response = Response(0, 0, Rcode.NOERROR, b"", found, absence, edns=False)
+        return select(response, owner, qtype, self._settings.limits, Trust(zone=True), aliases=wanted.chain)
 
     def _plain(self, wanted: "_Wanted", data: bytes) -> Answer | None:
         """Read a reply of the commonest kind."""
@@ -286,14 +300,16 @@ class Forwarder:
         """Ask for the name to which a server of a forward zone leads without asking for it: it may know its own zones
         and nothing else. Say whether that was done.
         """
-        key, chain = wanted.key, (*wanted.chain, *wanted.further)
+        key, (*_, last) = wanted.key, (record for record in wanted.further if record.rtype == Type.CNAME)
+        ours, end = aliases(name_text(last.rdata), key.qtype, self._settings.records)
+        chain = (*wanted.chain, *wanted.further, *ours)
         names = [name_text(record.rdata) for record in chain if record.rtype == Type.CNAME]
         if len(names) > MAX_ALIASES or len({key.name, *names}) <= len(names):
             return False  # in a circle
         if self._outstanding.get(key) is not wanted:
             return False
         onward = self._outstanding[key] = _Wanted(self, key)
-        onward.chain, onward.end = chain, names[-1]
+        onward.chain, onward.end = chain, end
         onward.waiters = wanted.waiters
         try:
             self._send(onward, b"")

@@ -3,7 +3,7 @@
 Pure: no I/O, no clock. Policy has been asked before any of this.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
 from gateway.addresses import IPAddress
@@ -63,12 +63,8 @@ def local_answer(name: str, qtype: int, records: LocalRecords) -> Answer | None:
     if qtype == Type.ANY:
         owner = encode_name(name)
         return make_answer(owner, [Record(owner, Type.HINFO, IN, _ANY_TTL, _RFC8482)], ttl=_ANY_TTL)  # RFC 8482
-    if name == _NAT64 and qtype != Type.A and name not in records:
-        return None
     chain, end = aliases(name, qtype, records)
-    entries = records.get(end)
-    if entries is None:
-        entries = _LOOPBACK if is_localhost(end) else _BUILT_IN.get(end)
+    entries = local_data(end, qtype, records)
     if entries is None:
         return None
     owner = encode_name(end)
@@ -83,6 +79,14 @@ def local_answer(name: str, qtype: int, records: LocalRecords) -> Answer | None:
         trusted=True,
         authoritative=True,
     )
+
+
+def local_data(name: str, qtype: int, records: LocalRecords) -> Sequence[IPAddress | LocalData] | None:
+    """Return all that a name has which is known here alone; None where it is for others to say."""
+    entries = records.get(name)
+    if entries is None and not (name == _NAT64 and qtype != Type.A):
+        entries = _LOOPBACK if is_localhost(name) else _BUILT_IN.get(name)
+    return entries
 
 
 def _type_of(address: IPAddress) -> int:

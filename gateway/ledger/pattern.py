@@ -13,7 +13,7 @@ from typing import NamedTuple
 from gateway.addresses import IPAddress
 from gateway.decision import Decision, Match, Verdict
 from gateway.ledger.event import Event, Outcome, encode, event
-from gateway.ledger.losses import Span
+from gateway.ledger.losses import Loss, Span
 from gateway.ledger.tally import Denial, denials_of
 from gateway.ledger.text import LONGEST, timestamp, visible, without_userinfo
 from gateway.memo import Memo
@@ -84,6 +84,11 @@ class BlockLine(NamedTuple):
         counted = f'"gateway.rollup":"{self.id}","gateway.count":{span.count}'
         when = f'"gateway.first":"{timestamp(span.first)}","gateway.last":"{timestamp(span.last)}"'
         return f"{self._filled_in(id, now)[: -len(_END)]},{counted},{when}{_END}".encode("ascii")
+
+    def unreadable(self, span: Span) -> Loss:
+        """Return what it, or its repeats, are counted as where no line can be made."""
+        reason, enforced = self.alike.denials[0]
+        return Loss(verdict=Verdict.DENY.value, enforced=enforced, reason=reason, rule="", client="", span=span)
 
     def _filled_in(self, id: str, now: float) -> str:
         (_, pattern, _), address, name, detail, matched, _, _ = self

@@ -211,8 +211,10 @@ class Ledger:
         has blanks, `detail` is None, and `matched` is what belongs there.
         """
         client, name, _, _ = request
-        alike = self._patterns.blocks(request, decision, detail, matched, self.generation)
-        if not alike.pattern or client.user is not None or client.certificate is not None:
+        alike = None
+        if client.user is None and client.certificate is None:  # or a pattern would say the same of others
+            alike = self._patterns.blocks(request, decision, detail, matched, self.generation)
+        if alike is None or not alike.pattern:
             return self._enter_block(request, with_evidence(decision, matched if detail is None else None), None)
         now, address = self._clock(), self._known(client)
         key = f"{alike.kind}{address}{name}"  # one text: its hash is worked out once
@@ -285,8 +287,12 @@ class Ledger:
             self.tally.put_aside(repeats.denials, repeats.count)
         line, span, id = repeats.line, repeats.span, self._next_id()
         if isinstance(line, BlockLine):
-            if not self._backlog.put(line.rolled_up(id=id, now=now, span=span)):
-                self._backlog.fold(_loss_again(json.loads(line.encode()), span))
+            try:
+                if not self._backlog.put(line.rolled_up(id=id, now=now, span=span)):
+                    self._backlog.fold(_loss_again(json.loads(line.encode()), span))
+            except Exception as error:
+                self._backlog.fold(line.unreadable(span))
+                _LOG.error("ledger: repeats of decision %s could not be recorded in full: %r", line.id, error)
             return
         first: Event = json.loads(line) if isinstance(line, bytes) else line
         if not self._backlog.put(rolled_up(first, id=id, now=now, span=span)):

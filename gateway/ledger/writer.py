@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from gateway.ledger.backlog import Backlog
 from gateway.ledger.event import Event, encode
 from gateway.ledger.file import LedgerFile
-from gateway.ledger.losses import Loss
+from gateway.ledger.losses import Loss, Span
 from gateway.ledger.pattern import BlockLine, Line
 from gateway.ledger.text import visible
 
@@ -139,7 +139,7 @@ class Writer:
             if isinstance(line, bytes):
                 lines.append(line)
             elif isinstance(line, BlockLine):
-                lines.append(line.encode())
+                lines.append(self._filled_in(line))
                 left -= _FILLED_IN
             else:
                 lines.append(_encoded(line))
@@ -148,6 +148,15 @@ class Writer:
                 time.sleep(_YIELD)
                 left = _SLICE
         self._pending = b"".join(lines)
+
+    def _filled_in(self, line: BlockLine) -> bytes:
+        """Return a line; nothing where it cannot be made, which is then counted and does not cost the batch."""
+        try:
+            return line.encode()
+        except Exception as error:
+            self._backlog.fold(line.unreadable(Span.one(line.now)))
+            _LOG.error("ledger: decision %s could not be recorded in full: %r", line.id, error)
+            return b""
 
     def _write(self) -> None:
         while self._pending:

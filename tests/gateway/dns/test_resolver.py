@@ -277,6 +277,41 @@ async def test_aliases_lead_out_of_a_forward_zone(name: str, expected: list[str]
         assert set(judge.reasons) == ({reason} if reason else set())
 
 
+@pytest.mark.parametrize(
+    ("name", "qtype", "expected", "rcode"),
+    [
+        pytest.param("www.corp.test", "A", ["10.0.0.5"], RCODE.NOERROR, id="to an address"),
+        pytest.param("www.corp.test", "AAAA", [], RCODE.NOERROR, id="to no address of the family"),
+        pytest.param("new.corp.test", "A", ["10.0.0.5"], RCODE.NOERROR, id="to an alias"),
+        pytest.param("self.corp.test", "A", ["127.0.0.1"], RCODE.NOERROR, id="to localhost"),
+        pytest.param("back.corp.test", "A", [], RCODE.NOERROR, id="and in a circle"),
+    ],
+)
+async def test_aliases_lead_out_of_a_forward_zone_to_local_records(
+    name: str, qtype: str, expected: list[str], rcode: int
+) -> None:
+    """A name that has its records here is answered from them, however it was come to; no upstream hears of it."""
+    records = {
+        "www.home.test": (ip_address("10.0.0.5"),),
+        "old.home.test": (parse_data("cname", "www.home.test"),),
+        "circle.home.test": (parse_data("cname", "back.corp.test"),),
+    }
+    corp = {
+        "www.corp.test": ["=www.home.test"],
+        "new.corp.test": ["=old.home.test"],
+        "self.corp.test": ["=localhost"],
+        "back.corp.test": ["=circle.home.test"],
+    }
+    async with upstream(zone(ZONE)) as up, upstream(knowing(corp)) as inside:
+        resolver = Resolver(a_judge(up.endpoint, forward={"corp.test": (inside.endpoint,)}, records=records))
+        for _ in range(2):
+            reply = await resolver.answer(WEB, ask(name, qtype))
+            assert addresses(reply) == expected
+            assert parse(reply).header.rcode == rcode
+        assert up.queries == []
+        await resolver.close()
+
+
 async def test_aliases_between_forward_zones_have_an_end() -> None:
     """Two zones that lead to each other are asked once each."""
     loops = {"corp.test": {"a.corp.test": ["=b.lab.test"]}, "lab.test": {"b.lab.test": ["=a.corp.test"]}}

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -151,6 +152,17 @@ def test_only_what_is_identical_is_rolled_up(tmp_path: Path) -> None:
     assert counts == {1: len(cases) + 1, 2: len(cases)}
 
 
+def test_nobody_is_recorded_under_the_name_of_another(tmp_path: Path) -> None:
+    """What is proven of one client is in its own lines alone, whoever was denied the like first."""
+    users = "alice", None, "bob", None
+    with Ledger(tmp_path, "proxy") as ledger:
+        for number, user in enumerate(users):
+            client = replace(CLIENT, user=user, certificate=user and f"CN={user}")
+            ledger.record(query(f"{number}.example", client=client), DENIED)
+    told = [(line.get("user.name"), line.get("tls.client.subject")) for line in _read(tmp_path)]
+    assert told == [(user, user and f"CN={user}") for user in users]
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(
@@ -235,6 +247,18 @@ def test_what_cannot_be_built_is_counted(tmp_path: Path, caplog: pytest.LogCaptu
         ledger.change("x", "y", id_=None)
     lines = _read(tmp_path)
     assert {line.get("event.reason") for line in lines} == {"listed", None}
+    assert "could not be recorded in full" in caplog.text
+
+
+def test_what_cannot_be_written_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A block whose line turns out not to be one is counted with its repeats, and takes no other line along."""
+    names: tuple[Any, ...] = ("a.example", 5, 5, 5, "b.example", "b.example")
+    with Ledger(tmp_path, "dns") as ledger:
+        for name in names:
+            ledger.record(query(name), DENIED)
+    lines = _read(tmp_path)
+    assert {line["dns.question.name"] for line in lines if "dns.question.name" in line} == {"a.example", "b.example"}
+    assert sum(count_of(line) for line in lines) == len(names)
     assert "could not be recorded in full" in caplog.text
 
 
