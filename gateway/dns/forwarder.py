@@ -298,7 +298,7 @@ class Forwarder:
 
     def _lead_on(self, wanted: "_Wanted") -> bool:
         """Ask for the name to which a server of a forward zone leads without asking for it: it may know its own zones
-        and nothing else. Say whether that was done.
+        and nothing else. Say whether that was done: not where it leads outside.
         """
         key, (*_, last) = wanted.key, (record for record in wanted.further if record.rtype == Type.CNAME)
         ours, end = aliases(name_text(last.rdata), key.qtype, self._settings.records)
@@ -306,6 +306,12 @@ class Forwarder:
         names = [name_text(record.rdata) for record in chain if record.rtype == Type.CNAME]
         if len(names) > MAX_ALIASES or len({key.name, *names}) <= len(names):
             return False  # in a circle
+        qtype, records = key.qtype, self._settings.records
+        here = local_answer(end, qtype, records) is not None or special_answer(end, qtype) is not None
+        if not here and zone_of(end, self._forward) is None:
+            # Outside, a name tells its zone what it is made of, and this one has been neither judged nor counted for
+            # anybody. Clients learn it, and may ask for it as for any other.
+            return False
         if self._outstanding.get(key) is not wanted:
             return False
         onward = self._outstanding[key] = _Wanted(self, key)
