@@ -125,7 +125,11 @@ _CASE_BIT = bytes(0x20 if 0x61 <= octet <= 0x7A else 0 for octet in range(256))
 
 
 def random_question(name: bytes) -> tuple[int, bytes]:
-    """Return a random id, and a lower-case wire name with the case of each letter chosen at random."""
+    """Return a random id, and a lower-case wire name with the case of each letter chosen at random.
+
+    >>> random_question(bytes([3]) + b"123" + bytes(1))[1]
+    b'\\x03123\\x00'
+    """
     size = len(name)
     drawn = _random.take(size + 2)
     chosen = _octets(name.translate(_CASE_BIT)) & drawn
@@ -135,15 +139,6 @@ def random_question(name: bytes) -> tuple[int, bytes]:
 def random_id() -> int:
     """Return a query id that nobody can guess."""
     return _random.take(2)
-
-
-def random_case(name: bytes) -> bytes:
-    """Return a lower-case wire name with the case of each letter chosen at random.
-
-    >>> random_case(bytes([3]) + b"123" + bytes(1))
-    b'\\x03123\\x00'
-    """
-    return random_question(name)[1]
 
 
 class Target(NamedTuple):
