@@ -10,6 +10,9 @@ from enum import StrEnum
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
+_KEYS_KEPT = 8192
+"""Clients whose keys are at hand: to write an address takes longer than to look one up."""
+
 type IPAddress = IPv4Address | IPv6Address
 type IPNetwork = IPv4Network | IPv6Network
 
@@ -158,6 +161,16 @@ def unmap(address: IPAddress) -> IPAddress:
     if address.version == 6 and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
+
+
+def client_key(address: IPAddress) -> str:
+    """Return whose share, limit or account a client's is: an IPv6 client may use all addresses of its network."""
+    return _key_of(address.packed)
+
+
+@lru_cache(maxsize=_KEYS_KEPT)
+def _key_of(packed: bytes) -> str:
+    return str(IPv4Address(packed)) if len(packed) == 4 else packed[:8].hex()
 
 
 class NetworkMap:

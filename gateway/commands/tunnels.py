@@ -13,11 +13,11 @@ import click
 import yaml
 
 from gateway import console
-from gateway.addresses import IPAddress
+from gateway.addresses import IPAddress, client_key
 from gateway.commands.options import Address, config_option, fail, find, json_option, load_config
 from gateway.config import Config
 from gateway.dns.accounts import open_table, table_path
-from gateway.dns.leakage import client_key, make_detector
+from gateway.dns.leakage import make_detector
 from gateway.dns.settings import Tunnelling, make_tunnelling
 from gateway.domainset import parse_pattern
 from gateway.ledger.query import parse_time

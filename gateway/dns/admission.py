@@ -5,7 +5,7 @@ Pure: no I/O, no clock.
 
 from collections import Counter
 
-from gateway.addresses import parse_address
+from gateway.addresses import client_key, parse_address
 
 MAX_CONNECTIONS = 4096
 MAX_CONNECTIONS_PER_CLIENT = 128
@@ -39,6 +39,6 @@ class Admission:
 
 
 def _client(peer: str) -> str:
-    """Return whose share a connection is: an IPv6 client may use all addresses of its network."""
+    """Return whose share a connection is."""
     address = parse_address(peer.partition("%")[0])
-    return address.packed[:8].hex() if address is not None and address.version == 6 else peer
+    return peer if address is None else client_key(address)

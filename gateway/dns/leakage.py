@@ -7,11 +7,9 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from functools import lru_cache
-from ipaddress import IPv4Address
 from pathlib import Path
 
-from gateway.addresses import IPAddress
+from gateway.addresses import IPAddress, client_key
 from gateway.decision import Decision, Reason, Verdict
 from gateway.dns.accounts import open_table
 from gateway.dns.cache import Terms
@@ -28,8 +26,6 @@ from gateway.tunnelling.zones import PRIVATE, exists
 
 _ALONE = "; this worker counts alone, since the accounts that workers share cannot be opened"
 _USUAL = Terms()
-_CLIENTS = 8192
-"""Clients whose keys are at hand: to write an address takes longer than to look one up."""
 
 
 class Leakage:
@@ -194,16 +190,6 @@ def _is_on(settings: Tunnelling) -> bool:
 
 def _priors(settings: Tunnelling) -> Priors:
     return Priors(popular(), [service.suffix for service in services()], settings.exempt)
-
-
-def client_key(address: IPAddress) -> str:
-    """Return whose account a client's is: an IPv6 client may use all addresses of its network."""
-    return _key_of(address.packed)
-
-
-@lru_cache(maxsize=_CLIENTS)
-def _key_of(packed: bytes) -> str:
-    return str(IPv4Address(packed)) if len(packed) == 4 else packed[:8].hex()
 
 
 def decision_of(found: Assessment, *, enforced: bool) -> Decision:

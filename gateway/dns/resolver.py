@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from gateway.addresses import IPAddress, parse_address, unmap
+from gateway.addresses import IPAddress, client_key, parse_address, unmap
 from gateway.decision import Decision, Reason
 from gateway.dns.answers import (
     flawed,
@@ -31,7 +31,7 @@ from gateway.dns.forwarder import Forwarder, Found, Resolution, ResolutionError
 from gateway.dns.hot import MAX_PACKET, Aging, HotAnswers, as_of, hot_key, is_good
 from gateway.dns.hot import Block as HotBlock
 from gateway.dns.judge import Judge, RuntimeJudge
-from gateway.dns.leakage import Leakage, client_key
+from gateway.dns.leakage import Leakage
 from gateway.dns.local import is_meta, local_answer
 from gateway.dns.message import STREAM_SIZE, head_of, opt_of, udp_limit
 from gateway.dns.misses import Done, Misses, key_of, stale_option
@@ -315,7 +315,7 @@ class Resolver:
             # Never used again, so that what was kept for an earlier generation is never found again.
             self._views[view] = self._new_view()
         source = client.address
-        limited = str(source) if source.version == 4 else source.packed[:8].hex()
+        limited = client_key(source)
         share = self._limit.share if self._limit is not None and source.version == 4 else 1
         groups = self._judge.groups(client)
         known = Known(client, groups, self._views[view], self._new_view(), limited, share)

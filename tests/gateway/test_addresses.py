@@ -13,6 +13,7 @@ from gateway.addresses import (
     NetworkMap,
     classify,
     classify_network,
+    client_key,
     parse_address,
     unmap,
 )
@@ -229,6 +230,13 @@ def test_unmapping() -> None:
     assert unmap(an_address("::ffff:10.1.2.3")) == an_address("10.1.2.3")
     assert unmap(an_address("::10.1.2.3")) == an_address("::10.1.2.3")
     assert unmap(an_address("10.1.2.3")) == an_address("10.1.2.3")
+
+
+def test_an_ipv6_client_is_its_network() -> None:
+    """Addresses of one /64 share whatever a client has; an IPv4 address has its own."""
+    assert client_key(an_address("2001:db8::1")) == client_key(an_address("2001:db8::ffff"))
+    assert client_key(an_address("2001:db8:0:1::1")) != client_key(an_address("2001:db8::1"))
+    assert client_key(an_address("192.0.2.1")) == "192.0.2.1"
 
 
 networks = st.one_of(

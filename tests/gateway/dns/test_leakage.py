@@ -10,7 +10,7 @@ from dnslib import QTYPE, RCODE, RR, TXT
 from gateway.decision import Reason
 from gateway.dns.cache import Key
 from gateway.dns.forwarder import ResolutionError
-from gateway.dns.leakage import Leakage, client_key
+from gateway.dns.leakage import Leakage
 from gateway.dns.resolver import LeakError, Resolver
 from gateway.dns.settings import Release, Tunnelling
 from gateway.tunnelling.evidence import parse as parse_evidence
@@ -289,12 +289,6 @@ async def test_the_proxy_in_report_mode() -> None:
         assert (await resolver.lookup(f"{DATA}.evilzone.com", client(WEB), families=(4,))).addresses
         assert [decision.enforced for _, decision in judge.records] == [False]
         await resolver.close()
-
-
-def test_an_ipv6_client_has_one_account_for_its_network() -> None:
-    """Addresses of one /64 share an account."""
-    assert client_key(client("2001:db8::1").address) == client_key(client("2001:db8::ffff").address)
-    assert client_key(client("2001:db8:0:1::1").address) != client_key(client("2001:db8::1").address)
 
 
 def test_a_release_counts_once() -> None:

@@ -222,14 +222,19 @@ async def test_idle_connections_are_closed() -> None:
             await hang_up(writer)
 
 
+def a_socket_that_takes_little() -> socket.socket:
+    """Return a TCP socket that holds back its peer soon."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setblocking(False)
+    return sock
+
+
 async def test_a_reader_that_does_not_read_is_cut_off() -> None:
     """A client that sends queries and never takes answers loses its connection, not our memory."""
     async with tcp(Resolver(a_judge()), idle=0.2) as place:
-        sock = socket.socket()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sock.setblocking(False)
         loop = asyncio.get_running_loop()
-        with closing(sock):
+        with closing(a_socket_that_takes_little()) as sock:
             await loop.sock_connect(sock, place)
             burst = framed(*[ask("bad.example")] * 500)
 
@@ -253,11 +258,8 @@ async def test_answers_that_nobody_takes_are_not_piled_up() -> None:
     async with upstream(handle) as up:
         resolver = Resolver(a_judge(up.endpoint._replace(scheme="tcp"), timing=Timing(20.0, 20.0)))
         async with tcp(resolver, idle=20.0) as place:
-            sock = socket.socket()
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            sock.setblocking(False)
             loop = asyncio.get_running_loop()
-            with closing(sock):
+            with closing(a_socket_that_takes_little()) as sock:
                 await loop.sock_connect(sock, place)
                 await loop.sock_sendall(sock, framed(*[ask(f"n{number}.example", "TXT") for number in range(250)]))
                 await turns_until(lambda: len(up.queries) > MAX_PIPELINED)
