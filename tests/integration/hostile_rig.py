@@ -126,7 +126,9 @@ class Gateway:
     def ledger(self) -> list[dict[str, Any]]:
         """Every line of the ledger."""
         files = sorted((self.folder / "state" / "ledger").glob("*.jsonl"))
-        return [json.loads(line) for path in files for line in path.read_text().splitlines()]
+        texts = [path.read_text() for path in files]
+        # The end of a file that is being written may be half a line.
+        return [json.loads(line) for text in texts for line in text[: text.rfind("\n") + 1].splitlines()]
 
     def reasons(self, since: int = 0) -> Counter[str]:
         """How often each reason was given for a denial, in the lines from that one on."""
