@@ -16,7 +16,7 @@ from gateway.policy import Policy
 from gateway.request import DnsQuery, Request
 
 _LOG = logging.getLogger(__name__)
-_NOTHING = Repeats("", b"", 0.0, open=False)
+_NOTHING = Repeats("", {}, 0.0, open=False)
 
 
 @dataclass(frozen=True, slots=True)

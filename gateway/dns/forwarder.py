@@ -20,11 +20,11 @@ from gateway.dns.exchange import Failure, UpstreamError
 from gateway.dns.local import local_answer, local_data, special_answer, zone_of
 from gateway.dns.message import Answer, encode_name, make_answer, soa_record, with_ttl
 from gateway.dns.plain import plain_answer
-from gateway.dns.records import MAX_ALIASES, TTL, LocalData, aliases, of_type
+from gateway.dns.records import MAX_ALIASES, TTL, LocalData, aliases, of_type, targets
 from gateway.dns.settings import Endpoint, Settings
 from gateway.dns.tally import Tally
 from gateway.dns.upstream import Pool, Result
-from gateway.dns.wire import Rcode, Record, Response, Type, WireError, name_text
+from gateway.dns.wire import Rcode, Record, Response, Type, WireError
 
 MAX_OUTSTANDING = 4096
 """Different questions on their way to upstreams; each holds a socket."""
@@ -262,8 +262,7 @@ class Forwarder:
         zone = zone_of(end, self._forward)
         if chain and zone is None and special_answer(end, key.qtype) is not None:
             soa = soa_record(encode_name(end), TTL)
-            names = tuple(name_text(record.rdata) for record in chain if record.rtype == Type.CNAME)
-            answer = make_answer(chain[0].owner, chain, [soa], rcode=Rcode.NXDOMAIN, ttl=TTL, chain=names)
+            answer = make_answer(chain[0].owner, chain, [soa], rcode=Rcode.NXDOMAIN, ttl=TTL, chain=targets(chain))
             self._cache.put(key, answer, self._clock())
             self._deliver(wanted, answer)
             return
@@ -300,14 +299,13 @@ class Forwarder:
         """Ask for the name to which a server of a forward zone leads without asking for it: it may know its own zones
         and nothing else. Say whether that was done: not where it leads outside.
         """
-        key, (*_, last) = wanted.key, (record for record in wanted.further if record.rtype == Type.CNAME)
-        ours, end = aliases(name_text(last.rdata), key.qtype, self._settings.records)
+        key, qtype, records = wanted.key, wanted.qtype, self._settings.records
+        ours, end = aliases(targets(wanted.further)[-1], qtype, records)
         chain = (*wanted.chain, *wanted.further, *ours)
-        names = [name_text(record.rdata) for record in chain if record.rtype == Type.CNAME]
+        names = targets(chain)
         if len(names) > MAX_ALIASES or len({key.name, *names}) <= len(names):
             return False  # in a circle
-        qtype, records = key.qtype, self._settings.records
-        here = local_answer(end, qtype, records) is not None or special_answer(end, qtype) is not None
+        here = local_data(end, qtype, records) is not None or special_answer(end, qtype) is not None
         if not here and zone_of(end, self._forward) is None:
             # Outside, a name tells its zone what it is made of, and this one has been neither judged nor counted for
             # anybody. Clients learn it, and may ask for it as for any other.

@@ -8,8 +8,8 @@ from ipaddress import IPv4Address, IPv6Address
 
 from gateway.addresses import IPAddress
 from gateway.dns.message import Answer, encode_name, make_answer, soa_record
-from gateway.dns.records import TTL, LocalData, LocalRecords, aliases, of_type, parse_data
-from gateway.dns.wire import IN, Rcode, Record, Type, name_text
+from gateway.dns.records import TTL, LocalData, LocalRecords, aliases, of_type, parse_data, targets
+from gateway.dns.wire import IN, Rcode, Record, Type
 from gateway.names import is_localhost, suffixes
 
 _ANY_TTL = 3600
@@ -74,7 +74,7 @@ def local_answer(name: str, qtype: int, records: LocalRecords) -> Answer | None:
         chain + found,
         () if found else [soa_record(owner, TTL)],
         ttl=TTL,
-        chain=tuple(name_text(record.rdata) for record in (*chain, *found) if record.rtype == Type.CNAME),
+        chain=targets((*chain, *found)),
         addresses=tuple(entry for entry in entries if not isinstance(entry, LocalData) and _type_of(entry) == qtype),
         trusted=True,
         authoritative=True,

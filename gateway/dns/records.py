@@ -69,6 +69,11 @@ def aliases(name: str, qtype: int, records: LocalRecords) -> tuple[list[Record],
     return found, name
 
 
+def targets(chain: Iterable[Record]) -> tuple[str, ...]:
+    """Return the names that the CNAME records among these lead to."""
+    return tuple(name_text(record.rdata) for record in chain if record.rtype == Type.CNAME)
+
+
 def _target(entry: IPAddress | LocalData) -> bytes | None:
     return entry.rdata if isinstance(entry, LocalData) and entry.rtype == Type.CNAME else None
 

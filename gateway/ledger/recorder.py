@@ -23,7 +23,7 @@ from gateway.ledger.event import Event, Outcome, event
 from gateway.ledger.file import LedgerFile
 from gateway.ledger.losses import Loss, Span
 from gateway.ledger.notice import CHANGE, change_event, gap_event, rolled_up
-from gateway.ledger.pattern import BlockLine, Line, Patterns, kind_of
+from gateway.ledger.pattern import BlockLine, Patterns, kind_of
 from gateway.ledger.rollup import Repeats, Rollup
 from gateway.ledger.tally import Denial, Tally, denials_of
 from gateway.ledger.writer import Writer
@@ -243,7 +243,7 @@ class Ledger:
         denials: tuple[Denial, ...],
         id: str,
         now: float,
-        line: Line | None,
+        line: Event | BlockLine | None,
     ) -> Repeats:
         """Have the first of a kind written, and begin to count repeats; without room for it, fold it."""
         self.tally.count(denials)
@@ -294,9 +294,8 @@ class Ledger:
                 self._backlog.fold(line.unreadable(span))
                 _LOG.error("ledger: repeats of decision %s could not be recorded in full: %r", line.id, error)
             return
-        first: Event = json.loads(line) if isinstance(line, bytes) else line
-        if not self._backlog.put(rolled_up(first, id=id, now=now, span=span)):
-            self._backlog.fold(_loss_again(first, span))
+        if not self._backlog.put(rolled_up(line, id=id, now=now, span=span)):
+            self._backlog.fold(_loss_again(line, span))
 
     def _close_windows(self, every: bool) -> bool:
         """Put the repeats whose window is over, or all of them, into the backlog. Called by the writer."""
@@ -316,7 +315,7 @@ class Ledger:
 
 def _single(id: str) -> Repeats:
     """Return the record of what is not rolled up."""
-    return Repeats(id, b"", 0.0, open=False)
+    return Repeats(id, {}, 0.0, open=False)
 
 
 def _span(outcome: Outcome | None, now: float) -> Span:

@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from gateway.ledger.event import Event
 from gateway.ledger.losses import Span
-from gateway.ledger.pattern import Line
+from gateway.ledger.pattern import BlockLine
 from gateway.ledger.tally import Denial
 
 WINDOW = 60.0
@@ -30,7 +31,7 @@ class Repeats:
 
     id: str
     """It finds the line of the first, and is told to the clients of all."""
-    line: Line
+    line: Event | BlockLine
     started: float
     denials: tuple[Denial, ...] = ()
     """What each repeat counts as."""

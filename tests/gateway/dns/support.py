@@ -94,8 +94,8 @@ class PolicyJudge:
             return self.policy.decide(request), known[1]
         decision, ident = self.judge(request)
         if not ident:
-            return decision, Repeats("", b"", 0.0, open=False)
-        repeats = _Repeats(ident, b"", 0.0, seen=lambda: self.records.append((request, decision)))
+            return decision, Repeats("", {}, 0.0, open=False)
+        repeats = _Repeats(ident, {}, 0.0, seen=lambda: self.records.append((request, decision)))
         self.repeats[request] = self.policy, repeats
         return decision, repeats
 

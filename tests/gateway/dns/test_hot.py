@@ -22,7 +22,7 @@ OWN = b"1"
 @pytest.fixture
 def repeats() -> Repeats:
     """Where a denial is counted."""
-    return Repeats("id", b"first", 0.0)
+    return Repeats("id", {"message": "first"}, 0.0)
 
 
 def aging(room: int = 0, expires: float = 70.0) -> Aging:
@@ -118,7 +118,7 @@ def test_clients_of_a_view_each_have_their_denial(repeats: Repeats) -> None:
 def test_who_asks_no_more_makes_room_for_others(repeats: Repeats) -> None:
     """When the denial of a client has to be recorded anew, that of another may take its place."""
     table = HotAnswers()
-    over = Repeats("id", b"first", 0.0, open=False)
+    over = Repeats("id", {"message": "first"}, 0.0, open=False)
     table.block(b"Vkey", Block(b"1", b"no", over))
     second = Block(b"2", b"no", repeats)
     table.block(b"Vkey", second)

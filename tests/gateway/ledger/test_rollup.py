@@ -10,7 +10,7 @@ from gateway.ledger.rollup import Repeats, Rollup
 
 def first(key: str, now: float) -> Repeats:
     """Return what was just written."""
-    return Repeats(key, b"", now)
+    return Repeats(key, {}, now)
 
 
 steps = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.floats(-100, 100), st.booleans()), max_size=200)
