@@ -23,7 +23,13 @@ from tests.peers.ports import free_port
 from tests.peers.tls_origin import make_certificate
 
 QUICK_ENOUGH = 100.0
-"""Milliseconds: the 99th percentile of a polite client's waits, on a machine that does nothing else."""
+"""Milliseconds: what nine in ten of a polite client's waits keep below, on a machine that does nothing else.
+
+There are some forty to two hundred of a kind, so the 99th percentile would be about the longest: one pause of the
+machine. That is printed for the reader; nobody may be lost, which bounds it at the client's patience.
+"""
+FEW = 10
+"""Waits of a kind of which no tenth can be left out."""
 POLICY = """
 version: 1
 state_dir: state
@@ -272,7 +278,10 @@ def polite(gateway: Gateway, what: str, allowance: float = 1.0) -> Iterator[None
     found = json.loads(output)
     figures, lost = found["figures"], found["lost"]
     control = figures.pop("control")
-    told = ", ".join(f"{name} {each['p50']}/{each['p99']}/{each['p100']}" for name, each in figures.items())
+    told = ", ".join(
+        "/".join([f"{name} {each['p50']}", *(str(each[share]) for share in ("p90", "p99", "p100"))])
+        for name, each in figures.items()
+    )
     memory = f"{before >> 20} -> {gateway.memory >> 20} MB"
     spent = [
         (ran - ran_before, waited - waited_before)
@@ -288,4 +297,5 @@ def polite(gateway: Gateway, what: str, allowance: float = 1.0) -> Iterator[None
     assert tried >= 40
     for name, each in figures.items():
         # What a process that only echoes had to wait is the machine's doing, and how often others had the processor.
-        assert each["p99"] < allowance * slower * QUICK_ENOUGH + 4 * control["p99"], name
+        limit = allowance * slower * QUICK_ENOUGH + 4 * control["p99"]
+        assert each["p90"] < (limit if each["tried"] >= FEW else 3 * limit), name

