@@ -81,14 +81,14 @@ http.request({host: "127.0.0.1", port: proxy, method: "CONNECT", path: target}).
   const secure = tls.connect({socket, servername, ALPNProtocols: ["h2"], ca: trust});
   const session = http2.connect("https://" + target, {createConnection: () => secure});
   Promise.all(asked.map((each) => new Promise((done) => {
-    const [spec, file] = each.split("@"), [path, octets] = spec.split(":");
+    const [rest, begun] = each.split(">"), [spec, file] = rest.split("@"), [path, octets] = spec.split(":");
     const begin = () => {
     if (file && !fs.existsSync(file)) return setTimeout(begin, 20);
     const stream = session.request({":path": path, ":method": octets ? "POST" : "GET", te: "trailers"});
     let status = 0, trailer = "", length = 0, reset = "";
     stream.on("response", (head) => { status = head[":status"]; });
     stream.on("trailers", (found) => { trailer = found["grpc-status"]; });
-    stream.on("data", (data) => { length += data.length; });
+    stream.on("data", (data) => { length += data.length; if (begun) fs.writeFileSync(begun, ""); });
     stream.on("error", () => { reset = "reset"; });
     stream.on("close", () => done([path, status, length > 0, trailer, reset].join(" ").trim()));
     if (octets) stream.end(Buffer.alloc(Number(octets))); else stream.end();
@@ -100,7 +100,10 @@ http.request({host: "127.0.0.1", port: proxy, method: "CONNECT", path: target}).
 
 
 async def side_by_side(rig: Rig, origin: Origin, *paths: str) -> list[str]:
-    """Ask for paths on one HTTP/2 connection at the same time; return status, whether a body came, and the end."""
+    """Ask for paths on one HTTP/2 connection at the same time; return status, whether a body came, and the end.
+
+    Behind a path: `:` how many octets to send, `@` a file to wait for, `>` a file to make when its body begins.
+    """
     if shutil.which("node") is None:
         pytest.skip("node is not installed")
     target = f"good.test:{origin.port}"
@@ -144,18 +147,18 @@ async def test_streams_that_are_cut_off(tmp_path: Path, certificate: Path) -> No
 async def test_streams_and_a_stricter_policy(tmp_path: Path, certificate: Path) -> None:
     """At a reload, the streams of a connection that are now denied end, and its other streams go on."""
     rule = inspect("good.test", paths=("/wait/**", "/silence/**", "/go"))
-    file = tmp_path / "go"
+    file, begun = tmp_path / "go", (tmp_path / "a", tmp_path / "b")
     async with (
         H2Origin(certificate=certificate) as origin,
         a_proxy(tmp_path, rule, trust=certificate) as rig,
         asyncio.TaskGroup() as group,
     ):
-        paths = ("/wait/a", "/wait/b", "/silence/a", "/silence/b", f"/go@{file}")
+        paths = (f"/wait/a>{begun[0]}", f"/wait/b>{begun[1]}", "/silence/a", "/silence/b", f"/go@{file}")
         ended = group.create_task(side_by_side(rig, origin, *paths))
-        await until(lambda: len(origin.paths) == 4)
+        await until(lambda: len(origin.paths) == 4 and all(each.exists() for each in begun))
         rig.judge.policy = Policy(rules=[inspect("good.test", paths=("/*/a", "/go"))])
         rig.judge.generation += 1
-        await asyncio.sleep(0.1)  # several ticks
+        await until(lambda: len(rig.ledger.denials) == 2)
         file.touch()
         assert await ended == [
             "/wait/a 200 true",
@@ -176,8 +179,10 @@ async def test_a_stricter_policy_and_nobody_says_anything(tmp_path: Path, certif
         a_proxy(tmp_path, inspect("good.test", paths=("/wait/**", "/silence/**")), trust=certificate) as rig,
         asyncio.TaskGroup() as group,
     ):
-        ended = group.create_task(side_by_side(rig, origin, "/wait/b", "/silence/b", "/wait/c"))
-        await until(lambda: len(origin.paths) == 3)
+        begun = tmp_path / "b", tmp_path / "c"
+        paths = (f"/wait/b>{begun[0]}", "/silence/b", f"/wait/c>{begun[1]}")
+        ended = group.create_task(side_by_side(rig, origin, *paths))
+        await until(lambda: len(origin.paths) == 3 and all(each.exists() for each in begun))
         rig.judge.policy = Policy(rules=[inspect("good.test", paths=("/a",))])
         rig.judge.generation += 1
         async with asyncio.timeout(20):
