@@ -24,6 +24,7 @@ from gateway.config import EXIT_CONFIG
 from gateway.control.publisher import Counted, Publisher, open_pen
 from gateway.control.slots import Pen
 from gateway.document import ConfigError
+from gateway.garbage import Usage, collecting
 from gateway.runtime import Runtime, load_state, open_ledger, snapshot_stamp
 
 _LOG = logging.getLogger(__name__)
@@ -37,9 +38,6 @@ _PROXY_GARBAGE = 20_000, 3, 130
 mitmproxy makes hundreds of objects a request, of which hardly any are left. Measured: a tenth to a fifth less CPU
 than with Python's defaults. Among those of three looks and not of twenty, because everything stands still meanwhile:
 under a flood of connections 50 ms at most, and not 160."""
-_DNS_GARBAGE = 10_000, 10, 10
-"""The same for a resolver. Kept answers are many objects, and hardly anything makes cycles: with Python's defaults
-(700 or 2000 new objects) a seventh of what a query to an upstream costs went into looking."""
 _FEW_DESCRIPTORS = 10_000
 """Below this, a resolver's clients and its upstream queries cannot all be as many as each may be."""
 
@@ -79,10 +77,14 @@ class Worker:
         from gateway.dns.resolver import Resolver
         from gateway.dns.server import serve
 
-        gc.set_threshold(*_DNS_GARBAGE)
         resolver = Resolver.from_runtime(self.runtime, self.secret)
+
+        def usage() -> Usage:
+            standing = resolver.standing()
+            return Usage.now(standing.cached_octets + standing.hot_octets)
+
         try:
-            async with self._reporting(Counted(self.runtime, resolver)) as ready:
+            async with collecting(usage), self._reporting(Counted(self.runtime, resolver)) as ready:
                 await serve(self.runtime, stop=self.stop, ready=ready, resolver=resolver)
         finally:
             await resolver.close()

@@ -157,6 +157,7 @@ LAYER_OF = {
     "proxy": "proxy",
     "selfcheck": "service",
     "control": "service",
+    "garbage": "service",
     "service": "service",
     "upkeep": "service",
     "worker": "service",

@@ -134,6 +134,7 @@ class Http2Connection:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await close_stream(self._writer, self._idle)
+            vars(self._h2).clear()  # it refers to itself by its methods, and would wait for the garbage collector
 
     def stop(self) -> None:
         """Take no more requests; `run` ends when those that came before are answered."""

@@ -10,6 +10,12 @@ import pytest
 from tests.peers.ports import free_port
 
 AS_USUAL = ("-m", "gateway.worker")
+TELL_COLLECTING = (
+    "-c",
+    "from gateway import garbage, worker\n"
+    "garbage.Collector.end = lambda self: print('ends', self._measure().memory)\n"
+    "worker.main()",
+)
 THEN_TELL = ("-c", "import sys\nfrom gateway import worker\nworker.main()\nprint(*sys.modules)")
 
 
@@ -103,3 +109,11 @@ def test_it_imports_only_what_its_role_needs(tmp_path: Path, role: str, without:
     loaded = start(tmp_path / "gateway.yaml", role, THEN_TELL).stdout.split()
     assert f"gateway.{role}.server" in loaded
     assert not without.intersection(loaded)
+
+
+def test_a_resolver_looks_for_garbage_as_it_serves(tmp_path: Path) -> None:
+    """It takes that into its own hands, and knows what it takes itself."""
+    (tmp_path / "gateway.yaml").write_text('version: 1\nstate_dir: state\ndns: {listen: ["udp://127.0.0.1:0"]}\n')
+    said, memory = start(tmp_path / "gateway.yaml", "dns", TELL_COLLECTING).stdout.split()
+    assert said == "ends"
+    assert 5 << 20 < int(memory) < 500 << 20
