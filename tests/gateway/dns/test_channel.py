@@ -1,6 +1,7 @@
 """Tests for gateway.dns.channel: connections to upstreams over TCP and TLS, and who may answer on them."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -325,6 +326,28 @@ async def test_closing_tells_those_who_wait() -> None:
         await channel.close()
         with pytest.raises(UpstreamError, match="closed"):
             await task
+
+
+async def test_closing_tells_those_who_wait_for_a_connection() -> None:
+    """Whoever waits for a connection that is still being made gets an error too, and may go on to the next upstream;
+    whoever asks after that has a connection made.
+    """
+    async with upstream(good) as up:
+        silent = socket.create_server(("127.0.0.1", 0))  # never answers a ClientHello
+        endpoint = up.endpoint._replace(port=silent.getsockname()[1])
+        channel = Channel(endpoint, Messages, ssl.create_default_context)
+        waiting = asyncio.get_running_loop().create_task(channel.ask(query(1)))
+        await until(lambda: channel._making is not None)
+        closing = asyncio.get_running_loop().create_task(channel.close())
+        await asyncio.sleep(0)
+        channel._endpoint, channel._tls = up.endpoint, None
+        late = asyncio.get_running_loop().create_task(channel.ask(query(2)))
+        with pytest.raises(UpstreamError, match="closed while connecting"):
+            await waiting
+        await closing
+        assert (await late)[:2] == query(2)[:2]
+        await channel.close()
+        silent.close()
 
 
 def test_the_loop_of_the_workers(certificate: Path) -> None:
