@@ -267,8 +267,12 @@ class Forwarder:
             self._deliver(wanted, answer)
             return
         wanted.name = name if name and not chain else encode_name(end)
-        wanted.in_zone = zone is not None
-        (self._pool if zone is None else zone).begin(wanted, wanted.done)
+        if zone is None:
+            self._pool.begin(wanted, wanted.done)
+            return
+        wanted.in_zone = True
+        wanted.deadline = wanted.deadline or asyncio.get_running_loop().time() + self._settings.timing.total
+        zone.begin(wanted, wanted.done, wanted.deadline)
 
     def _from_here(self, wanted: "_Wanted", entries: Sequence[IPAddress | LocalData]) -> Answer:
         """Return the answer to an alias that leads to a name which has its records here."""
@@ -313,7 +317,7 @@ class Forwarder:
         if self._outstanding.get(key) is not wanted:
             return False
         onward = self._outstanding[key] = _Wanted(self, key)
-        onward.chain, onward.end = chain, end
+        onward.chain, onward.end, onward.deadline = chain, end, wanted.deadline
         onward.waiters = wanted.waiters
         try:
             self._send(onward, b"")
@@ -411,6 +415,7 @@ class _Wanted:
         "_outcome",
         "chain",
         "checking_disabled",
+        "deadline",
         "dnssec_ok",
         "end",
         "further",
@@ -434,6 +439,8 @@ class _Wanted:
         """The same, in wire form."""
         self.in_zone = False
         """A forward zone's servers are asked."""
+        self.deadline = 0.0
+        """Until when they and those of other zones to which they lead have to be done, on the loop's clock."""
         self.further: Sequence[Record] = ()
         """What their answer says of the way to another name; nothing where it is complete."""
         self.waiters: list[Waiter] = []

@@ -321,6 +321,24 @@ async def test_aliases_between_forward_zones_have_an_end() -> None:
         assert len(corp.queries) + len(lab.queries) == 2
 
 
+async def test_aliases_between_forward_zones_take_no_longer_than_one_query() -> None:
+    """There is one deadline for a query, however many servers lead on to the next."""
+    corp, lab = knowing({"a.corp.test": ["=b.lab.test"]}), knowing({"b.lab.test": ["10.1.1.1"]}, zone_name="lab.test")
+
+    def slow(answer: Any) -> Any:
+        async def handle(query: Message, protocol: str) -> Reply:
+            await asyncio.sleep(0.3)  # each of them is in time, both together are not
+            return answer(query, protocol)
+
+        return handle
+
+    async with upstream(slow(corp)) as first, upstream(slow(lab)) as second:
+        zones = {"corp.test": (first.endpoint,), "lab.test": (second.endpoint,)}
+        resolver = Resolver(a_judge(forward=zones, timing=Timing(attempt=0.5, total=0.5)))
+        assert parse(await resolver.answer(WEB, ask("a.corp.test"))).header.rcode == RCODE.SERVFAIL
+        await resolver.close()
+
+
 async def test_local_records_are_answered_here() -> None:
     """Configured records answer A and AAAA, NODATA otherwise, and are trusted."""
     records = {"gw.corp.example": (ip_address("10.0.0.1"), ip_address("fd00::1"))}
