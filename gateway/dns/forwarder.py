@@ -25,6 +25,7 @@ from gateway.dns.settings import Endpoint, Settings
 from gateway.dns.tally import Tally
 from gateway.dns.upstream import Pool, Result
 from gateway.dns.wire import Rcode, Record, Response, Type, WireError
+from gateway.tunnelling.zones import exists
 
 MAX_OUTSTANDING = 4096
 """Different questions on their way to upstreams; each holds a socket."""
@@ -259,7 +260,7 @@ class Forwarder:
             self._cache.put(key, answer, self._clock())
             self._deliver(wanted, answer)
             return
-        zone = zone_of(end, self._forward)
+        zone = self._zone_for(end, key.qtype)
         if chain and zone is None and special_answer(end, key.qtype) is not None:
             soa = soa_record(encode_name(end), TTL)
             answer = make_answer(chain[0].owner, chain, [soa], rcode=Rcode.NXDOMAIN, ttl=TTL, chain=targets(chain))
@@ -273,6 +274,16 @@ class Forwarder:
         wanted.in_zone = True
         wanted.deadline = wanted.deadline or asyncio.get_running_loop().time() + self._settings.timing.total
         zone.begin(wanted, wanted.done, wanted.deadline)
+
+    def _zone_for(self, name: str, qtype: int) -> Pool | None:
+        """Return the servers of the forward zone that answers for a name. Whether a zone is signed is a question to
+        the one above (RFC 4035 section 3.1.4.1), unless that is nowhere, or empty and served here.
+        """
+        if qtype == Type.DS and name in self._forward:
+            above = name.partition(".")[2]
+            if exists(name.rpartition(".")[2]) and special_answer(name, qtype) is None:
+                name = above
+        return zone_of(name, self._forward)
 
     def _from_here(self, wanted: "_Wanted", entries: Sequence[IPAddress | LocalData]) -> Answer:
         """Return the answer to an alias that leads to a name which has its records here."""

@@ -14,7 +14,6 @@ from gateway.names import is_localhost, suffixes
 
 _ANY_TTL = 3600
 _RFC8482 = b"\x07RFC8482\x00"
-_DS = 43
 _META = frozenset((0, int(Type.OPT), *range(128, 255)))
 _LOOPBACK: tuple[IPAddress | LocalData, ...] = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 _LOCALHOST = (parse_data("ptr", "localhost"),)
@@ -101,7 +100,7 @@ def special_answer(name: str, qtype: int = Type.A) -> Answer | None:
     if top == "arpa":
         zone = next((suffix for suffix in suffixes(name) if suffix in _EMPTY_ZONES), None)
         # Whether the delegation is signed is a question to the zone above.
-        if zone is not None and not (name == zone and qtype == _DS):
+        if zone is not None and not (name == zone and qtype == Type.DS):
             return absent(name, zone) if name != zone else _apex(zone, qtype)
     return None
 

@@ -223,6 +223,27 @@ async def test_a_forward_zone_is_trusted_and_its_names_go_nowhere_else() -> None
         assert (default.names, outer.names, inner.names) == ([], [], ["host.corp.test"])
 
 
+async def test_whether_a_forward_zone_is_signed_is_asked_of_the_zone_above() -> None:
+    """A DS belongs to the zone above (RFC 4035 section 3.1.4.1): its servers are asked, and if they know of no such
+    zone, that is about the DS alone. Where nobody above may be asked, the zone's own servers are.
+    """
+    names = ("corp.example.com", "lab.corp.example.com", "local", "corp.test", "7.10.in-addr.arpa")
+    served = {name: ["10.9.8.7"] for name in names}
+    async with upstream(zone({})) as default, upstream(zone(served)) as corp, upstream(zone(served)) as others:
+        forward = {name: ((corp if name == names[0] else others).endpoint,) for name in names}
+        resolver = Resolver(a_judge(default.endpoint, forward=forward))
+        assert parse(await resolver.answer(WEB, ask(names[0], "DS"))).header.rcode == RCODE.NXDOMAIN
+        assert (default.names, corp.names) == ([names[0]], [])
+        assert addresses(await resolver.answer(WEB, ask(names[0]))) == ["10.9.8.7"]
+        await resolver.answer(WEB, ask(names[0], "DS"))
+        await resolver.answer(WEB, ask(names[1], "DS"))
+        assert (default.names, corp.names) == ([names[0]], [names[0], names[1]])
+        for name in names[2:]:
+            await resolver.answer(WEB, ask(name, "DS"))
+        assert (len(default.names), others.names) == (1, list(names[2:]))
+        await resolver.close()
+
+
 def knowing(records: dict[str, list[str]], *, zone_name: str = "corp.test") -> Any:
     """Return a handler for a server that knows one zone, and asks nobody about any other."""
     answer = zone({name: values for name, values in records.items() if name.endswith(zone_name)})
