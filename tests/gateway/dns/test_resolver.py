@@ -2,6 +2,7 @@
 
 import asyncio
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from gateway.dns.records import parse_data
 from gateway.dns.replies import Miss
 from gateway.dns.resolver import Resolver
 from gateway.dns.settings import Endpoint, Timing
+from gateway.dns.transfer import RpzZone, Transfers
 from gateway.request import DnsAnswer, DnsQuery, Request
 from gateway.rule import Rule
 from tests.gateway.dns.support import (
@@ -242,6 +244,25 @@ async def test_whether_a_forward_zone_is_signed_is_asked_of_the_zone_above() -> 
             await resolver.answer(WEB, ask(name, "DS"))
         assert (len(default.names), others.names) == (1, list(names[2:]))
         await resolver.close()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_zones_of_lists_are_answered_here_and_nowhere_else(tmp_path: Path, *, stream: bool) -> None:
+    """No upstream hears of a zone that is served here: not over HTTPS, where there are no transfers, and not when the
+    client is over its limit and has proven its address by a cookie.
+    """
+    rpz = RpzZone.of(tmp_path, "rpz.example", (ip_network("10.2.0.0/16"),), {})
+    async with upstream(zone(ZONE)) as up:
+        resolver = Resolver(a_judge(up.endpoint, rate_limit=(1.0, 2)), Clock())
+        resolver.serve_zones(Transfers(lambda: {rpz.name: rpz}, lambda: 7.0))
+        cookie = bytes(8)
+        for _ in range(2 if stream else 4):
+            packet = ask("rpz.example", "SOA", options=[EDNSOption(10, cookie)])
+            reply = parse(await resolver.answer(WEB, packet, stream=stream))
+            assert reply.header.rcode in (RCODE.REFUSED, 23 & 0xF)  # not served, or BADCOOKIE
+            cookie = next((o.data for r in reply.ar for o in r.rdata if o.code == 10), cookie)
+        assert reply.header.rcode == RCODE.REFUSED
+        assert up.queries == []
 
 
 def knowing(records: dict[str, list[str]], *, zone_name: str = "corp.test") -> Any:
