@@ -248,6 +248,8 @@ class Resolver:
         if self._limit is None or not self._limit.pays(known.limited, self._now, known.share):
             return False
         known.credit = known.share
+        if known.share < known.most:
+            known.share = min(2 * known.share, known.most)
         return True
 
     def _message(self, peer: Peer, data: bytes, *, whole: bool = False) -> Reply | Iterator[bytes]:
@@ -332,9 +334,9 @@ class Resolver:
             self._views[view] = self._new_view()
         source = client.address
         limited = client_key(source)
-        share = self._limit.share if self._limit is not None and source.version == 4 else 1
+        most = self._limit.share if self._limit is not None and source.version == 4 else 1
         groups = self._judge.groups(client)
-        known = Known(client, groups, self._views[view], self._new_view(), limited, share)
+        known = Known(client, groups, self._views[view], self._new_view(), limited, most)
         self._clients.keep(peer, known)
         if self._limit is None:
             known.credit = math.inf
