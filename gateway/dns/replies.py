@@ -44,8 +44,8 @@ class Known:
         self.source = client.address.packed[: 4 if client.address.version == 4 else 8]
         """The same, in octets, which are hashed far quicker."""
         self.share = 1
-        """Queries taken from the rate limit the next time: twice as many each time, so that a client that is looked up
-        anew loses no more than it has used."""
+        """Queries taken from the rate limit the next time: twice as many each time, so that a client that is looked
+        up anew loses no more than it has used."""
         self.most = most
         """And no more than these."""
         self.credit: float = 0
