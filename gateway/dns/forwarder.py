@@ -17,7 +17,7 @@ from gateway.decision import Reason
 from gateway.dns.bailiwick import Trust, leads_out, select
 from gateway.dns.cache import RECHECK, Cache, Entry, Key, Terms
 from gateway.dns.exchange import Failure, UpstreamError
-from gateway.dns.local import local_answer, local_data, special_answer, zone_of
+from gateway.dns.local import local_answer, local_data, names_above, special_answer, zone_of
 from gateway.dns.message import Answer, encode_name, make_answer, soa_record, with_ttl
 from gateway.dns.plain import plain_answer
 from gateway.dns.records import MAX_ALIASES, TTL, LocalData, aliases, of_type, targets
@@ -101,6 +101,8 @@ class Forwarder:
         self._cache = Cache(settings.cache_entries, settings.cache_memory, settings.serve_stale)
         self._pool = self._make_pool(settings.upstreams)
         self._forward = {zone: self._make_pool(servers) for zone, servers in settings.forward.items()}
+        self.above = names_above((*settings.records, *settings.forward))
+        """Names that have local records or forward zones below them."""
         self._outstanding: dict[Key, _Wanted] = {}
         self._failures: dict[Key, _Failed] = {}
         self._retired = False
@@ -131,7 +133,7 @@ class Forwarder:
             # While a new answer is on its way, the old one is not kept elsewhere: that would outlive its successor.
             return Found(entry.answer, entry.stored, now if key in self._outstanding else entry.ageing)
         if zone_of(key.name, self._forward) is None:
-            local = special_answer(key.name, key.qtype)
+            local = special_answer(key.name, key.qtype, self.above)
             if local is not None:
                 return Found(local, now, now + local.ttl, local=True)
         stale = self._cache.get_stale(key, now) if is_kept else None

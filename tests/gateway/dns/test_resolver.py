@@ -17,7 +17,7 @@ from gateway.dns.misses import MAX_PER_CLIENT
 from gateway.dns.records import parse_data
 from gateway.dns.replies import Miss
 from gateway.dns.resolver import Resolver
-from gateway.dns.settings import Endpoint, Timing
+from gateway.dns.settings import Endpoint, Timing, Tunnelling
 from gateway.dns.transfer import RpzZone, Transfers
 from gateway.request import DnsAnswer, DnsQuery, Request
 from gateway.rule import Rule
@@ -389,6 +389,21 @@ async def test_local_records_are_answered_here() -> None:
     assert addresses(resolver.answer_now(WEB, ask("GW.corp.example", "AAAA"))) == ["fd00::1"]
     text = parse(resolver.answer_now(WEB, ask("gw.corp.example", "TXT")))
     assert (text.header.rcode, len(text.rr), len(text.auth)) == (0, 0, 1)
+
+
+@pytest.mark.parametrize("name", ["local", "b.local", "nosuchtld", "0.0.10.in-addr.arpa", "0.127.in-addr.arpa"])
+async def test_what_is_above_a_name_exists(name: str) -> None:
+    """What has local records or a forward zone below it has no records, but is not absent: whoever heard that would
+    not have to ask for what is below (RFC 8020).
+    """
+    forward = {"c.b.local": ()}
+    names = ("gw.nosuchtld", "5.0.0.10.in-addr.arpa")
+    records = dict.fromkeys(names, (ip_address("10.0.0.5"),))
+    resolver = Resolver(a_judge(records=records, forward=forward, tunnelling=Tunnelling("deny")))
+    for place, code in ((name, RCODE.NOERROR), (f"x.{name}", RCODE.NXDOMAIN)):
+        reply = parse(await resolver.answer(WEB, ask(place)))
+        assert (reply.header.rcode, len(reply.rr), len(reply.auth)) == (code, 0, 1)
+    await resolver.close()
 
 
 @pytest.mark.parametrize(
