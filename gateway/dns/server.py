@@ -124,17 +124,24 @@ async def serve_resolver(
             stack.callback(sock.close)
             sockets.append(sock)
         admission = Admission()
+        listeners: list[UdpListener | StreamListener] = []
+        stack.push_async_callback(_close, listeners, grace)
         for endpoint, sock in zip(listen, sockets, strict=True):
             if endpoint.scheme == "udp":
-                stack.push_async_callback(UdpListener(sock, resolver).close, grace)
+                listeners.append(UdpListener(sock, resolver))
             else:
                 listener = _stream_listener(endpoint, resolver, admission, certificate, idle)
+                listeners.append(listener)
                 await listener.start(sock)
-                stack.push_async_callback(listener.close, grace)
         used = [_used(endpoint, sock.getsockname()) for endpoint, sock in zip(listen, sockets, strict=True)]
         _LOG.info("answering on %s", ", ".join(str(endpoint) for endpoint in used) or "no address")
         ready(used)
         await stop.wait()
+
+
+async def _close(listeners: Sequence[UdpListener | StreamListener], grace: float) -> None:
+    """Close all at once: none of them takes more while another one drains."""
+    await asyncio.gather(*(listener.close(grace) for listener in listeners))
 
 
 def _stream_listener(

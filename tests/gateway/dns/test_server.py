@@ -337,6 +337,42 @@ async def test_stopping_does_not_wait_for_ever() -> None:
         await hang_up(writer)
 
 
+async def test_all_listeners_stop_at_once() -> None:
+    """While one listener waits for what is on its way, the others take nothing new."""
+    go = asyncio.Event()
+
+    async def handle(query: Message, _: str) -> Reply:
+        await go.wait()
+        return query.reply()
+
+    def is_free(place: Endpoint) -> bool:
+        with socket.socket() as sock:
+            try:
+                sock.bind((str(place.address), place.port))
+            except OSError:
+                return False
+        return True
+
+    ready: asyncio.Future[Sequence[Endpoint]] = asyncio.get_running_loop().create_future()
+    stop = asyncio.Event()
+    async with upstream(handle) as up, asyncio.TaskGroup() as group:
+        resolver = Resolver(a_judge(up.endpoint, timing=Timing(60.0, 60.0)))
+        listen = [parse_endpoint("tcp://127.0.0.1:0")] * 2
+        group.create_task(serve_resolver(resolver, listen, stop=stop, ready=ready.set_result, grace=60.0))
+        first, last = await ready
+        reader, writer = await dial(last)
+        writer.write(framed(ask("public.example")))
+        await up.asked.wait()
+        stop.set()
+        async with asyncio.timeout(10):
+            while not is_free(first):  # noqa: ASYNC110 -- nobody tells
+                await asyncio.sleep(0)
+        go.set()
+        await read_one(reader)
+        await hang_up(writer)
+        await resolver.close()
+
+
 async def test_nothing_is_served_when_one_address_fails() -> None:
     """With one address in use, the others are released again."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other, socket.socket() as probe:
