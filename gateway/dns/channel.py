@@ -191,14 +191,14 @@ class Channel:
         why: Lost | None = None
         for _ in range(3):
             connection = await self._connected()
-            used = connection.used
             try:
                 return await connection.ask(packet)
             except Lost as lost:
                 why = lost
-                if not used:
+                if not connection.used:
                     break
-                # An upstream may close an idle connection at any time (RFC 7766 section 6.2.4): once more, then.
+                # An upstream may close an idle connection at any time (RFC 7766 section 6.2.4), and after as many
+                # answers as it likes: once more, then.
         raise UpstreamError(Failure.NETWORK, f"{self._endpoint}: no answer: {why}")
 
     @property
