@@ -123,12 +123,14 @@ class Cache:
         """Return an entry that has expired, but may still help out when no upstream answers (RFC 8767)."""
         if not self._stale:
             return None
+        found: Entry | None = None
         for place in (key, _nameless(key)):
             entry = self._entries.get(place)
             if entry is not None and entry.expires <= now < entry.expires + self._stale:
                 self._entries.move_to_end(place)
-                return entry
-        return None
+                if found is None or found.stored < entry.stored:
+                    found = entry  # the name may be gone since there was a record of this type
+        return found
 
     def put(self, key: Key, answer: Answer, now: float) -> None:
         """Keep an answer for as long as its TTL says; one of zero is not kept, but what it replaces goes.
