@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.dns.message import Answer
-from gateway.dns.wire import Rcode
+from gateway.dns.wire import Rcode, Type
 
 _OVERHEAD = 700
 """Octets that an entry takes besides its records and names, as measured with CPython 3.13."""
@@ -123,17 +123,20 @@ class Cache:
         """Return an entry that has expired, but may still help out when no upstream answers (RFC 8767)."""
         if not self._stale:
             return None
+        found: Entry | None = None
         for place in (key, _nameless(key)):
             entry = self._entries.get(place)
             if entry is not None and entry.expires <= now < entry.expires + self._stale:
                 self._entries.move_to_end(place)
-                return entry
-        return None
+                if found is None or found.stored < entry.stored:
+                    found = entry  # the name may be gone since there was a record of this type
+        return found
 
     def put(self, key: Key, answer: Answer, now: float) -> None:
         """Keep an answer for as long as its TTL says; one of zero is not kept, but what it replaces goes.
 
         NXDOMAIN is kept for every type of the name, unless an alias led to it: then another type of the name exists.
+        That of a DS is about the zone above alone, which need not know of a forward zone.
         """
         entries = self._entries
         name, qtype, dnssec_ok, checking_disabled = key
@@ -141,7 +144,9 @@ class Cache:
         nameless: _Place = name, _NO_NAME, dnssec_ok, checking_disabled
         if place in entries:
             self._remove(place)
-        if answer.rcode == Rcode.NXDOMAIN and not answer.counts[0]:
+        if qtype == Type.DS:
+            nameless = place
+        elif answer.rcode == Rcode.NXDOMAIN and not answer.counts[0]:
             place = nameless
         elif answer.rcode != Rcode.NOERROR and answer.rcode != Rcode.NXDOMAIN:
             nameless = place  # says nothing about whether the name exists

@@ -93,4 +93,6 @@ def server_context(
         raise CertificateError(
             f"{section}: {cert} and {key} cannot be used ({why}); check them with 'openssl x509' and 'openssl pkey'"
         ) from None
+    except OSError as error:  # replaced in this moment: whoever renews tries again at the next reload
+        raise CertificateError(f"{section}: {cert} and {key}: {error.strerror or error}; load it again") from None
     return context

@@ -191,14 +191,14 @@ class Channel:
         why: Lost | None = None
         for _ in range(3):
             connection = await self._connected()
-            used = connection.used
             try:
                 return await connection.ask(packet)
             except Lost as lost:
                 why = lost
-                if not used:
+                if not connection.used:
                     break
-                # An upstream may close an idle connection at any time (RFC 7766 section 6.2.4): once more, then.
+                # An upstream may close an idle connection at any time (RFC 7766 section 6.2.4), and after as many
+                # answers as it likes: once more, then.
         raise UpstreamError(Failure.NETWORK, f"{self._endpoint}: no answer: {why}")
 
     @property
@@ -208,9 +208,10 @@ class Channel:
 
     async def close(self) -> None:
         """Close all connections; whoever waits for an answer gets an error."""
-        if self._making is not None:
-            self._making.cancel()
-            await asyncio.gather(self._making, return_exceptions=True)
+        making, self._making = self._making, None  # whoever asks from now on has another one made
+        if making is not None:
+            making.cancel()
+            await asyncio.gather(making, return_exceptions=True)
         for connection in self._kept:
             connection.end("closed")
 
@@ -227,13 +228,21 @@ class Channel:
                 # Not a child of the first who asks: others wait for it too, and that one may give up.
                 self._making = asyncio.get_running_loop().create_task(self._connect())
                 self._making.add_done_callback(self._made)
-            made = await asyncio.shield(self._making)
+            making = self._making
+            try:
+                made = await asyncio.shield(making)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if not making.cancelled() or (task is not None and task.cancelling()):
+                    raise  # it is the one who asks that gives up
+                raise UpstreamError(Failure.NETWORK, f"{self._endpoint}: closed while connecting") from None
             if made.has_room or not made.open:
                 return made  # one that is not open says why
             await asyncio.sleep(0)  # it is kept from the next turn of the loop on
 
     def _made(self, task: asyncio.Task[Connection]) -> None:
-        self._making = None
+        if self._making is task:
+            self._making = None
         if not task.cancelled() and task.exception() is None:
             self._kept.append(task.result())
 

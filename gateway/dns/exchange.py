@@ -177,6 +177,15 @@ class Sending:
         raise NotImplementedError
 
 
+class _Socket(RawSocket):
+    """One that is closed when it is let go of: an event loop may end before an answer, or a second of silence."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        self.close()
+
+
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _connect = _LIBC.connect
 _connect.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint)
@@ -241,7 +250,7 @@ class Datagrams:
             if free := self._free[target.family]:
                 number, sock = free.popitem()
             else:
-                sock = RawSocket(target.family, _KIND)
+                sock = _Socket(target.family, _KIND)
                 number = sock.fileno()
                 epoll.register(number, select.EPOLLIN)
             sock.connect(target.place)
@@ -276,10 +285,6 @@ class Datagrams:
             sending.sock.close()
         self._sent.clear()
         self._due.clear()
-        self._close_kept()
-
-    def __del__(self) -> None:
-        """Close what is kept: an event loop may have ended before a second of silence."""
         self._close_kept()
 
     def _close_kept(self) -> None:

@@ -17,7 +17,7 @@ from gateway.decision import Reason
 from gateway.dns.bailiwick import Trust, leads_out, select
 from gateway.dns.cache import RECHECK, Cache, Entry, Key, Terms
 from gateway.dns.exchange import Failure, UpstreamError
-from gateway.dns.local import local_answer, local_data, special_answer, zone_of
+from gateway.dns.local import local_answer, local_data, names_above, special_answer, zone_of
 from gateway.dns.message import Answer, encode_name, make_answer, soa_record, with_ttl
 from gateway.dns.plain import plain_answer
 from gateway.dns.records import MAX_ALIASES, TTL, LocalData, aliases, of_type, targets
@@ -25,6 +25,7 @@ from gateway.dns.settings import Endpoint, Settings
 from gateway.dns.tally import Tally
 from gateway.dns.upstream import Pool, Result
 from gateway.dns.wire import Rcode, Record, Response, Type, WireError
+from gateway.tunnelling.zones import exists
 
 MAX_OUTSTANDING = 4096
 """Different questions on their way to upstreams; each holds a socket."""
@@ -100,6 +101,8 @@ class Forwarder:
         self._cache = Cache(settings.cache_entries, settings.cache_memory, settings.serve_stale)
         self._pool = self._make_pool(settings.upstreams)
         self._forward = {zone: self._make_pool(servers) for zone, servers in settings.forward.items()}
+        self.above = names_above((*settings.records, *settings.forward))
+        """Names that have local records or forward zones below them."""
         self._outstanding: dict[Key, _Wanted] = {}
         self._failures: dict[Key, _Failed] = {}
         self._retired = False
@@ -130,7 +133,7 @@ class Forwarder:
             # While a new answer is on its way, the old one is not kept elsewhere: that would outlive its successor.
             return Found(entry.answer, entry.stored, now if key in self._outstanding else entry.ageing)
         if zone_of(key.name, self._forward) is None:
-            local = special_answer(key.name, key.qtype)
+            local = special_answer(key.name, key.qtype, self.above)
             if local is not None:
                 return Found(local, now, now + local.ttl, local=True)
         stale = self._cache.get_stale(key, now) if is_kept else None
@@ -259,7 +262,7 @@ class Forwarder:
             self._cache.put(key, answer, self._clock())
             self._deliver(wanted, answer)
             return
-        zone = zone_of(end, self._forward)
+        zone = self._zone_for(end, key.qtype)
         if chain and zone is None and special_answer(end, key.qtype) is not None:
             soa = soa_record(encode_name(end), TTL)
             answer = make_answer(chain[0].owner, chain, [soa], rcode=Rcode.NXDOMAIN, ttl=TTL, chain=targets(chain))
@@ -267,8 +270,22 @@ class Forwarder:
             self._deliver(wanted, answer)
             return
         wanted.name = name if name and not chain else encode_name(end)
-        wanted.in_zone = zone is not None
-        (self._pool if zone is None else zone).begin(wanted, wanted.done)
+        if zone is None:
+            self._pool.begin(wanted, wanted.done)
+            return
+        wanted.in_zone = True
+        wanted.deadline = wanted.deadline or asyncio.get_running_loop().time() + self._settings.timing.total
+        zone.begin(wanted, wanted.done, wanted.deadline)
+
+    def _zone_for(self, name: str, qtype: int) -> Pool | None:
+        """Return the servers of the forward zone that answers for a name. Whether a zone is signed is a question to
+        the one above (RFC 4035 section 3.1.4.1), unless that is nowhere, or empty and served here.
+        """
+        if qtype == Type.DS and name in self._forward:
+            above = name.partition(".")[2]
+            if exists(name.rpartition(".")[2]) and special_answer(name, qtype) is None:
+                name = above
+        return zone_of(name, self._forward)
 
     def _from_here(self, wanted: "_Wanted", entries: Sequence[IPAddress | LocalData]) -> Answer:
         """Return the answer to an alias that leads to a name which has its records here."""
@@ -313,7 +330,7 @@ class Forwarder:
         if self._outstanding.get(key) is not wanted:
             return False
         onward = self._outstanding[key] = _Wanted(self, key)
-        onward.chain, onward.end = chain, end
+        onward.chain, onward.end, onward.deadline = chain, end, wanted.deadline
         onward.waiters = wanted.waiters
         try:
             self._send(onward, b"")
@@ -411,6 +428,7 @@ class _Wanted:
         "_outcome",
         "chain",
         "checking_disabled",
+        "deadline",
         "dnssec_ok",
         "end",
         "further",
@@ -434,6 +452,8 @@ class _Wanted:
         """The same, in wire form."""
         self.in_zone = False
         """A forward zone's servers are asked."""
+        self.deadline = 0.0
+        """Until when they and those of other zones to which they lead have to be done, on the loop's clock."""
         self.further: Sequence[Record] = ()
         """What their answer says of the way to another name; nothing where it is complete."""
         self.waiters: list[Waiter] = []

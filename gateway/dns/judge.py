@@ -1,5 +1,6 @@
 """Who decides: the resolver's narrow view of the rest of the gateway."""
 
+import errno
 import logging
 import socket
 from collections.abc import Hashable
@@ -121,7 +122,13 @@ def _resolv_conf() -> str:
 def _is_local(address: IPAddress) -> bool:
     """Say whether an address is one of this host: only those can be bound to."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+    try:
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:
+            return False  # a host without IPv6, whose resolv.conf names a server that has it
+        raise
+    with sock:
         try:
             sock.bind((str(address), 0))
         except OSError:

@@ -6,7 +6,7 @@ Over TCP (RFC 7766) and TLS (RFC 7858) queries may be pipelined and answers over
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from gateway.binding import remedy
 from gateway.dns.admission import Admission
@@ -16,7 +16,7 @@ from gateway.dns.resolver import Resolver
 from gateway.dns.settings import Endpoint
 from gateway.dns.streams import HANDSHAKE, StreamListener, close_stream
 from gateway.dns.tally import Transport
-from gateway.dns.transfer import Transfers, batches
+from gateway.dns.transfer import batches
 
 _BUFFER = 4 << 20
 """Socket buffers: a burst waits here while a policy is swapped."""
@@ -86,10 +86,9 @@ class TcpListener(StreamListener):
         context: Callable[[], ssl.SSLContext] | None = None,
         idle: float = IDLE,
         handshake: float = HANDSHAKE,
-        transfers: Transfers | None = None,
     ) -> None:
         def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str) -> _Connection:
-            return _Connection(reader, writer, peer, resolver, idle, pad=context is not None, transfers=transfers)
+            return _Connection(reader, writer, peer, resolver, idle, pad=context is not None)
 
         super().__init__(connect, admission, context=context, handshake=handshake)
 
@@ -106,7 +105,6 @@ class _Connection:
         idle: float,
         *,
         pad: bool,
-        transfers: Transfers | None = None,
     ) -> None:
         self._reader = reader
         self._writer = writer
@@ -115,7 +113,6 @@ class _Connection:
         self._idle = idle
         self._pad = pad
         self._transport = Transport.TLS if pad else Transport.TCP
-        self._transfers = transfers
         self._room = asyncio.Semaphore(MAX_PIPELINED)
         self._ending = False
         self._reading: asyncio.Timeout | None = None
@@ -131,16 +128,14 @@ class _Connection:
                     data = await self._read()
                     if data is None:
                         break
-                    zones = self._transfers
-                    if zones is not None and zones.concerns(data) and self._resolver.admits(self._peer, stream=True):
-                        await self._transfer(zones, data)
-                        continue
                     self._resolver.tally.queries[self._transport] += 1
-                    reply = self._resolver.answer_now(self._peer, data, stream=True)
+                    reply = self._resolver.answer_stream(self._peer, data)
                     if isinstance(reply, Miss):
                         group.create_task(self._later(reply))
-                    else:
+                    elif reply is None or isinstance(reply, bytes):
                         await self._send(reply)
+                    else:
+                        await self._transfer(reply)
                     turn += 1
                     if not turn % MAX_TURN:
                         await asyncio.sleep(0)  # nothing above gives way while queries and room are there
@@ -173,9 +168,9 @@ class _Connection:
     async def _later(self, miss: Miss) -> None:
         await self._send(await self._resolver.answer_later(miss))
 
-    async def _transfer(self, transfers: Transfers, data: bytes) -> None:
+    async def _transfer(self, zone: Iterator[bytes]) -> None:
         """Send a zone, a few messages at a time, and each only when the client takes those before."""
-        take = batches(transfers.stream(self._peer, data))
+        take = batches(zone)
         while not self._writer.is_closing() and (messages := await asyncio.to_thread(take)):
             for message in messages:
                 await self._write(message)

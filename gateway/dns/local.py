@@ -3,7 +3,7 @@
 Pure: no I/O, no clock. Policy has been asked before any of this.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
 from gateway.addresses import IPAddress
@@ -14,7 +14,6 @@ from gateway.names import is_localhost, suffixes
 
 _ANY_TTL = 3600
 _RFC8482 = b"\x07RFC8482\x00"
-_DS = 43
 _META = frozenset((0, int(Type.OPT), *range(128, 255)))
 _LOOPBACK: tuple[IPAddress | LocalData, ...] = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 _LOCALHOST = (parse_data("ptr", "localhost"),)
@@ -93,24 +92,33 @@ def _type_of(address: IPAddress) -> int:
     return Type.A if address.version == 4 else Type.AAAA
 
 
-def special_answer(name: str, qtype: int = Type.A) -> Answer | None:
-    """Return the absence of names that must not be sent to any upstream but one configured for them."""
+def names_above(names: Iterable[str]) -> frozenset[str]:
+    """Return the names that have some of these below them, or a built-in one: they exist, though they have no records
+    (RFC 8020), and who is told otherwise may take what is below for absent, too.
+    """
+    return frozenset(above for name in (*names, *_BUILT_IN) for above in suffixes(name.partition(".")[2]))
+
+
+def special_answer(name: str, qtype: int = Type.A, above: Container[str] = ()) -> Answer | None:
+    """Return the absence of names that must not be sent to any upstream but one configured for them. Those `above`
+    others have no records.
+    """
     top = name.rpartition(".")[2]
     if top in _NEVER_SENT:
-        return absent(name, top)
+        return absent(name, top, above)
     if top == "arpa":
         zone = next((suffix for suffix in suffixes(name) if suffix in _EMPTY_ZONES), None)
         # Whether the delegation is signed is a question to the zone above.
-        if zone is not None and not (name == zone and qtype == _DS):
-            return absent(name, zone) if name != zone else _apex(zone, qtype)
+        if zone is not None and not (name == zone and qtype == Type.DS):
+            return absent(name, zone, above) if name != zone else _apex(zone, qtype)
     return None
 
 
-def absent(name: str, zone: str) -> Answer:
-    """Return the absence of a name below a zone that is served here."""
-    return make_answer(
-        encode_name(name), (), [soa_record(encode_name(zone), TTL)], rcode=Rcode.NXDOMAIN, ttl=TTL, authoritative=True
-    )
+def absent(name: str, zone: str, above: Container[str] = ()) -> Answer:
+    """Return the absence of a name below a zone that is served here, or of its records if it is `above` others."""
+    rcode = Rcode.NOERROR if name in above else Rcode.NXDOMAIN
+    soa = [soa_record(encode_name(zone), TTL)]
+    return make_answer(encode_name(name), (), soa, rcode=rcode, ttl=TTL, authoritative=True)
 
 
 def _apex(zone: str, qtype: int) -> Answer:

@@ -100,7 +100,7 @@ class Misses:
         if leak is not None and (settled := self.leaked(miss, leak)) is not None:
             return settled
         if self.stays(query.name):
-            kept = absent(query.name, query.name.rpartition(".")[2])
+            kept = absent(query.name, query.name.rpartition(".")[2], self._forwarder().above)
             return Settled(self._replies.finish(known.client, query, kept, 0, miss.limit, miss.options)[0])
         return None
 

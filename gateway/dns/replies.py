@@ -27,10 +27,10 @@ _FAILURES = (Reason.UPSTREAM_FAILURE, Reason.INTERNAL_ERROR)
 class Known:
     """A client, and what is looked up for it with each packet."""
 
-    __slots__ = ("client", "closed", "credit", "groups", "limited", "own", "share", "source", "view")
+    __slots__ = ("client", "closed", "credit", "groups", "limited", "most", "own", "share", "source", "view")
 
     def __init__(
-        self, client: Client, groups: tuple[str, ...], view: bytes, own: bytes, limited: str, share: int
+        self, client: Client, groups: tuple[str, ...], view: bytes, own: bytes, limited: str, most: int
     ) -> None:
         self.client = client
         self.groups = groups
@@ -43,8 +43,11 @@ class Known:
         """Whose rate limit counts: an IPv6 client may use all addresses of its network."""
         self.source = client.address.packed[: 4 if client.address.version == 4 else 8]
         """The same, in octets, which are hashed far quicker."""
-        self.share = share
-        """Queries taken from the rate limit at a time."""
+        self.share = 1
+        """Queries taken from the rate limit the next time: twice as many each time, so that a client that is looked
+        up anew loses no more than it has used."""
+        self.most = most
+        """And no more than these."""
         self.credit: float = 0
         """Datagrams that are paid for; infinitely many without a rate limit."""
         self.closed = False

@@ -11,7 +11,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from ipaddress import ip_address
 from itertools import count
@@ -39,6 +39,7 @@ from gateway.dns.ratelimit import Excess, RateLimit
 from gateway.dns.replies import Known, Miss, Replies
 from gateway.dns.settings import Settings
 from gateway.dns.tally import Source, Tally
+from gateway.dns.transfer import Transfers
 from gateway.dns.wire import HEADER, RD, Query, Rcode, Type, WireError, read_query
 from gateway.memo import Memo
 from gateway.request import Client, DnsQuery, Flaw
@@ -132,6 +133,8 @@ class Resolver:
         state_dir: Path | None = None,
     ) -> None:
         self._judge = judge
+        self._transfers: Transfers | None = None
+        self._zones: Transfers | None = None
         self._clock = clock
         self._wall = wall
         self._now = self._date = 0.0
@@ -171,6 +174,7 @@ class Resolver:
         self._resolved.clear()
         before, settings = self._settings, self._judge.settings
         self._settings = settings
+        self._zones = self._transfers if self._transfers is not None and self._transfers.has_zones else None
         self._replies.use(settings)
         if settings.rate_limit != before.rate_limit:
             self._limit = _limit_of(settings)
@@ -180,6 +184,11 @@ class Resolver:
             self._forwarder.retire()
             self._retired = [one for one in (*self._retired, self._forwarder) if one.is_busy]
             self._forwarder = Forwarder(settings, self._clock, self.leakage.terms, self.tally)
+
+    def serve_zones(self, transfers: Transfers) -> None:
+        """Answer what concerns zones of lists, too."""
+        self._transfers = transfers
+        self._adopt()
 
     def _notice_closures(self) -> None:
         """Forget what was found out about clients: another worker may have closed a zone to one of them."""
@@ -206,7 +215,20 @@ class Resolver:
         """Answer a packet at once if that can be done without an upstream."""
         try:
             self._begin()
-            return self._message(peer, data) if stream else self._datagram(peer, data)
+            if not stream:
+                return self._datagram(peer, data)
+            found = self._message(peer, data)
+            return next(found, None) if isinstance(found, Iterator) else found
+        except Exception as error:
+            return self._broken(peer, data, error)
+
+    def answer_stream(self, peer: Peer, data: bytes) -> Reply | Iterator[bytes]:
+        """Answer a message over TCP as `answer_now` does; who may have all of a zone gets it in many messages, which
+        are read from files as they are taken.
+        """
+        try:
+            self._begin()
+            return self._message(peer, data, whole=True)
         except Exception as error:
             return self._broken(peer, data, error)
 
@@ -221,36 +243,32 @@ class Resolver:
         except Exception as error:
             return self._broken(peer, data, error)
 
-    def admits(self, peer: Peer, *, stream: bool = False) -> bool:
-        """Count a packet that somebody else answers; false when its sender is over the limit, and is to be told so by
-        `answer_now`.
-        """
-        if stream:
-            self._begin()  # of datagrams, `burst` was asked for already
-        known = self._clients.get(peer) or self._client(peer)
-        if self._limit is None:
-            return True
-        if stream:
-            return self._limit.pays("tcp " + known.limited, self._now)
-        if not known.credit and not self._pays(known):
-            return False
-        known.credit -= 1
-        return True
-
     def _pays(self, known: Known) -> bool:
         """Pay for some datagrams of a client in advance: the bucket is far away, the credit at hand."""
         if self._limit is None or not self._limit.pays(known.limited, self._now, known.share):
             return False
         known.credit = known.share
+        if known.share < known.most:
+            known.share = min(2 * known.share, known.most)
         return True
 
-    def _message(self, peer: Peer, data: bytes) -> Reply:
+    def _message(self, peer: Peer, data: bytes, *, whole: bool = False) -> Reply | Iterator[bytes]:
         known = self._clients.get(peer) or self._client(peer)
         if self._limit is not None:
             excess = self._limit.check("tcp " + known.limited, self._now)
             if excess is not None:
                 return self._over_limit(known, data, excess, stream=True)
+        if self._zones is not None and self._zones.concerns(data):
+            return self._zone(self._zones, known, data, whole=whole)
         return self._packet(known, data, stream=True)
+
+    def _zone(self, zones: Transfers, known: Known, data: bytes, *, whole: bool = False) -> Iterator[bytes]:
+        """Answer a query for a zone, and record who may not have it."""
+        given = zones.answer(known.client.address, data, whole=whole)
+        if given.flaw is not None:
+            self._judge.judge(DnsQuery(known.client, given.zone, given.qtype, given.flaw))
+        self.tally.answers[Source.LOCAL if given.flaw is None else Source.REFUSED] += 1
+        return given.messages
 
     def _packet(self, known: Known, data: bytes, *, stream: bool, unseen: bool = False) -> Reply:
         """Look for an answer given before to the question in other letters, or in these unless there is none; else
@@ -316,9 +334,9 @@ class Resolver:
             self._views[view] = self._new_view()
         source = client.address
         limited = client_key(source)
-        share = self._limit.share if self._limit is not None and source.version == 4 else 1
+        most = self._limit.share if self._limit is not None and source.version == 4 else 1
         groups = self._judge.groups(client)
-        known = Known(client, groups, self._views[view], self._new_view(), limited, share)
+        known = Known(client, groups, self._views[view], self._new_view(), limited, most)
         self._clients.keep(peer, known)
         if self._limit is None:
             known.credit = math.inf
@@ -389,6 +407,8 @@ class Resolver:
         whose answer may be kept in the hot table, else 0; `again` if one was kept there that is good no more.
         """
         client = known.client
+        if self._zones is not None and self._zones.concerns(data):
+            return next(self._zone(self._zones, known, data), None)
         try:
             query = read_query(data)
         except WireError as error:

@@ -46,6 +46,7 @@ async def serve(
     """
     listen = RuntimeJudge(runtime).settings.listen
     core = resolver or Resolver.from_runtime(runtime, secret)
+    core.serve_zones(_transfers(runtime))
     files = runtime.state.config.dns_certificate
     following = None
     try:
@@ -59,7 +60,6 @@ async def serve(
             ready=lambda _: ready(),
             reuse_port=True,
             certificate=certificate,
-            transfers=_transfers(runtime),
         )
     finally:
         if following is not None:
@@ -110,7 +110,6 @@ async def serve_resolver(
     grace: float = GRACE,
     certificate: Certificate | None = None,
     idle: float = IDLE,
-    transfers: Transfers | None = None,
 ) -> None:
     """Serve a resolver on some addresses until `stop` is set. `ready` gets them, with the ports that were chosen.
     DoT and DoH need a certificate.
@@ -125,17 +124,24 @@ async def serve_resolver(
             stack.callback(sock.close)
             sockets.append(sock)
         admission = Admission()
+        listeners: list[UdpListener | StreamListener] = []
+        stack.push_async_callback(_close, listeners, grace)
         for endpoint, sock in zip(listen, sockets, strict=True):
             if endpoint.scheme == "udp":
-                stack.push_async_callback(UdpListener(sock, resolver, transfers).close, grace)
+                listeners.append(UdpListener(sock, resolver))
             else:
-                listener = _stream_listener(endpoint, resolver, admission, certificate, idle, transfers)
+                listener = _stream_listener(endpoint, resolver, admission, certificate, idle)
+                listeners.append(listener)
                 await listener.start(sock)
-                stack.push_async_callback(listener.close, grace)
         used = [_used(endpoint, sock.getsockname()) for endpoint, sock in zip(listen, sockets, strict=True)]
         _LOG.info("answering on %s", ", ".join(str(endpoint) for endpoint in used) or "no address")
         ready(used)
         await stop.wait()
+
+
+async def _close(listeners: Sequence[UdpListener | StreamListener], grace: float) -> None:
+    """Close all at once: none of them takes more while another one drains."""
+    await asyncio.gather(*(listener.close(grace) for listener in listeners))
 
 
 def _stream_listener(
@@ -144,14 +150,13 @@ def _stream_listener(
     admission: Admission,
     certificate: Certificate | None,
     idle: float,
-    transfers: Transfers | None,
 ) -> StreamListener:
     if endpoint.scheme == "tcp":
-        return TcpListener(resolver, admission, idle=idle, transfers=transfers)
+        return TcpListener(resolver, admission, idle=idle)
     if certificate is None:
         raise ListenError(f"dns.listen: {endpoint}: needs dns.certificate")
     if endpoint.scheme == "tls":
-        return TcpListener(resolver, admission, context=certificate.dot, idle=idle, transfers=transfers)
+        return TcpListener(resolver, admission, context=certificate.dot, idle=idle)
 
     def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str) -> Connection:
         agreed = writer.get_extra_info("ssl_object").selected_alpn_protocol()

@@ -1,7 +1,8 @@
 """Response policy zones for other resolvers: SOA, AXFR (RFC 5936) and IXFR (RFC 1995), with TSIG (RFC 8945).
 
 A zone is what `gateway refresh` has written (`gateway.feeds.zones`); nothing is held in memory but the message at
-hand. Who may have a zone is said by its `allow` and `key`; all others are refused.
+hand. Who may have a zone is said by its `allow` and `key`; all others are refused, and whoever asks here
+records that.
 """
 
 import itertools
@@ -10,12 +11,15 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from gateway.addresses import IPNetwork, parse_address, unmap
+from gateway.addresses import IPAddress, IPNetwork
+from gateway.decision import Reason
 from gateway.dns.message import encode_name
 from gateway.dns.tsig import BADTIME, NOTAUTH, Signature, Signer, append, split, verify
 from gateway.dns.wire import AA, IN, QR, RD, Type
 from gateway.feeds.zones import PASSES, ZoneIndex, difference, read_index, read_owners, zone_folder
+from gateway.request import Flaw
 from gateway.tsigkey import Key
 
 _LOG = logging.getLogger(__name__)
@@ -30,6 +34,7 @@ _MESSAGE = 16 * 1024
 _APEX = b"\xc0\x0c"  # a pointer to the name in the question
 _NAMES = encode_name("localhost") + encode_name("hostmaster.localhost")
 _TIMERS = struct.pack("!4I", 300, 60, 604800, TTL)
+_IN = IN.to_bytes(2, "big")
 _DENY = b"\0"
 _PASS = encode_name("rpz-passthru")
 
@@ -69,6 +74,17 @@ class _Asked:
         return struct.pack("!6H", self.ident, flags, 1, count, 0, 0) + self.question + records
 
 
+class Given(NamedTuple):
+    """The answer to a query for a zone."""
+
+    zone: str
+    qtype: int
+    messages: Iterator[bytes]
+    """Reads files as it goes: an event loop has many of them taken in a thread."""
+    flaw: Flaw | None = None
+    """Why it is a refusal."""
+
+
 class Transfers:
     """Answers what concerns the zones; everything else is somebody else's."""
 
@@ -85,64 +101,57 @@ class Transfers:
         """Say, quickly, whether a message asks for the SOA or for all of one of the zones."""
         return self._zone(data) is not None
 
-    def datagram(self, peer: str, data: bytes) -> bytes | None:
-        """Answer over UDP: the SOA; who asks for more is told to come over TCP."""
-        return next(self.stream(peer, data, whole=False), None)
-
-    def stream(self, peer: str, data: bytes, *, whole: bool = True) -> Iterator[bytes]:
-        """Yield the messages of an answer. Reads files as it goes: an event loop has them taken in a thread."""
+    def answer(self, peer: IPAddress, data: bytes, *, whole: bool) -> Given:
+        """Answer what concerns a zone: over TCP with the `whole` of it, elsewhere with one message: the SOA, and who
+        asks for more is told to come over TCP.
+        """
         zone = self._zone(data)
-        if zone is None:
-            return
-        asked = None
+        assert zone is not None
+        qtype = int.from_bytes(data[(end := data.index(0, _HEADER) + 1) : end + 2], "big")
         try:
             asked = _read(zone, data)
         except ValueError as error:
-            _LOG.warning("zone %s: a query of %s cannot be read: %s", zone.name, peer, error)
-            yield data[:2] + struct.pack("!5H", QR | _FORMERR, 0, 0, 0, 0)
-            return
-        signer, refusal = self._admit(asked, peer)
-        if refusal is not None:
-            yield refusal
-            return
-        for message in self._messages(asked, peer, whole=whole):
-            yield message if signer is None else signer.sign(message, self._clock())
+            malformed = data[:2] + struct.pack("!5H", QR | _FORMERR, 0, 0, 0, 0)
+            return Given(zone.name, qtype, iter((malformed,)), Flaw(Reason.MALFORMED, str(error)))
+        signer, flaw, refusal = self._admit(asked, peer)
+        if flaw is not None:
+            return Given(zone.name, qtype, iter((refusal,)), flaw)
+        messages = self._messages(asked, peer, whole=whole)
+        if signer is not None:
+            messages = (signer.sign(message, self._clock()) for message in messages)
+        return Given(zone.name, qtype, messages)
 
     def _zone(self, data: bytes) -> RpzZone | None:
         end = data.find(0, _HEADER)
         if end < 0 or data[2] & 0xF8 or data[4:6] != b"\0\1":  # a query, of one question
             return None
-        if int.from_bytes(data[end + 1 : end + 3], "big") not in (_SOA, AXFR, IXFR):
+        if data[end + 3 : end + 5] != _IN or int.from_bytes(data[end + 1 : end + 3], "big") not in (_SOA, AXFR, IXFR):
             return None
         zones = self._zones()
         name = data[_HEADER : end + 1].lower()
         return next((zone for zone in zones.values() if encode_name(zone.name) == name), None)
 
-    def _admit(self, asked: _Asked, peer: str) -> tuple[Signer | None, bytes | None]:
-        """Return who signs the answer, or the refusal."""
+    def _admit(self, asked: _Asked, peer: IPAddress) -> tuple[Signer | None, Flaw | None, bytes]:
+        """Return who signs the answer; or why there is none, and the refusal."""
         zone, signature = asked.zone, asked.signature
-        address = parse_address(peer)
-        if zone.allow and (address is None or not any(_is_in(unmap(address), network) for network in zone.allow)):
-            _LOG.warning("zone %s: refused to %s, who is not in allow", zone.name, peer)
-            return None, asked.message(rcode=_REFUSED)
+        if zone.allow and not any(_is_in(peer, network) for network in zone.allow):
+            flaw = Flaw(Reason.CLIENT_UNKNOWN, "the client is not among those who may have the zone (allow)")
+            return None, flaw, asked.message(rcode=_REFUSED)
         if signature is None:
-            if zone.keys:
-                _LOG.warning("zone %s: refused to %s, whose query is not signed", zone.name, peer)
-                return None, asked.message(rcode=_REFUSED)
-            return None, None
+            unsigned = Flaw(Reason.AUTH_REQUIRED, "the query is not signed")
+            return None, unsigned if zone.keys else None, asked.message(rcode=_REFUSED)
         key, error = verify(signature, dict(zone.keys), self._clock())
         if key is not None and not error:
-            return Signer(key, signature), None
-        _LOG.warning("zone %s: refused to %s: TSIG error %s", zone.name, peer, error)
-        answer = asked.message(rcode=NOTAUTH)
+            return Signer(key, signature), None, b""
+        flaw, answer = Flaw(Reason.AUTH_FAILED, f"TSIG error {error}"), asked.message(rcode=NOTAUTH)
         if key is not None and error == BADTIME:
-            return None, Signer(key, signature).sign(answer, self._clock(), error=error)
+            return None, flaw, Signer(key, signature).sign(answer, self._clock(), error=error)
         # A signature that nobody could check anyway (section 5.2.1).
         bare = Signature(answer, signature.name, signature.algorithm, signature.time, signature.fudge, b"",
                          signature.original_id, error)  # fmt: skip
-        return None, append(answer, bare)
+        return None, flaw, append(answer, bare)
 
-    def _messages(self, asked: _Asked, peer: str, *, whole: bool) -> Iterator[bytes]:
+    def _messages(self, asked: _Asked, peer: IPAddress, *, whole: bool) -> Iterator[bytes]:
         zone = asked.zone
         index = read_index(zone.folder)
         if index is None:
@@ -157,7 +166,7 @@ class Transfers:
         else:
             yield from _packed(asked, self._records(asked, index, soa, peer))
 
-    def _records(self, asked: _Asked, index: ZoneIndex, soa: bytes, peer: str) -> Iterator[bytes]:
+    def _records(self, asked: _Asked, index: ZoneIndex, soa: bytes, peer: IPAddress) -> Iterator[bytes]:
         folder, serial = asked.zone.folder, index.serial
         known = _serial(asked) if asked.qtype == IXFR else None
         if known == serial:

@@ -13,11 +13,10 @@ from functools import partial
 from gateway.dns.datagrams import PLACES, PUT, ROOM, Batch, Sender
 from gateway.dns.hot import TERMS, TTL, Block
 from gateway.dns.replies import Miss
-from gateway.dns.resolver import Reply, Resolver
+from gateway.dns.resolver import Resolver
 from gateway.dns.tally import Source, Transport
-from gateway.dns.transfer import Transfers
 
-_UDP, _HOT, _BLOCKED, _LOCAL = int(Transport.UDP), int(Source.HOT), int(Source.BLOCKED), int(Source.LOCAL)
+_UDP, _HOT, _BLOCKED = int(Transport.UDP), int(Source.HOT), int(Source.BLOCKED)
 _AT = -TERMS.size
 """Where the terms of an answer of the table are,"""
 _LESS = TERMS.size - 2
@@ -28,12 +27,11 @@ _terms, _put_ttl = TERMS.unpack_from, TTL.pack_into
 class UdpListener:
     """Serves one UDP socket, on one address or on all of the host's."""
 
-    def __init__(self, sock: socket.socket, resolver: Resolver, transfers: Transfers | None = None) -> None:
+    def __init__(self, sock: socket.socket, resolver: Resolver) -> None:
         self._sock = sock
         self._batch = Batch(sock)
         self._resolver = resolver
         self._tally = resolver.tally
-        self._transfers = transfers
         self._loop = asyncio.get_running_loop()
         self._waiting = 0
         self._closing = False
@@ -47,7 +45,6 @@ class UdpListener:
             return
         known_as, hot, pays, now, date, otherwise = self._resolver.burst()
         find, second = hot.get, int(now)
-        zones = self._transfers if self._transfers is not None and self._transfers.has_zones else None
         octets, answers = batch.octets, batch.answers
         gaps: list[int] = []
         aside = blocked = 0
@@ -82,13 +79,7 @@ class UdpListener:
                 else:
                     unseen = True
             aside += 1
-            data = batch.datagram(slot)
-            reply: Reply
-            if zones is not None and zones.concerns(data) and self._resolver.admits(peers[slot]):
-                reply = zones.datagram(_text(peers[slot]), data)
-                self._tally.answers[_LOCAL] += 1
-            else:
-                reply = otherwise(peers[slot], data, unseen)
+            reply = otherwise(peers[slot], batch.datagram(slot), unseen)
             unseen = False
             if type(reply) is bytes and len(reply) <= ROOM:
                 batch.write(slot, reply)
@@ -128,7 +119,3 @@ class UdpListener:
                     await self._answered.wait()
         self._batch.flush()
         self._sock.close()
-
-
-def _text(peer: bytes) -> str:
-    return socket.inet_ntop(socket.AF_INET if len(peer) == 4 else socket.AF_INET6, peer)

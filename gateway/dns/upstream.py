@@ -454,8 +454,9 @@ class Pool:
         ]
         self._strategy = strategy
 
-    def begin(self, question: Asked, done: Callable[[Result], None]) -> None:
-        """Ask for the first usable answer, or the last upstream's error. `done` is called once, maybe at once.
+    def begin(self, question: Asked, done: Callable[[Result], None], deadline: float | None = None) -> None:
+        """Ask for the first usable answer, or the last upstream's error. `done` is called once, maybe at once, and by
+        the `deadline` on the loop's clock where there is one from before.
 
         Callbacks all the way: a task for every query costs more than the query.
         """
@@ -463,14 +464,19 @@ class Pool:
             done(UpstreamError(Failure.NONE_LEFT, "there is no upstream to ask"))
             return
         now = asyncio.get_running_loop().time()
+        if deadline is None:
+            deadline = now + self.timing.total
+        elif now >= deadline:
+            done(UpstreamError(Failure.TIMEOUT, "there was no time left to ask"))
+            return
         if self._strategy == "parallel":
             chosen = [upstream for upstream in self.upstreams if upstream.rests_until <= now] or self.upstreams
             race = _Race(len(chosen), done)
             for upstream in chosen:
-                patience = min(self.timing.total, 2 * upstream.patience(self.timing))
+                patience = min(deadline - now, 2 * upstream.patience(self.timing))
                 _Runner(race, question).put(upstream, now, patience)
             return
-        _Flight(self, question, now + self.timing.total, done).go(now)
+        _Flight(self, question, deadline, done).go(now)
 
     async def ask(self, question: Question) -> Response:
         """Return the first usable response.

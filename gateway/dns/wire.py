@@ -70,6 +70,7 @@ class Type(IntEnum):
     KX = 36
     DNAME = 39
     OPT = 41
+    DS = 43
     RRSIG = 46
     NSEC = 47
     NSEC3 = 50

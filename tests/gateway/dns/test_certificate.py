@@ -2,7 +2,7 @@
 
 import logging
 import subprocess
-from pathlib import Path
+from pathlib import Path, PosixPath
 
 import pytest
 
@@ -49,6 +49,24 @@ def test_what_is_wrong_is_told(tmp_path: Path) -> None:
         assert str(caught.value).startswith(expected)
         assert certificate_problem(files) == str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+class Vanishing(PosixPath):
+    """A file that somebody takes away as soon as it was read."""
+
+    def read_bytes(self) -> bytes:
+        """Return what is in it for the last time."""
+        octets = super().read_bytes()
+        self.unlink()
+        return octets
+
+
+def test_a_file_that_is_replaced_while_it_is_loaded_keeps_the_old_certificate(tmp_path: Path) -> None:
+    """Whoever follows the configuration goes on to follow it, and loads the file at the next reload."""
+    first, second = openssl(tmp_path, "one"), openssl(tmp_path, "two")
+    certificate = Certificate(*first)
+    assert not certificate.renew(Vanishing(second[0]), second[1])
+    assert certificate.renew(*first)
 
 
 def test_a_bad_renewal_keeps_the_old_certificate(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,19 +1,20 @@
 """Tests for gateway.dns.channel: connections to upstreams over TCP and TLS, and who may answer on them."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import uvloop
-from dnslib import QTYPE, RR, A
+from dnslib import QTYPE, RR, A, DNSRecord
 
 from gateway.dns import channel as channel_module
 from gateway.dns.channel import MAX_PIPELINED, Channel, Messages
 from gateway.dns.exchange import Failure, UpstreamError
 from gateway.dns.message import encode_name, encode_query
-from gateway.dns.settings import Endpoint, Timing
+from gateway.dns.settings import Endpoint, Timing, parse_endpoint
 from gateway.dns.upstream import Pool, Question
 from tests.peers.dns_upstream import Message, Reply, encrypted, upstream
 from tests.peers.tls_origin import make_certificate
@@ -109,6 +110,28 @@ async def test_a_connection_that_was_closed_is_made_again() -> None:
             writer.transport.abort()
         assert b"\xc0\0\2\2" in await channel.ask(query(2))
         assert up.connections == 2
+        await channel.close()
+
+
+async def test_a_connection_that_ends_after_some_answers_is_made_again() -> None:
+    """An upstream may answer so many queries on a connection and no more: those left over are asked on the next."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):
+            data = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
+            reply = good(DNSRecord.parse(data)).pack()
+            writer.write(len(reply).to_bytes(2, "big") + reply)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        endpoint = parse_endpoint(f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        channel = Channel(endpoint)
+        replies = await asyncio.gather(*(channel.ask(query(number)) for number in range(6)))
+        assert [str(DNSRecord.parse(reply).rr[0].rdata) for reply in replies] == [
+            f"192.0.2.{number}" for number in range(6)
+        ]
         await channel.close()
 
 
@@ -325,6 +348,28 @@ async def test_closing_tells_those_who_wait() -> None:
         await channel.close()
         with pytest.raises(UpstreamError, match="closed"):
             await task
+
+
+async def test_closing_tells_those_who_wait_for_a_connection() -> None:
+    """Whoever waits for a connection that is still being made gets an error too, and may go on to the next upstream;
+    whoever asks after that has a connection made.
+    """
+    async with upstream(good) as up:
+        silent = socket.create_server(("127.0.0.1", 0))  # never answers a ClientHello
+        endpoint = up.endpoint._replace(port=silent.getsockname()[1])
+        channel = Channel(endpoint, Messages, ssl.create_default_context)
+        waiting = asyncio.get_running_loop().create_task(channel.ask(query(1)))
+        await until(lambda: channel._making is not None)
+        closing = asyncio.get_running_loop().create_task(channel.close())
+        await asyncio.sleep(0)
+        channel._endpoint, channel._tls = up.endpoint, None
+        late = asyncio.get_running_loop().create_task(channel.ask(query(2)))
+        with pytest.raises(UpstreamError, match="closed while connecting"):
+            await waiting
+        await closing
+        assert (await late)[:2] == query(2)[:2]
+        await channel.close()
+        silent.close()
 
 
 def test_the_loop_of_the_workers(certificate: Path) -> None:

@@ -1,9 +1,12 @@
 """Tests for gateway.dns.exchange. How it deals with liars is in test_upstream.py."""
 
 import asyncio
+import gc
+import os
 import socket
 import subprocess
 import sys
+import warnings
 
 import pytest
 import uvloop
@@ -24,7 +27,7 @@ from gateway.dns.exchange import (
     target_of,
 )
 from gateway.dns.message import encode_name
-from gateway.dns.settings import Endpoint
+from gateway.dns.settings import Endpoint, parse_endpoint
 from tests.peers.dns_upstream import Message, Reply, upstream
 from tests.peers.ports import free_port
 
@@ -223,6 +226,28 @@ async def test_what_comes_late_is_not_heard_by_the_next_query() -> None:
         await third.outcome
         assert first.sock.fileno() == -1
         datagrams.close()
+
+
+def test_an_event_loop_may_end_before_an_answer() -> None:
+    """Sockets on which nobody will ever hear anything are closed without a word, whatever is let go of first."""
+
+    async def begin(port: int) -> None:
+        datagrams, sending = Datagrams(), Sending()
+        sending.target = target_of(parse_endpoint(f"udp://127.0.0.1:{port}"))
+        datagrams.send(sending, GOOD, asyncio.get_running_loop().time(), 60.0)
+        descriptors.append(sending.sock.fileno())
+        sending.asked = datagrams  # type: ignore[assignment]  # in a circle, as with a whole resolver
+
+    descriptors: list[int] = []
+    gc.collect()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        silent.bind(("127.0.0.1", 0))
+        asyncio.run(begin(silent.getsockname()[1]))
+        gc.collect()
+        assert said == []
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptors[0])
 
 
 async def test_a_few_sockets_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

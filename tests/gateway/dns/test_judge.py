@@ -1,5 +1,7 @@
 """Tests for gateway.dns.judge."""
 
+import errno
+import socket
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -88,3 +90,17 @@ def test_which_addresses_are_ours() -> None:
     """Loopback is ours, documentation addresses are not."""
     assert judging._is_local(ip_address("127.0.0.1"))
     assert not judging._is_local(ip_address("192.0.2.1"))
+
+
+def test_a_host_without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server with an IPv6 address is none of ours where the system knows no such addresses: no cause to fail."""
+    real = socket.socket
+
+    def without_ipv6(family: int, kind: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return real(family, kind)
+
+    monkeypatch.setattr(socket, "socket", without_ipv6)
+    assert not judging._is_local(ip_address("::1"))
+    assert judging._is_local(ip_address("127.0.0.1"))

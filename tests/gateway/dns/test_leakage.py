@@ -95,6 +95,18 @@ async def test_modes(settings: Tunnelling, reaches: int, recorded: int) -> None:
         await resolver.close()
 
 
+async def test_what_is_closed_to_one_client_costs_others_none_of_their_rate() -> None:
+    """Whoever closes a zone with each query takes nothing from what others may ask."""
+    async with upstream(answering()) as up:
+        judge = a_judge(up.endpoint, tunnelling=DENY, rate_limit=(500.0, 1000))
+        resolver = Resolver(judge, Clock())
+        for number in range(100):
+            await resolver.answer(WEB, ask(f"{DATA}.evilzone{number}.com"))
+            assert not parse(await resolver.answer(BATCH, ask("www.evilzone.com"))).header.tc
+        assert judge.reasons == [Reason.DNS_TUNNEL] * 100
+        await resolver.close()
+
+
 FORMS = {
     "a type in no use": ("www.evilzone.com", "NULL", Controls(types=False)),
     "an obsolete type": ("www.evilzone.com", "KEY", Controls(types=False)),

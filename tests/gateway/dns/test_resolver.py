@@ -2,6 +2,7 @@
 
 import asyncio
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ from gateway.dns.misses import MAX_PER_CLIENT
 from gateway.dns.records import parse_data
 from gateway.dns.replies import Miss
 from gateway.dns.resolver import Resolver
-from gateway.dns.settings import Endpoint, Timing
+from gateway.dns.settings import Endpoint, Timing, Tunnelling
+from gateway.dns.transfer import RpzZone, Transfers
 from gateway.request import DnsAnswer, DnsQuery, Request
 from gateway.rule import Rule
 from tests.gateway.dns.support import (
@@ -223,6 +225,46 @@ async def test_a_forward_zone_is_trusted_and_its_names_go_nowhere_else() -> None
         assert (default.names, outer.names, inner.names) == ([], [], ["host.corp.test"])
 
 
+async def test_whether_a_forward_zone_is_signed_is_asked_of_the_zone_above() -> None:
+    """A DS belongs to the zone above (RFC 4035 section 3.1.4.1): its servers are asked, and if they know of no such
+    zone, that is about the DS alone. Where nobody above may be asked, the zone's own servers are.
+    """
+    names = ("corp.example.com", "lab.corp.example.com", "local", "corp.test", "7.10.in-addr.arpa")
+    served = {name: ["10.9.8.7"] for name in names}
+    async with upstream(zone({})) as default, upstream(zone(served)) as corp, upstream(zone(served)) as others:
+        forward = {name: ((corp if name == names[0] else others).endpoint,) for name in names}
+        resolver = Resolver(a_judge(default.endpoint, forward=forward))
+        assert parse(await resolver.answer(WEB, ask(names[0], "DS"))).header.rcode == RCODE.NXDOMAIN
+        assert (default.names, corp.names) == ([names[0]], [])
+        assert addresses(await resolver.answer(WEB, ask(names[0]))) == ["10.9.8.7"]
+        await resolver.answer(WEB, ask(names[0], "DS"))
+        await resolver.answer(WEB, ask(names[1], "DS"))
+        assert (default.names, corp.names) == ([names[0]], [names[0], names[1]])
+        for name in names[2:]:
+            await resolver.answer(WEB, ask(name, "DS"))
+        assert (len(default.names), others.names) == (1, list(names[2:]))
+        await resolver.close()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_zones_of_lists_are_answered_here_and_nowhere_else(tmp_path: Path, *, stream: bool) -> None:
+    """No upstream hears of a zone that is served here: not over HTTPS, where there are no transfers, and not when the
+    client is over its limit and has proven its address by a cookie.
+    """
+    rpz = RpzZone.of(tmp_path, "rpz.example", (ip_network("10.2.0.0/16"),), {})
+    async with upstream(zone(ZONE)) as up:
+        resolver = Resolver(a_judge(up.endpoint, rate_limit=(1.0, 2)), Clock())
+        resolver.serve_zones(Transfers(lambda: {rpz.name: rpz}, lambda: 7.0))
+        cookie = bytes(8)
+        for _ in range(2 if stream else 4):
+            packet = ask("rpz.example", "SOA", options=[EDNSOption(10, cookie)])
+            reply = parse(await resolver.answer(WEB, packet, stream=stream))
+            assert reply.header.rcode in (RCODE.REFUSED, 23 & 0xF)  # not served, or BADCOOKIE
+            cookie = next((o.data for r in reply.ar for o in r.rdata if o.code == 10), cookie)
+        assert reply.header.rcode == RCODE.REFUSED
+        assert up.queries == []
+
+
 def knowing(records: dict[str, list[str]], *, zone_name: str = "corp.test") -> Any:
     """Return a handler for a server that knows one zone, and asks nobody about any other."""
     answer = zone({name: values for name, values in records.items() if name.endswith(zone_name)})
@@ -321,6 +363,24 @@ async def test_aliases_between_forward_zones_have_an_end() -> None:
         assert len(corp.queries) + len(lab.queries) == 2
 
 
+async def test_aliases_between_forward_zones_take_no_longer_than_one_query() -> None:
+    """There is one deadline for a query, however many servers lead on to the next."""
+    corp, lab = knowing({"a.corp.test": ["=b.lab.test"]}), knowing({"b.lab.test": ["10.1.1.1"]}, zone_name="lab.test")
+
+    def slow(answer: Any) -> Any:
+        async def handle(query: Message, protocol: str) -> Reply:
+            await asyncio.sleep(0.3)  # each of them is in time, both together are not
+            return answer(query, protocol)
+
+        return handle
+
+    async with upstream(slow(corp)) as first, upstream(slow(lab)) as second:
+        zones = {"corp.test": (first.endpoint,), "lab.test": (second.endpoint,)}
+        resolver = Resolver(a_judge(forward=zones, timing=Timing(attempt=0.5, total=0.5)))
+        assert parse(await resolver.answer(WEB, ask("a.corp.test"))).header.rcode == RCODE.SERVFAIL
+        await resolver.close()
+
+
 async def test_local_records_are_answered_here() -> None:
     """Configured records answer A and AAAA, NODATA otherwise, and are trusted."""
     records = {"gw.corp.example": (ip_address("10.0.0.1"), ip_address("fd00::1"))}
@@ -329,6 +389,21 @@ async def test_local_records_are_answered_here() -> None:
     assert addresses(resolver.answer_now(WEB, ask("GW.corp.example", "AAAA"))) == ["fd00::1"]
     text = parse(resolver.answer_now(WEB, ask("gw.corp.example", "TXT")))
     assert (text.header.rcode, len(text.rr), len(text.auth)) == (0, 0, 1)
+
+
+@pytest.mark.parametrize("name", ["local", "b.local", "nosuchtld", "0.0.10.in-addr.arpa", "0.127.in-addr.arpa"])
+async def test_what_is_above_a_name_exists(name: str) -> None:
+    """What has local records or a forward zone below it has no records, but is not absent: whoever heard that would
+    not have to ask for what is below (RFC 8020).
+    """
+    forward = {"c.b.local": ()}
+    names = ("gw.nosuchtld", "5.0.0.10.in-addr.arpa")
+    records = dict.fromkeys(names, (ip_address("10.0.0.5"),))
+    resolver = Resolver(a_judge(records=records, forward=forward, tunnelling=Tunnelling("deny")))
+    for place, code in ((name, RCODE.NOERROR), (f"x.{name}", RCODE.NXDOMAIN)):
+        reply = parse(await resolver.answer(WEB, ask(place)))
+        assert (reply.header.rcode, len(reply.rr), len(reply.auth)) == (code, 0, 1)
+    await resolver.close()
 
 
 @pytest.mark.parametrize(

@@ -184,9 +184,9 @@ async def test_one_connection_cannot_have_unbounded_queries_waiting() -> None:
 
 
 @asynccontextmanager
-async def tcp(resolver: Resolver, idle: float, transfers: Transfers | None = None) -> AsyncIterator[tuple[str, int]]:
+async def tcp(resolver: Resolver, idle: float) -> AsyncIterator[tuple[str, int]]:
     """Run a TCP listener with an idle time of its own."""
-    listener = TcpListener(resolver, idle=idle, transfers=transfers)
+    listener = TcpListener(resolver, idle=idle)
     sock = bind(parse_endpoint("tcp://127.0.0.1:0"))
     await listener.start(sock)
     yield sock.getsockname()
@@ -276,12 +276,14 @@ async def test_the_rate_limit_holds_for_zones_too(tmp_path: Path) -> None:
     """Who asks for a zone of lists over TCP pays for it as for anything else."""
     zone = RpzZone.of(tmp_path, "rpz.example", (ip_network("10.0.0.0/8"),), {})
     judge = a_judge(rate_limit=(1.0, 5))
-    async with tcp(Resolver(judge, Clock()), 5.0, Transfers(lambda: {zone.name: zone}, lambda: 7.0)) as place:
+    resolver = Resolver(judge, Clock())
+    resolver.serve_zones(Transfers(lambda: {zone.name: zone}, lambda: 7.0))
+    async with tcp(resolver, 5.0) as place:
         reader, writer = await asyncio.open_connection(*place)
         writer.write(framed(*[ask("rpz.example", "SOA")] * 7))
         codes = [parse(await read_one(reader)).header.rcode for _ in range(7)]
         assert codes == [RCODE.REFUSED] * 5 + [RCODE.SERVFAIL] * 2
-        assert judge.reasons == [Reason.RATE_LIMIT]
+        assert judge.reasons == [Reason.CLIENT_UNKNOWN] * 5 + [Reason.RATE_LIMIT]
         await hang_up(writer)
 
 
@@ -333,6 +335,42 @@ async def test_stopping_does_not_wait_for_ever() -> None:
             await turns_until(lambda: len(up.queries) == 2)
         assert await reader.read() == b""
         await hang_up(writer)
+
+
+async def test_all_listeners_stop_at_once() -> None:
+    """While one listener waits for what is on its way, the others take nothing new."""
+    go = asyncio.Event()
+
+    async def handle(query: Message, _: str) -> Reply:
+        await go.wait()
+        return query.reply()
+
+    def is_free(place: Endpoint) -> bool:
+        with socket.socket() as sock:
+            try:
+                sock.bind((str(place.address), place.port))
+            except OSError:
+                return False
+        return True
+
+    ready: asyncio.Future[Sequence[Endpoint]] = asyncio.get_running_loop().create_future()
+    stop = asyncio.Event()
+    async with upstream(handle) as up, asyncio.TaskGroup() as group:
+        resolver = Resolver(a_judge(up.endpoint, timing=Timing(60.0, 60.0)))
+        listen = [parse_endpoint("tcp://127.0.0.1:0")] * 2
+        group.create_task(serve_resolver(resolver, listen, stop=stop, ready=ready.set_result, grace=60.0))
+        first, last = await ready
+        reader, writer = await dial(last)
+        writer.write(framed(ask("public.example")))
+        await up.asked.wait()
+        stop.set()
+        async with asyncio.timeout(10):
+            while not is_free(first):  # noqa: ASYNC110 -- nobody tells
+                await asyncio.sleep(0)
+        go.set()
+        await read_one(reader)
+        await hang_up(writer)
+        await resolver.close()
 
 
 async def test_nothing_is_served_when_one_address_fails() -> None:

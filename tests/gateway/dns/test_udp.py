@@ -62,7 +62,8 @@ async def test_zones_are_served_too(client: socket.socket, tmp_path: Path) -> No
     zone = RpzZone.of(tmp_path, "rpz.example", (ip_network("127.0.0.0/8"),), {})
     sock = bind(parse_endpoint("udp://0.0.0.0:0"))
     resolver = Resolver(a_judge(records=RECORDS))
-    listener = UdpListener(sock, resolver, Transfers(lambda: {zone.name: zone}, lambda: 7.0))
+    resolver.serve_zones(Transfers(lambda: {zone.name: zone}, lambda: 7.0))
+    listener = UdpListener(sock, resolver)
     port = sock.getsockname()[1]
     reply = await exchange(client, "127.0.0.9", port, ask("rpz.example", "SOA"))
     assert [record.rdata.times[0] for record in DNSRecord.parse(reply).rr] == [7]
@@ -75,11 +76,13 @@ async def test_the_rate_limit_holds_for_zones_too(client: socket.socket, tmp_pat
     zone = RpzZone.of(tmp_path, "rpz.example", (ip_network("10.0.0.0/8"),), {})
     sock = bind(parse_endpoint("udp://127.0.0.1:0"))
     judge = a_judge(records=RECORDS, rate_limit=(1.0, 5))
-    listener = UdpListener(sock, Resolver(judge, Clock()), Transfers(lambda: {zone.name: zone}, lambda: 7.0))
+    resolver = Resolver(judge, Clock())
+    resolver.serve_zones(Transfers(lambda: {zone.name: zone}, lambda: 7.0))
+    listener = UdpListener(sock, resolver)
     port = sock.getsockname()[1]
     replies = [await exchange(client, "127.0.0.1", port, ask("rpz.example", "SOA")) for _ in range(7)]
     assert [(reply[2] & 2, reply[3] & 0xF) for reply in replies] == [(0, RCODE.REFUSED)] * 5 + [(2, 0)] * 2
-    assert judge.reasons == [Reason.RATE_LIMIT]
+    assert judge.reasons == [Reason.CLIENT_UNKNOWN] * 5 + [Reason.RATE_LIMIT]
     await listener.close(1)
 
 
@@ -88,7 +91,8 @@ async def test_whoever_signs_strangely_harms_nobody(client: socket.socket, tmp_p
     zone = RpzZone(name="rpz.example", folder=tmp_path, keys={"xfr.example": Key("xfr.example", "hmac-sha256", b"k")})
     sock = bind(parse_endpoint("udp://127.0.0.1:0"))
     resolver = Resolver(a_judge(records=RECORDS))
-    listener = UdpListener(sock, resolver, Transfers(lambda: {zone.name: zone}, lambda: 7.0))
+    resolver.serve_zones(Transfers(lambda: {zone.name: zone}, lambda: 7.0))
+    listener = UdpListener(sock, resolver)
     query = bytearray(ask("rpz.example", "SOA", edns=False, ident=2))
     query[11] = 1
     data = bytes(1 + 6 + 2 + 2 + 2 + 2 + 2)
