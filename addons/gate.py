@@ -352,6 +352,7 @@ class Gate:
                 refuse(flow, case.refuse(request, found.reason, found.detail, status=status_of(found)))
                 return
             request = replace(request, client=found)
+        standing = self._authenticator.standing(request.client) if self._authenticator is not None else None
         limits = self.limits()
         size = len(request.path) + sum(len(name) + len(value) + 4 for name, value in request.headers)
         if len(request.headers) > limits.fields or size > limits.octets:
@@ -373,11 +374,13 @@ class Gate:
         if isinstance(settled, Refusal):
             refuse(flow, settled)
             return
+        if visit.hello is None and (doubt := self._doubt(request.client, standing)) is not None:  # by now
+            refuse(flow, case.refuse(request, doubt.reason, doubt.detail))
+            return
         place = (request.host, request.port)
         passage = Passage(request, settled, self._clock(), case, visit.chains.get(place, ()))
         passage.multiplexed = flow.request.is_http2
-        if self._authenticator is not None:
-            passage.standing = self._authenticator.standing(request.client)
+        passage.standing = standing
         if (refusal := self._volume.open(visit, passage)) is not None:
             refuse(flow, refusal)
             return
