@@ -84,8 +84,7 @@ AFTERTHOUGHTS = {
 """Nothing that is decided depends on these: what they are called for goes on without them, and the log tells."""
 NO_POINTS = {
     "gateway.proxy.arrivals.Arrivals._accept": "is called again by the event loop: nobody was accepted yet",
-    "gateway.proxy.door.Door._hear": "closes the socket in the end, whatever it calls does",
-    "gateway.proxy.door.Door._serve": "closes the socket in the end, whatever it calls does",
+    "gateway.proxy.door.Door._go": "closes the socket in the end, whatever it calls does",
     "gateway.proxy.entrance.Entrance._next": "is the timer, and the guard of what it calls",
     "gateway.proxy.front.Front._welcome": "is the guard of accepting: there is nothing around it",
     "gateway.proxy.server.Proxy._welcome": "is itself the guard of accepting: there is nothing around it",
