@@ -84,12 +84,31 @@ def server_address(flow: http.HTTPFlow, visit: Visit, passage: Passage) -> IPAdd
     return connected[1] if connected is not None else next(iter(visit.peers(passage.place)), None)
 
 
-def answer_length(flow: http.HTTPFlow, response: http.Response) -> int | None:
-    """Return the announced length of an answer's body; None when it is not announced."""
+def request_head(request: HttpRequest) -> int:
+    """Return the octets of a request's head as HTTP/1.1 writes it."""
+    octets = len(request.method) + len(request.path) + len("  HTTP/1.1\r\n\r\n")
+    octets += sum([len(name) + len(value) + 4 for name, value in request.headers])
+    if request.authorities and not any(name == "host" for name, _ in request.headers):
+        octets += len("Host: \r\n") + len(request.authorities[0])  # what HTTP/2 has in its place
+    return octets
+
+
+def answer_head(response: http.Response) -> int:
+    """Return the octets of an answer's head as HTTP/1.1 writes it."""
+    return len("HTTP/1.1 200 \r\n\r\n") + len(response.data.reason) + fields_length(response.headers)
+
+
+def fields_length(headers: http.Headers) -> int:
+    """Return the octets of fields, or trailers, as HTTP/1.1 writes them."""
+    return sum([len(name) + len(value) + 4 for name, value in headers.fields])
+
+
+def announced_length(flow: http.HTTPFlow, response: http.Response) -> int:
+    """Return the length of an answer's body as announced; 0 when it is not."""
     if flow.metadata.get(EMPTY):
         return 0
     size = expected_http_body_size(flow.request, response)
-    return size if size is not None and size >= 0 else None
+    return size if size is not None and size >= 0 else 0
 
 
 def codings_of(response: http.Response) -> list[str]:
@@ -99,9 +118,9 @@ def codings_of(response: http.Response) -> list[str]:
     return [*response.headers.get_all("content-encoding"), *kept]
 
 
-def strange_field(response: http.Response) -> str | None:
+def strange_field(headers: http.Headers) -> str | None:
     """Return the name of a field that RFC 9110 section 5.5 does not allow, or None."""
-    for name, value in response.headers.fields:
+    for name, value in headers.fields:
         if _CONTROL(value) or _CONTROL(name):
             return name.decode("ascii", "backslashreplace")
     return None

@@ -16,10 +16,13 @@ from mitmproxy.tls import TlsData
 from OpenSSL import SSL
 
 from addons.asked import (
-    answer_length,
+    announced_length,
+    answer_head,
     blank_request,
     codings_of,
+    fields_length,
     host_of,
+    request_head,
     server_address,
     strange_field,
     to_request,
@@ -30,7 +33,7 @@ from addons.refusals import answer_of, refuse, set_response
 from addons.rewriting import rewrite_request, rewrite_response
 from addons.routing import settle_address
 from addons.visit import Passage, Place, Visit
-from addons.volume import Volume, close_meter, cut_off, end_by
+from addons.volume import FRAME, Volume, close_meter, cut_off, end_by
 from gateway.addresses import IPAddress
 from gateway.decision import Decision, Fact, Reason
 from gateway.filetypes import UNREADABLE, Look
@@ -102,6 +105,17 @@ class Gate:
         except Exception as error:
             self._kill(flow, error)
 
+    def trailers(self, flow: http.HTTPFlow, trailers: http.Headers) -> bool:
+        """Say whether the trailers of an answer may pass, counted; if not, the request is cut off."""
+        try:
+            passage, visit = self._passage(flow), self.visits[flow.client_conn.id]
+            if passage is None:
+                raise LookupError("trailers of a request that nobody decided")
+            return self._volume.receive(visit, passage, fields_length(trailers))
+        except Exception as error:
+            self._kill(flow, error)
+            return False
+
     def response(self, flow: http.HTTPFlow) -> None:
         """Record how a request ended. A WebSocket goes on."""
         try:
@@ -127,11 +141,8 @@ class Gate:
             if passage is None:
                 raise LookupError("a message of a WebSocket that nobody allowed")
             size = len(message.content)
-            if not message.from_client:
-                passes = self._volume.receive(visit, passage, size)
-            elif passes := self._volume.spend(visit, passage, size):
-                passage.octets_out += size
-            if not passes:
+            count = self._volume.send if message.from_client else self._volume.receive
+            if not count(visit, passage, size):
                 message.drop()  # type: ignore[no-untyped-call]  # mitmproxy's
             # The one under way is still needed: mitmproxy sends the last of the list.
             del flow.websocket.messages[:-1]
@@ -312,9 +323,7 @@ class Gate:
                 continue
             dial = Dial(origin=passage.request, address=address, chain=passage.chain)
             decision = self._judge.decide(dial)
-            if passage.status is None:
-                passage.decision = decision  # by which its answer will be judged
-            elif Fact.RESPONSE in decision.pending:
+            if passage.status is not None and Fact.RESPONSE in decision.pending:
                 # Of an answer that no rule wanted to see before, nothing is known any more.
                 unseen = HttpResponse(dial=dial, file_types=frozenset((UNREADABLE,)))
                 decision = self._judge.decide(passage.response or unseen)
@@ -326,6 +335,8 @@ class Gate:
                 cut_off(visit, passage, decision, "the policy that is now in force denies it")
                 if passage.multiplexed:
                     visit.cut_off(flow_id)
+            else:  # by which its answer will be judged, and what still comes of either counted
+                self._volume.follow(visit, passage, decision)
 
     def _doubt(self, client: Client, standing: str | None) -> Flaw | None:
         return self._authenticator.doubt(client, standing) if self._authenticator is not None else None
@@ -352,9 +363,10 @@ class Gate:
                 refuse(flow, case.refuse(request, found.reason, found.detail, status=status_of(found)))
                 return
             request = replace(request, client=found)
+        standing = self._authenticator.standing(request.client) if self._authenticator is not None else None
         limits = self.limits()
-        size = len(request.path) + sum(len(name) + len(value) + 4 for name, value in request.headers)
-        if len(request.headers) > limits.fields or size > limits.octets:
+        head = request_head(request)
+        if len(request.headers) > limits.fields or head > limits.octets:
             refuse(flow, case.refuse(request, Reason.MALFORMED, "request head is too large", status=431))
             return
         decision = case.decide(request)
@@ -373,12 +385,14 @@ class Gate:
         if isinstance(settled, Refusal):
             refuse(flow, settled)
             return
+        if visit.hello is None and (doubt := self._doubt(request.client, standing)) is not None:  # by now
+            refuse(flow, case.refuse(request, doubt.reason, doubt.detail))
+            return
         place = (request.host, request.port)
         passage = Passage(request, settled, self._clock(), case, visit.chains.get(place, ()))
         passage.multiplexed = flow.request.is_http2
-        if self._authenticator is not None:
-            passage.standing = self._authenticator.standing(request.client)
-        if (refusal := self._volume.open(visit, passage)) is not None:
+        passage.standing = standing
+        if (refusal := self._volume.open(visit, passage, head)) is not None:
             refuse(flow, refusal)
             return
         if visit.broken:  # meanwhile, and recorded: nothing goes on here any more
@@ -400,10 +414,9 @@ class Gate:
         if not flow.metadata.get(ENDED):
 
             def count(data: bytes) -> bytes | list[bytes]:
-                if data and not self._volume.spend(visit, passage, len(data)):
+                if data and not self._volume.send(visit, passage, len(data)):
                     flow.metadata[CUT] = True
                     return []  # an empty chunk would look like the end of the body
-                passage.octets_out += len(data)
                 return data
 
             flow.request.stream = count
@@ -417,7 +430,7 @@ class Gate:
         if self.withdraw(flow):
             return
         passage.status = response.status_code
-        if (strange := strange_field(response)) is not None:
+        if (strange := strange_field(response.headers)) is not None:
             # What one reader skips ends the line for another, and the client sees fields that were smuggled in.
             detail = f"the answer's field {strange!r} holds control characters"
             refusal = Case(self._judge).refuse(passage.request, Reason.UPSTREAM_FAILURE, detail)
@@ -445,7 +458,8 @@ class Gate:
                 close_meter(self._forget(flow))
                 return
             passage.decision = judged
-        if (oversized := self._volume.oversized(passage, answer_length(flow, response))) is not None:
+        announced = announced_length(flow, response)
+        if (oversized := self._volume.open_answer(passage, answer_head(response), announced)) is not None:
             refuse(flow, oversized)
             close_meter(self._forget(flow))
             return
@@ -453,9 +467,8 @@ class Gate:
         if response.status_code == 101:
 
             def frame(from_client: bool, held: int) -> bool:
-                if from_client:
-                    return self._volume.send_frame(visit, passage, held)
-                return self._volume.receive(visit, passage, held)
+                pass_on = self._volume.send if from_client else self._volume.receive
+                return pass_on(visit, passage, FRAME + held)
 
             flow.metadata[METER] = frame
         else:

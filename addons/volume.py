@@ -1,4 +1,8 @@
-"""How much may pass: what a request uploads is charged to the budget of its rule, and answers have a size."""
+"""How much passes, and may: a request is charged to the budget of its rule, and answers have a size.
+
+What is charged or limited is what the ledger tells, in octets: heads as HTTP/1.1 writes them, whichever version they
+came in; bodies and trailers; of a WebSocket its messages, and what its frames are besides.
+"""
 
 import logging
 from dataclasses import replace
@@ -14,7 +18,7 @@ _LOG = logging.getLogger(__name__)
 
 FRAME = 6
 """Octets of a WebSocket's frame besides what it holds (RFC 6455 section 5.2). Frames without any content, of which
-there may be as many as one likes, say something too; so this is charged to budgets, as the heads of requests are."""
+there may be as many as one likes, say something too; so this counts, as heads do."""
 
 
 class Volume:
@@ -24,22 +28,20 @@ class Volume:
         self._judge = judge
         self._uploads = uploads
 
-    def open(self, visit: Visit, passage: Passage) -> Refusal | None:
-        """Begin to charge a request to its budget, if it has one; refuse what is over it already."""
+    def open(self, visit: Visit, passage: Passage, head: int) -> Refusal | None:
+        """Count the head of a request, and charge it to its budget, if it has one; refuse what is over it already."""
+        passage.octets_out = head
         if passage.decision.budget is None:
             return None
-        request = passage.request
-        passage.meter = self._uploads.open(visit.client.address, request.host, passage.decision.budget)
-        refusal = self._charge_head(passage.case, passage, passage.meter)
+        passage.meter = self._uploads.open(visit.client.address, passage.request.host, passage.decision.budget)
+        refusal = self._charge_head(passage.case, passage, passage.meter, head)
         if refusal is not None:
             passage.meter.close()
         return refusal
 
-    def _charge_head(self, case: Case, passage: Passage, meter: Meter) -> Refusal | None:
+    def _charge_head(self, case: Case, passage: Passage, meter: Meter, head: int) -> Refusal | None:
         """Charge a request's head; refuse it if head and announced body are more than the budget still holds."""
         request = passage.request
-        head = len(request.method) + len(request.path) + 14
-        head += sum(len(name) + len(value) + 4 for name, value in request.headers)
         if meter.has(head + (request.body_length or 0)) and meter.spend(head):
             return None
         if case.flawed(request, Reason.UPLOAD_BUDGET, str(meter)).denied:
@@ -49,13 +51,22 @@ class Volume:
         passage.meter = None
         return None
 
-    def spend(self, visit: Visit, passage: Passage, octets: int) -> bool:
-        """Charge octets before they are passed on; when there are not enough left, end the request."""
+    def follow(self, visit: Visit, passage: Passage, decision: Decision) -> None:
+        """Go on under another decision: with its budget."""
+        if decision.budget != passage.decision.budget:
+            close_meter(passage)
+            budget, host = decision.budget, passage.request.host
+            passage.meter = None if budget is None else self._uploads.open(visit.client.address, host, budget)
+        passage.decision = decision
+
+    def send(self, visit: Visit, passage: Passage, octets: int) -> bool:
+        """Count octets of a client before they are passed on; when the budget holds less, end the request."""
         if passage.ended_by is not None:
             return False
         try:
             meter = passage.meter
             if meter is None or meter.spend(octets):
+                passage.octets_out += octets
                 return True
             reason, detail = Reason.UPLOAD_BUDGET, str(meter)
         except Exception as error:
@@ -65,23 +76,18 @@ class Volume:
         if not decision.denied:
             self._judge.ledger.record(passage.request, decision)
             passage.meter = None
+            passage.octets_out += octets
             return True
         cut_off(visit, passage, decision, detail)
         return False
 
-    def send_frame(self, visit: Visit, passage: Passage, held: int) -> bool:
-        """Count a frame of a WebSocket, and what it holds that is no part of a message, before it is passed on."""
-        passes = self.spend(visit, passage, FRAME + held)
-        if passes:
-            passage.octets_out += held
-        return passes
-
-    def oversized(self, passage: Passage, announced: int | None) -> Refusal | None:
-        """Refuse an answer that is larger by its own head than its rule allows."""
+    def open_answer(self, passage: Passage, head: int, announced: int) -> Refusal | None:
+        """Count the head of an answer; refuse what with the body that it announces is larger than its rule allows."""
+        passage.octets_in = head
         most = passage.decision.max_response
-        if most is None or announced is None or announced <= most:
+        if most is None or head + announced <= most:
             return None
-        detail = f"the answer has {render_size(announced)}, and {render_size(most)} are allowed"
+        detail = f"the answer has {render_size(head + announced)}, and {render_size(most)} are allowed"
         if passage.case.flawed(passage.request, Reason.BODY_SIZE, detail).denied:
             return passage.case.refuse(passage.request, Reason.BODY_SIZE, detail)
         passage.case.refuse(passage.request, Reason.BODY_SIZE, detail)  # report mode: recorded, and measured no more

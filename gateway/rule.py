@@ -53,7 +53,7 @@ class HttpConditions:
     max_body: int | None = None
     """Octets; a body whose length is not declared is larger."""
     max_response: int | None = None
-    """Octets of an answer's body that may pass. No condition: the rule has matched before they come."""
+    """Octets of an answer that may pass. No condition: the rule has matched before they come."""
     buckets: frozenset[str] = frozenset()
     """Cloud storage, as `gateway.buckets` names it."""
     response_types: tuple[str, ...] = ()

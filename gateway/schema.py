@@ -234,7 +234,7 @@ class HttpSection(Conditions):
     max_body: Size | None = None
     """The largest body, for allow rules; one of undeclared length is larger."""
     max_response: Size | None = None
-    """The largest body of an answer, for allow rules; a larger one is denied, or cut off where it gets larger."""
+    """The largest answer, for allow rules; a larger one is denied, or cut off where it gets larger."""
 
 
 class RuleSection(Conditions):

@@ -48,7 +48,7 @@ class Outcome:
     """What an allowed tunnel or request had moved when it ended."""
 
     octets_out: int = 0
-    """From the client."""
+    """From the client: what counts is in the README, the same for all that is counted in octets."""
     octets_in: int = 0
     """To the client."""
     seconds: float = 0.0

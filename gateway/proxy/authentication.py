@@ -144,9 +144,10 @@ class Authenticator:
                 return Flaw(Reason.RATE_LIMIT, f"too many failed log-ins from {client.address}")
             checking = self._check(found, source)
         # Others may wait for the same check, and its outcome is remembered: who leaves does not end it.
-        if await asyncio.shield(checking):
-            return replace(client, user=found.credentials.user)
-        return _WRONG
+        if not await asyncio.shield(checking):
+            return _WRONG
+        proven = replace(client, user=found.credentials.user)
+        return self.doubt(proven, found.stored) or proven
 
     def close(self) -> None:
         """Check no more."""
@@ -197,18 +198,19 @@ class Authenticator:
 class _Question:
     """A password to check."""
 
-    __slots__ = ("against", "credentials", "known", "seal")
+    __slots__ = ("against", "credentials", "seal", "stored")
 
     def __init__(self, credentials: Credentials, seal: bytes, stored: str | None, against: str) -> None:
         self.credentials = credentials
         self.seal = seal
-        self.known = stored is not None
+        self.stored = stored
+        """None of a user who does not exist."""
         self.against = against
 
 
 def _verify(question: _Question) -> bool:
     """Check a password; of a user who does not exist too, which then is wrong whatever it is."""
-    return matches(question.against, question.credentials.password) and question.known
+    return matches(question.against, question.credentials.password) and question.stored is not None
 
 
 def status_of(flaw: Flaw) -> int | None:

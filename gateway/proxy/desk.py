@@ -26,12 +26,14 @@ class Inspector(Protocol):
         transport: asyncio.Transport,
         received: bytes,
         client: Client,
+        standing: str | None,
         hello: TlsHello | None,
         done: Callable[[], None],
     ) -> None:
         """Go on with what was received: a plain HTTP request, or the ClientHello of an allowed tunnel.
 
-        Calls `done` when the connection is gone.
+        `standing` is what the identity of who opened the tunnel rested on then. Calls `done` when the connection is
+        gone.
         """
 
 

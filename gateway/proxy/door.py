@@ -9,9 +9,8 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from typing import Any
 
 from gateway.addresses import IPAddress, IPNetwork, NetworkMap
 from gateway.decision import Reason
@@ -28,6 +27,10 @@ _LOG = logging.getLogger(__name__)
 _FAREWELL = 2.0  # seconds for the other side to answer the end of a TLS session
 _MOST_WAITING = 1024
 """Connections of load balancers whose header has not come yet."""
+
+
+type Step = Callable[[socket.socket, Client], Awaitable[bool]]
+"""Something done with a new connection. Returns whether somebody has it now; if not, it is closed."""
 
 
 class Door:
@@ -67,7 +70,7 @@ class Door:
         peer = client_at(address)
         try:
             if _balancers(self._desk.settings().proxy_protocol_from).lookup(peer.address):
-                self._spawn(self._hear(accepted, peer), accepted)
+                self._spawn(self._hear, accepted, peer)
             else:
                 self._queue(accepted, peer)
         except Exception as error:
@@ -76,40 +79,22 @@ class Door:
 
     def _queue(self, accepted: socket.socket, client: Client) -> None:
         """Let a client in when it is its turn."""
-        self._entrance.come(
-            client, lambda: self._spawn(self._serve(accepted, client), accepted), lambda _: accepted.close()
-        )
+        self._entrance.come(client, lambda: self._spawn(self._enter, accepted, client), lambda _: accepted.close())
 
-    def _spawn(self, work: Coroutine[Any, Any, None], accepted: socket.socket) -> None:
+    def _spawn(self, step: Step, accepted: socket.socket, client: Client) -> None:
         if self._closed:
-            work.close()
             accepted.close()
             return
         # Eager: a task that is cancelled before its first step would leave the socket to nobody.
-        task = asyncio.Task(work, loop=self._desk.loop, eager_start=True)
+        task = asyncio.Task(self._go(step, accepted, client), loop=self._desk.loop, eager_start=True)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _hear(self, accepted: socket.socket, peer: Client) -> None:
-        """Learn from a load balancer whose connection it is; only then it is known whose turn it is."""
+    async def _go(self, step: Step, accepted: socket.socket, client: Client) -> None:
+        """Take a step with a connection, and close it if it goes no further."""
         passed = False
         try:
-            client = await self._announced(accepted, peer)
-            if client is not None:
-                passed = True
-                self._queue(accepted, client)
-        except OSError:  # gone before it said anything
-            pass
-        except Exception as error:
-            self._broken(peer, error)
-        finally:
-            if not passed:
-                accepted.close()
-
-    async def _serve(self, accepted: socket.socket, client: Client) -> None:
-        passed = False
-        try:
-            passed = not is_gone(accepted) and await self._enter(accepted, client)
+            passed = await step(accepted, client)
         except OSError:  # gone before it said anything
             pass
         except Exception as error:
@@ -117,6 +102,14 @@ class Door:
         finally:
             if not passed:
                 accepted.close()
+
+    async def _hear(self, accepted: socket.socket, peer: Client) -> bool:
+        """Learn from a load balancer whose connection it is; only then it is known whose turn it is."""
+        client = await self._announced(accepted, peer)
+        if client is None:
+            return False
+        self._queue(accepted, client)
+        return True
 
     def _broken(self, client: Client, error: Exception) -> None:
         _LOG.error("a connection failed at the door", exc_info=error)
@@ -154,7 +147,9 @@ class Door:
         return reader.source
 
     async def _enter(self, accepted: socket.socket, client: Client) -> bool:
-        """Do the handshake, if there is one, and let the client in. Returns whether it was."""
+        """Do the handshake, if there is one, and let the client in."""
+        if is_gone(accepted):
+            return False
         desk, timeouts = self._desk, self._desk.settings().timeouts
         open_now, began = desk.enter(client), desk.loop.time()
         counted = True

@@ -28,9 +28,9 @@ _LOOKS = 8  # connections accepted by the event loop between looks at that queue
 _CALM = 2.0  # seconds without anybody waiting, after which the event loop accepts again
 _UNACKED = struct.Struct("24xI")  # tcp_info of a listening socket: tcpi_unacked is how many wait to be accepted
 BUSY = (
-    b"HTTP/1.1 503 Service Unavailable\\r\\nX-Gateway-Reason: rate-limit\\r\\nRetry-After: 1\\r\\n"
-    b"Proxy-Status: egress-gateway; error=http_request_denied; details=rate-limit\\r\\n"
-    b"Content-Length: 0\\r\\nConnection: close\\r\\n\\r\\n"
+    b"HTTP/1.1 503 Service Unavailable\r\nX-Gateway-Reason: rate-limit\r\nRetry-After: 1\r\n"
+    b'Proxy-Status: egress-gateway; error=connection_limit_reached; details="rate-limit"\r\n'
+    b"Content-Length: 0\r\nConnection: close\r\n\r\n"
 )
 """What a client is told for whom there was no room to wait."""
 _MOST_UNREAD = 65536

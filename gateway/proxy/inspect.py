@@ -100,13 +100,14 @@ class Inspector:
         transport: asyncio.Transport,
         received: bytes,
         client: Client,
+        standing: str | None,
         hello: TlsHello | None,
         done: Callable[[], None],
     ) -> None:
         """Go on with what was received: a plain HTTP request, or the ClientHello of an allowed tunnel."""
         pipe = Pipe(partial(self.turns.take, client.address.packed))
         pipe.take(transport, received)
-        handler = Handler(self, pipe, Visit(client, hello, self.authenticator.standing(client)))
+        handler = Handler(self, pipe, Visit(client, hello, standing))
         task = self._loop.create_task(handler.serve())
         self.handlers[task] = handler
 

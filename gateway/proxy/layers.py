@@ -28,6 +28,7 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseEndOfMessage,
     ResponseHeaders,
     ResponseProtocolError,
+    ResponseTrailers,
 )
 from mitmproxy.proxy.layers.http._hooks import HttpErrorHook, HttpRequestHeadersHook, HttpResponseHeadersHook
 from mitmproxy.proxy.layers.http._http1 import Http1Server, make_body_reader
@@ -89,6 +90,9 @@ class Gatekeeper(Protocol):
 
     def look(self, flow: http.HTTPFlow, response: http.Response) -> Look | None:
         """Return what has to see the first octets of an answer before it is judged."""
+
+    def trailers(self, flow: http.HTTPFlow, trailers: http.Headers) -> bool:
+        """Say whether the trailers of an answer may pass."""
 
     def failure(self, client_id: str, error: str) -> bytes:
         """Return the answer when the server of a request failed before it answered."""
@@ -276,9 +280,13 @@ class GatedStream(LeanStream):
 
     def state_stream_response_body(self, event: events.Event) -> Commands[None]:
         """Pass a body on, unless it was stopped."""
-        if not self.flow.metadata.get(CUT):
+        if self.flow.metadata.get(CUT):
+            return
+        if isinstance(event, ResponseTrailers) and not self._gate.trailers(self.flow, event.trailers):
+            self.flow.metadata[CUT] = True
+        else:
             yield from super().state_stream_response_body(event)
-            yield from self._reset_if_cut()
+        yield from self._reset_if_cut()
 
     def _reset_if_cut(self) -> Commands[None]:
         """End a stream that was stopped, and leave the others of its connection alone. HTTP/1 has but one."""

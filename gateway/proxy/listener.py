@@ -43,8 +43,8 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_accept", "_bodiless", "_buffer", "_case", "_client", "_counted", "_deadline", "_desk", "_ended",
-        "_generation", "_hello", "_reader", "_seat", "_second", "_section", "_stage", "_task", "_transport",
-        "_tunnel",
+        "_generation", "_hello", "_reader", "_seat", "_second", "_section", "_stage", "_standing", "_task",
+        "_transport", "_tunnel",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, entered: Client | None = None) -> None:
@@ -242,6 +242,7 @@ class ClientConnection(asyncio.Protocol):
         if isinstance(decision, Refusal):
             self._refuse(decision)
             return
+        self._standing = self._desk.authenticator.standing(client)
         self._tunnel = tunnel
         self._deadline = self._desk.loop.time() + self._section.timeouts.hello
         self._transport.write(ESTABLISHED)
@@ -281,6 +282,9 @@ class ClientConnection(asyncio.Protocol):
         assert self._tunnel is not None
         assert self._reader is not None
         self._hello = request = hello_request(self._tunnel, hello)
+        if (doubt := self._desk.authenticator.doubt(request.client, self._standing)) is not None:
+            self._refuse(self._case.refuse(request, doubt.reason, doubt.detail))
+            return
         self._generation = self._desk.judge.generation
         decision = self._case.decide(request)
         if isinstance(decision, Refusal):
@@ -407,6 +411,7 @@ class ClientConnection(asyncio.Protocol):
                 desk.judge,
                 desk.uploads,
                 desk.authenticator,
+                self._standing,
                 splice,
                 request,
                 decision,
@@ -439,7 +444,7 @@ class ClientConnection(asyncio.Protocol):
         counted, tunnel = self._counted, self._tunnel
         leave, over = self._hand_over(), _nothing
         # Of a tunnel, who opened it; plain requests each say anew whose they are.
-        client = self._client if hello is None else hello.client
+        client, standing = (self._client, None) if hello is None else (hello.client, self._standing)
 
         def gone() -> None:
             leave()
@@ -448,7 +453,7 @@ class ClientConnection(asyncio.Protocol):
         try:
             if hello is not None:
                 over = self._desk.tally.inspect()
-            self._desk.inspector.take(self._transport, received, client, hello, gone)
+            self._desk.inspector.take(self._transport, received, client, standing, hello, gone)
         except BaseException:
             over()
             self._counted, self._tunnel = counted, tunnel

@@ -33,6 +33,7 @@ class LiveTunnel:
         judge: Judge,
         uploads: Uploads,
         authenticator: Authenticator,
+        standing: str | None,
         splice: Splice,
         request: TlsHello,
         decision: Decision,
@@ -40,14 +41,14 @@ class LiveTunnel:
         chain: tuple[str, ...],
         generation: int,
     ) -> None:
-        """Begin. `generation` is that of the policy by which its hello was judged: to resolve and connect takes time,
-        in which another one may have come.
+        """Begin. `standing` is what its client's identity rested on when the tunnel was asked for, `generation` that
+        of the policy by which its hello was judged: to resolve and connect takes time, in which others may have come.
         """
         self.splice = splice
         self._judge = judge
         self._uploads = uploads
         self._authenticator = authenticator
-        self._standing = authenticator.standing(request.client)
+        self._standing = standing
         self._request = request
         self._address = address
         self._chain = chain

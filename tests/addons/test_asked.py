@@ -4,7 +4,7 @@ import pytest
 from mitmproxy import http
 from mitmproxy.test import tutils
 
-from addons.asked import blank_request, strange_field, to_request
+from addons.asked import answer_head, blank_request, request_head, strange_field, to_request
 from gateway.proxy.layers import ENDED
 from gateway.request import HttpRequest
 from tests.addons.flows import a_flow, a_gate, visited
@@ -52,4 +52,16 @@ def test_blank_request() -> None:
 )
 def test_strange_field(name: bytes, value: bytes, strange: str | None) -> None:
     """Control characters in a field's name or value are strange; a tab in a value is not (RFC 9110 section 5.5)."""
-    assert strange_field(tutils.tresp(headers=http.Headers([(name, value)]))) == strange
+    assert strange_field(http.Headers([(name, value)])) == strange
+
+
+@pytest.mark.parametrize("http2", [False, True])
+def test_octets_of_heads(http2: bool) -> None:
+    """The head of a request, and of its answer, has as many octets as HTTP/1.1 needs to say it."""
+    gate, _ = a_gate()
+    host = [] if http2 else [(b"Host", b"good.test")]
+    flow = a_flow(authority=b"good.test" if http2 else b"", headers=http.Headers([*host, (b"X", b"y")]))
+    asked = to_request(flow, visited(gate, flow))
+    assert request_head(asked) == len(b"GET /a?b HTTP/1.1\r\nHost: good.test\r\nX: y\r\n\r\n")
+    answer = tutils.tresp(reason=b"Fine", headers=http.Headers([(b"X", b"y"), (b"X", b"z")]))
+    assert answer_head(answer) == len(b"HTTP/1.1 200 Fine\r\nX: y\r\nX: z\r\n\r\n")

@@ -35,7 +35,9 @@ async def test_allowed() -> None:
     gate.response(flow)
     (line,) = judge.ledger.lines
     assert line.outcome is not None
-    assert (line.outcome.octets_out, line.outcome.octets_in, line.outcome.status) == (5, 3, 200)
+    asked = len("GET /a?b HTTP/1.1\r\nHost: good.test\r\nUser-Agent: curl/8\r\n\r\n") + 5
+    answered = len("HTTP/1.1 200 OK\r\nAlt-Svc: h3\r\n\r\n") + 3
+    assert (line.outcome.octets_out, line.outcome.octets_in, line.outcome.status) == (asked, answered, 200)
     assert not visit.passages
 
 

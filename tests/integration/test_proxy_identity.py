@@ -15,11 +15,13 @@ import pytest
 from gateway.decision import Reason
 from gateway.htpasswd import Accounts
 from gateway.policy import Policy
+from gateway.proxy.responses import ALERT_ACCESS_DENIED
 from gateway.proxy.tls import TlsFiles
 from gateway.request import Client
 from gateway.rule import ClientGroup
 from gateway.selfcheck.client import start_tls
 from tests.builders import networks
+from tests.gateway.proxy.samples import a_hello
 from tests.integration.proxy_rig import Rig, a_proxy, allow, client_context, inspect, until
 from tests.peers.certificates import Authority
 from tests.peers.http_origin import Origin
@@ -191,6 +193,42 @@ async def test_changed_password(tmp_path: Path) -> None:
         assert (await rig.curl("-U", "batch:anna", url)).out == "hello from the origin\n"
         del hashes["batch"]
         assert "auth-failed" in (await rig.curl("-U", "batch:anna", url)).out
+
+
+@pytest.mark.parametrize("stage", ["hello", "dialling", "plain"])
+@pytest.mark.parametrize("change", ["password", "account"])
+async def test_changed_password_on_the_way(tmp_path: Path, certificate: Path, stage: str, change: str) -> None:
+    """Who asks with an account that changes before there is a connection to the origin gets none."""
+    hashes = dict(HASHES)
+    rule = allow("good.test", clients=("batch",))
+    async with (
+        Origin() as origin,
+        a_proxy(tmp_path, rule, clients=[BATCH], accounts=lambda: Accounts(dict(hashes))) as rig,
+    ):
+        target = f"good.test:{origin.port}"
+
+        def reload(_: str = "") -> None:
+            del hashes["batch"]
+            if change == "password":
+                hashes["batch"] = HASHES["anna"]
+            rig.judge.generation += 1
+
+        if stage != "hello":
+            rig.names.before = reload
+        reader, writer = await rig.connect()
+        if stage == "plain":
+            writer.write(get(target, authorization(PASSWORD)))
+            assert b"407" in await asyncio.wait_for(reader.readline(), 20)
+        else:
+            writer.write(f"CONNECT {target} HTTP/1.1\r\n{authorization(PASSWORD)}\r\n\r\n".encode())
+            await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+            if stage == "hello":
+                reload()
+            writer.write(a_hello())
+            assert await asyncio.wait_for(reader.read(), 20) == ALERT_ACCESS_DENIED
+        writer.close()
+        assert rig.ledger.denials == [Reason.AUTH_FAILED]
+        assert not origin.requests
 
 
 async def test_guessing(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from addons.volume import FRAME
 from gateway.decision import Budget, Reason
 from gateway.policy import Policy
 from gateway.proxy import http1
@@ -450,9 +451,9 @@ async def test_large_bodies(tmp_path: Path) -> None:
         assert int(ran.out) == MANY
         await rig.settled()
         assert peak() - before < MANY // 3
-        (line,) = [line for line in rig.ledger.ended if line.outcome and line.outcome.octets_in == MANY]
+        (line,) = [line for line in rig.ledger.ended if line.outcome and line.outcome.octets_in >= MANY]
         assert line.outcome is not None
-        assert line.outcome.octets_out == MANY
+        assert MANY < line.outcome.octets_out < MANY + 1000
 
 
 async def test_a_slow_reader(tmp_path: Path, certificate: Path) -> None:
@@ -556,9 +557,13 @@ async def test_websocket(tmp_path: Path, certificate: Path) -> None:
         (line,) = rig.ledger.lines
         octets = sum(len(message.encode() if isinstance(message, str) else message) for message in messages)
         assert line.outcome is not None
-        beside = len(messages) * len(PING)  # and the last pong may come too late
-        assert (line.outcome.octets_out, line.outcome.status) == (octets + beside + len(CLOSE), 101)
-        assert line.outcome.octets_in - octets in (beside, beside - len(PING))
+        frames = 2 * len(messages)  # with those that ask whether somebody is there
+        beside = frames * FRAME + len(messages) * len(PING)
+        heads = [line.outcome.octets_out - octets - beside - FRAME - len(CLOSE), line.outcome.octets_in - octets]
+        heads[1] -= beside
+        assert 100 < heads[0] < 500
+        assert 100 < heads[1] < 500, "and the last pong may come too late"
+        assert line.outcome.status == 101
 
 
 async def test_a_message_without_an_end(tmp_path: Path, certificate: Path) -> None:

@@ -203,6 +203,17 @@ def test_tries_are_bounded() -> None:
     assert tries.take(999, 0.0)
 
 
+async def test_changed_while_it_is_checked(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password proves nobody that was changed while it was being checked."""
+
+    def slow(stored: str, password: bytes) -> bool:
+        desk.accounts = Accounts({"batch": "another hash"})
+        return matches(stored, password)
+
+    monkeypatch.setattr("gateway.proxy.authentication.matches", slow)
+    assert await desk.ask("batch", "secret") is Reason.AUTH_FAILED
+
+
 async def test_standing(desk: Desk) -> None:
     """Who was let in stays who it was until the account, its password, or the need for one changes."""
     batch, anybody = a_client(user="batch"), a_client()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterable
+from http.client import HTTPResponse
 from pathlib import Path
 
 import pytest
@@ -134,11 +135,14 @@ def test_without_a_descriptor_for_the_event_loop(tmp_path: Path, monkeypatch: py
 
 
 def test_what_is_said_at_the_door() -> None:
-    """Who is turned away can read why, even if it has sent more than anybody would read."""
+    """Who is turned away can read why, as HTTP, even if it has sent more than anybody would read."""
     ours, theirs = socket.socketpair()
     theirs.sendall(CONNECT)
     turn_away(ours, True)
-    assert theirs.recv(4096) == module.BUSY
+    answer = HTTPResponse(theirs)
+    answer.begin()
+    assert (answer.status, answer.headers["X-Gateway-Reason"]) == (503, "rate-limit")
+    assert answer.read() == b""
     assert theirs.recv(4096) == b""
     theirs.close()
     gone, other = socket.socketpair()

@@ -55,6 +55,10 @@ class Gatekeeper:
     def look(self, flow: http.HTTPFlow, response: http.Response) -> Look | None:
         """Not reached here."""
 
+    def trailers(self, flow: http.HTTPFlow, trailers: http.Headers) -> bool:
+        """Not reached here."""
+        return False
+
     def failure(self, client_id: str, error: str) -> bytes:
         """Return the answer."""
         return b"failed"

@@ -37,6 +37,7 @@ class Taken:
         transport: asyncio.Transport,
         received: bytes,
         client: Client,
+        standing: str | None,
         hello: TlsHello | None,
         done: Callable[[], None],
     ) -> None:

@@ -30,8 +30,10 @@ class Scene:
         self.hashes = {"batch": "hash"}
         authenticator = Authenticator(lambda: Accounts(dict(self.hashes)), lambda: 0.0)
         chain = ("cdn.test",)
+        standing = authenticator.standing(request.client)
+        generation = self.judge.generation
         self.live = LiveTunnel(
-            self.judge, self.uploads, authenticator, splice, request, decision, ADDRESS, chain, self.judge.generation
+            self.judge, self.uploads, authenticator, standing, splice, request, decision, ADDRESS, chain, generation
         )
         self.client, self.origin = FakeTransport(), FakeTransport()
         splice.origin.connection_made(self.origin)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from addons.volume import FRAME
 from gateway.decision import Budget, Reason
 from gateway.proxy.websocket import MOST_FRAMES, MOST_MESSAGE
 from tests.integration.proxy_rig import Rig, a_proxy, allow
@@ -25,9 +26,10 @@ UPGRADE = "\r\n".join(
         "",
     )
 )
+OFFER = b"Sec-WebSocket-Extensions: permessage-deflate\r\n"
 SWITCHED = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+    b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" + OFFER + b"\r\n"
 )
 TEXT, MORE, LAST = 0x01, 0x00, 0x80
 CLOSE, PING, PONG = 0x88, 0x89, 0x8A
@@ -131,7 +133,7 @@ async def test_all_that_leaves_is_charged(tmp_path: Path, kind: int) -> None:
 
 
 async def test_control_frames_are_recorded(tmp_path: Path) -> None:
-    """What they hold counts as octets of the connection, in both directions; how a WebSocket is closed, too."""
+    """What they are and hold counts as octets of the connection, both ways; how a WebSocket is closed, too."""
     async with Sockets() as origin, a_proxy(tmp_path, allow("good.test")) as rig:
         origin.said = frame(PONG, b"y" * 50)
         reader, writer = await _switched(rig, origin)
@@ -143,7 +145,9 @@ async def test_control_frames_are_recorded(tmp_path: Path) -> None:
         await rig.settled()
         (line,) = rig.ledger.ended
         assert line.outcome is not None
-        assert (line.outcome.octets_out, line.outcome.octets_in) == (132, 50)
+        asked = UPGRADE.replace("http://{0}", "").format(f"good.test:{origin.port}")
+        assert line.outcome.octets_out == len(asked) + FRAME + 100 + FRAME + 32
+        assert line.outcome.octets_in == len(SWITCHED) - len(OFFER) + FRAME + 50
 
 
 async def test_a_message_has_so_many_frames(tmp_path: Path) -> None:

@@ -269,6 +269,25 @@ def with_password(*, spliced: bool) -> "Act":
     return act
 
 
+async def changed_before_the_hello(stand: Stand) -> bytes:
+    """Somebody whose password changes between CONNECT and ClientHello."""
+    number, host = _somebody(stand)
+    reader, writer = await asyncio.open_connection("127.0.0.1", stand.port, local_addr=(host, 0))
+    try:
+        writer.write(fill(stand, b"CONNECT users.test:{secure} HTTP/1.1\r\n%s\r\n\r\n" % _proof(number).encode()))
+        heard = await hear(reader, b"\r\n\r\n")
+        if b" 200 " not in heard:
+            return heard
+        stand.runtime.swap(stand.states[3])
+        writer.write(a_hello(b"users.test"))
+        return await hear(reader)
+    except OSError:
+        return b""
+    finally:
+        stand.runtime.swap(stand.states[0])
+        await _leave(writer)
+
+
 async def kept(stand: Stand) -> bytes:
     """A request behind another on the same connection, the second to somewhere else."""
     return await ask(stand.port, get(f"good.test:{stand.good.port}"), get(f"two.test:{stand.good.port}"))
@@ -415,6 +434,7 @@ SCENARIOS: dict[str, Scenario] = {
     "unanswered": Scenario(plainly("good.test", "X-Test: hang up"), 0),
     "password, plain": Scenario(with_password(spliced=False)),
     "password, CONNECT": Scenario(with_password(spliced=True)),
+    "password, changed": Scenario(changed_before_the_hello, 0),
     "two addresses": Scenario(through("two.test")),
     "tenants": Scenario(plainly("login.microsoftonline.com")),
     "parent, plain": Scenario(plainly("good.test", proxy="chained")),

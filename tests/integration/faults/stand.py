@@ -107,7 +107,7 @@ policy:
     - name: limited
       action: allow
       to: {{domains: [limited.test], addresses: [127.0.0.0/8], ports: [1-65535]}}
-      http: {{max_response: 10B}}
+      http: {{max_response: 60B}}
     - name: here
       action: allow
       to: {{domains: [split.test], addresses: [127.0.0.1/32], ports: [1-65535]}}

@@ -26,7 +26,7 @@ SHIMS = {
     "gateway.proxy.inspect.Handler.open_connection": "calls what has the limit",
     "gateway.proxy.inspect.Handler._open": "has the limit",
     "gateway.proxy.door.Door._hear": "calls what has the limit",
-    "gateway.proxy.door.Door._serve": "calls what has limits",
+    "gateway.proxy.door.Door._go": "calls what has limits",
     "gateway.proxy.door.Door._enter": "the handshake has a limit of the event loop",
     "gateway.proxy.door.Door._announced": "has the limit",
     "gateway.proxy.pipes.Pipe.read": "waits for a slow writer: idle and lifetime limits",
