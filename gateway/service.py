@@ -296,6 +296,11 @@ def prepare_state_dir(state_dir: Path) -> str | None:
     """Create the state directory, private to its owner; return what is in the way, or None."""
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        owner, own = state_dir.stat().st_uid, os.geteuid()
+        if own and owner != own:
+            return f"state_dir {state_dir} belongs to another user (uid {owner}): run this as that user"
+        if owner != own:
+            _LOG.warning("state_dir %s belongs to uid %s, who cannot read what root writes there", state_dir, owner)
         state_dir.chmod(0o700)
     except OSError as error:
         return f"state_dir {state_dir} cannot be used: {error.strerror or error}; give another in the policy file"

@@ -101,6 +101,14 @@ def test_a_state_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> No
     assert "File exists" in problem
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
+def test_a_state_directory_of_another_user(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Root is warned: what it writes there its owner cannot read; anybody else would be refused."""
+    os.chown(tmp_path, 12345, 12345)
+    assert prepare_state_dir(tmp_path) is None
+    assert f"state_dir {tmp_path} belongs to uid 12345, who cannot read what root writes there" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("text", "roles", "planned"),
     [
