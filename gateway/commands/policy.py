@@ -11,11 +11,13 @@ from gateway.commands.options import Address, config_option, fail, find, json_op
 from gateway.config import EXIT_CONFIG, Config, json_schema, load
 from gateway.decision import Point, Reason
 from gateway.document import ConfigError
-from gateway.explain import explain_destination, explain_name, parse_destination
+from gateway.explain import Stage, explain_destination, explain_name, parse_destination
 from gateway.feeds.snapshot import Snapshot, SnapshotError
-from gateway.reports.policy import problems_json, stage_json, stage_notes, stage_table
+from gateway.policy import Policy
+from gateway.remedy import RuleText, remedy
+from gateway.reports.policy import problems_json, remedy_lines, stage_json, stage_notes, stage_table
 from gateway.request import Client, Flaw
-from gateway.schema import QueryType
+from gateway.schema import QueryType, RuleSection
 
 
 @click.command()
@@ -96,33 +98,41 @@ def explain(
     who = Client(
         address=client, user=user, certificate=certificates[0] if certificates else None, names=certificates[1:]
     )
-    try:
+
+    def stages_of(policy: Policy) -> list[Stage]:
         if name is not None:
             code = TypeAdapter(QueryType).validate_python(qtype)
-            stages = list(explain_name(policy, who, name, code, addresses))
-        else:
-            target = parse_destination(destination or "")
-            stages = list(
-                explain_destination(
-                    policy,
-                    who,
-                    target,
-                    method=method.upper(),
-                    user_agent=user_agent,
-                    addresses=addresses,
-                    unproven=_unproven(config, user),
-                )
+            return list(explain_name(policy, who, name, code, addresses))
+        return list(
+            explain_destination(
+                policy,
+                who,
+                parse_destination(destination or ""),
+                method=method.upper(),
+                user_agent=user_agent,
+                addresses=addresses,
+                unproven=_unproven(config, user),
             )
+        )
+
+    def with_rule(rule: RuleText) -> list[Stage]:
+        return stages_of(config.preceded_by(RuleSection.model_validate(rule)).policy(snapshot))
+
+    try:
+        stages = stages_of(policy)
     except ValidationError as error:
         raise click.UsageError(str(error.errors()[0]["ctx"]["error"])) from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    point = Point.PROXY if name is None else Point.DNS
+    groups = policy.groups_of(who, Point.PROXY if name is None else Point.DNS)
+    rule = remedy(stages, groups, with_rule)
     if as_json:
-        console.as_json([stage_json(stage, config) for stage in stages])
+        found = [stage_json(stage, config) for stage in stages]
+        found[-1]["remedy"] = rule
+        console.as_json(found)
     else:
         console.table(*stage_table(stages))
-        for line in stage_notes(stages, config, policy.groups_of(who, point), resolved=bool(addresses)):
+        for line in (*stage_notes(stages, config, groups, resolved=bool(addresses)), *remedy_lines(stages, rule)):
             console.say(line)
     raise SystemExit(int(any(stage.decision.denied for stage in stages)))
 
