@@ -169,7 +169,7 @@ class Supervisor:
         return code
 
     def _plan(self) -> list[tuple[str, int]]:
-        sizes = {"dns": self.config.file.dns.workers, "proxy": self.config.file.proxy.workers}
+        sizes = _sizes(self.config)
         listens = {"dns": self.config.file.dns.listen, "proxy": self.config.file.proxy.listen}
         roles = [role for role in self.roles if listens[role]]
         return [(role, index) for role in roles for index in range(worker_count(sizes[role]))]
@@ -247,6 +247,8 @@ class Supervisor:
     def _put_in_force(self, config: Config) -> None:
         if tuple(listeners(config, self.roles)) != tuple(listeners(self.config, self.roles)):
             _LOG.warning("listeners changed: they take effect at the next start")
+        if _sizes(config) != _sizes(self.config):
+            _LOG.warning("numbers of workers changed: they take effect at the next start")
         self.config = config
         self._board.reloaded(refused=False)
         if self._station is not None:
@@ -290,6 +292,11 @@ def _readable(read_end: int) -> "asyncio.Future[bool]":
 
 def _cause(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _sizes(config: Config) -> dict[str, int | str]:
+    """Return how many workers each role is to have."""
+    return {"dns": config.file.dns.workers, "proxy": config.file.proxy.workers}
 
 
 def prepare_state_dir(state_dir: Path) -> str | None:

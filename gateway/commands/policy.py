@@ -1,5 +1,6 @@
 """Commands about the policy file: what is wrong with it, what it may hold, what it makes of a request."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -10,7 +11,8 @@ from gateway.addresses import IPAddress
 from gateway.commands.options import Address, config_option, fail, find, json_option, load_config
 from gateway.config import EXIT_CONFIG, Config, json_schema, load
 from gateway.decision import Point, Reason
-from gateway.document import ConfigError
+from gateway.dns.certificate import CertificateError, server_context
+from gateway.document import ConfigError, Problem, read_document
 from gateway.explain import Stage, explain_destination, explain_name, parse_destination
 from gateway.feeds.snapshot import Snapshot, SnapshotError
 from gateway.policy import Policy
@@ -31,7 +33,8 @@ def check(config_path: Path | None, *, as_json: bool) -> None:
     path = find(config_path)
     try:
         config = load(path)
-        problems, code = list(config.warnings), int(bool(config.warnings))
+        problems = [*config.warnings, *_not_at_hand(config)]
+        code = int(bool(problems))
     except ConfigError as error:
         config, problems, code = None, error.problems, EXIT_CONFIG
     if as_json:
@@ -46,6 +49,27 @@ def check(config_path: Path | None, *, as_json: bool) -> None:
             )
             console.say(f"{path}: good: {rules}, {lists}")
     raise SystemExit(code)
+
+
+def _not_at_hand(config: Config) -> Iterator[Problem]:
+    """Yield files that are read only when the gateway starts or refreshes, and could not be now, by this user."""
+    document = read_document(config.path)
+    files = config.proxy_tls
+    for section, pair in (("dns", config.dns_certificate), ("proxy", None if files is None else files[:2])):
+        try:
+            if pair is not None:
+                server_context(*pair, (), f"{section}.certificate")
+        except CertificateError as error:
+            line = document.line((section, "certificate"))
+            yield Problem(document.file, line, "", str(error), warning=True)
+    for name in config.file.lists:
+        feed = config.feeds[name]
+        try:
+            if feed.enabled and feed.path is not None:
+                Path(feed.path).stat()
+        except OSError as error:
+            message = f"{feed.path}: cannot be read: {error.strerror}"
+            yield document.problem(("lists", name, "path"), message, warning=True)
 
 
 @click.command()

@@ -172,3 +172,13 @@ async def test_a_worker_that_was_being_started_ends_with_the_others(tmp_path: Pa
         assert await supervisor.run() == 0
     assert len(supervisor.begun) == 2
     assert all(process.returncode is not None for process in supervisor.begun)
+
+
+def test_what_a_reload_does_not_change_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Another place to listen, and another number of workers, wait for a restart, and say so."""
+    supervisor = Supervisor(a_config(tmp_path, "dns: {workers: 1}\n"), ("dns",), lambda: None, lambda _: None)
+    supervisor._put_in_force(a_config(tmp_path, "dns: {workers: 1}\n"))
+    assert "at the next start" not in caplog.text
+    supervisor._put_in_force(a_config(tmp_path, 'dns: {workers: 2, listen: ["udp://127.0.0.1:1"]}\n'))
+    assert "listeners changed: they take effect at the next start" in caplog.text
+    assert "numbers of workers changed: they take effect at the next start" in caplog.text

@@ -180,3 +180,20 @@ def test_what_no_rule_can_allow_is_said(policy: Path) -> None:
     )
     found = json.loads(run("explain", "-c", str(policy), "--json", "--dns", "bad.example.com").stdout)
     assert found[-1]["remedy"]["to"] == {"domains": ["bad.example.com"]}
+
+
+def test_check_looks_for_files_that_are_read_later(policy: Path) -> None:
+    """A certificate or list that is not there is told before the gateway is to start, and only warned of."""
+    (policy.parent / "ours.txt").unlink()
+    places = 'listen: ["tls://127.0.0.1:8853"], certificate: {cert: gone.pem, key: gone.key}'
+    policy.write_text(f"{POLICY}dns: {{{places}}}\nproxy: {{{places}}}\n")
+    result = run("check", "-c", str(policy))
+    assert result.exit_code == 1
+    folder = policy.parent
+    missing = f"{folder}/gone.pem: No such file or directory; give a PEM file that this user may read"
+    assert result.stdout == f"{policy}: good: 2 rules, 1 list\n"
+    assert result.stderr.splitlines() == [
+        f"{policy}:11: warning: dns.certificate.cert: {missing}",
+        f"{policy}:12: warning: proxy.certificate.cert: {missing}",
+        f"{policy}:5: warning: lists.ours.path: {folder}/ours.txt: cannot be read: No such file or directory",
+    ]
