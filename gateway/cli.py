@@ -3,14 +3,19 @@
 Exit codes: 0 good, 1 found what you should look at, 2 usage or configuration error.
 """
 
+import errno
 import logging
 import sys
+from difflib import get_close_matches
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
-from gateway import __version__
+from gateway import __version__, console
+
+EXIT_USAGE = 2
+"""Exit code of what could not be begun."""
 
 
 class Place(NamedTuple):
@@ -55,6 +60,32 @@ class Commands(click.Group):
         command = getattr(import_module(f"gateway.commands.{place.module}"), place.name)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; of one that does not exist, say which was probably meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            if near := get_close_matches(args[0], COMMANDS, 1):
+                raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) from None
+            raise
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a file that cannot be had ends it with one line that names it."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            if error.filename is None and not full:
+                raise  # nothing that a user would know what to do about
+            advice = "; run this as the gateway's user" if isinstance(error, PermissionError) else ""
+            where = console.clean(str(error.filename or "cannot write"))
+            click.echo(f"{where}: {error.strerror}{advice}", err=True)
+            raise SystemExit(EXIT_USAGE) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands, without importing them."""

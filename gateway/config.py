@@ -6,7 +6,7 @@ is what values mean together: unknown names, contradictions, rules that can neve
 
 import ssl
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +132,10 @@ class Config:
             lists=lists,
             inspected=tenants.restrictions.patterns if (tenants := self.file.proxy.tenants) is not None else (),
         )
+
+    def preceded_by(self, section: RuleSection) -> "Config":
+        """Return this configuration with another rule before all others."""
+        return replace(self, rules=(_rule(section), *self.rules))
 
 
 def load(path: Path) -> Config:

@@ -3,10 +3,12 @@
 Reads files; knows nothing of what the documents mean.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, TypeAliasType, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -137,23 +139,96 @@ def validate[M: BaseModel](model: type[M], document: Document, location: Locatio
     try:
         return model.model_validate({} if data is None else data)
     except ValidationError as error:
+        details = error.errors()
+        # A list whose items are all wrong is also said to be too short: no news, and not what was written.
+        wrong = {detail["loc"][:-1] for detail in details}
         raise ConfigError(
-            [document.problem(*_reported(location, detail["loc"], detail)) for detail in error.errors()]
+            [
+                document.problem(*_reported(model, location, detail["loc"], detail))
+                for detail in details
+                if not (detail["type"] == "too_short" and detail["loc"] in wrong)
+            ]
         ) from None
 
 
-def _reported(base: Location, loc: tuple[str | int, ...], detail: Any) -> tuple[Location, str]:
+def _reported(
+    model: type[BaseModel], base: Location, loc: tuple[str | int, ...], detail: Any
+) -> tuple[Location, str]:
     kind, message = detail["type"], str(detail["msg"])
     message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
     message = message[0].lower() + message[1:] if message[:1].isupper() and message[1:2].islower() else message
+    message = message.removeprefix("input should be ")
+    if kind in _EXPECTED or kind in ("literal_error", "enum"):
+        message = f"expected {_EXPECTED.get(kind, message)}"
     if kind == "extra_forbidden":
-        message = "unknown key; see `gateway schema` for the keys that exist here"
+        message = _unknown_key(str(loc[-1]), _keys_at(model, loc[:-1]))
     elif kind == "missing":
         message = "is missing"
+    elif kind == "too_short" and not detail["input"]:
+        message = "is empty"
     elif kind not in ("value_error", "assertion_error") and detail.get("input") is not None:
         shown = repr(detail["input"])
         message = f"{message}, not {shown if len(shown) <= 60 else shown[:57] + '...'}"
     return (*base, *loc), message
+
+
+_EXPECTED = {
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "string_type": "text",
+    "int_type": "a number",
+    "int_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+}
+"""Kinds of pydantic's errors, and what was expected, in words of the file and not of Python."""
+
+
+def _unknown_key(key: str, known: list[str]) -> str:
+    if near := get_close_matches(key, known, 1):
+        return f"unknown key; did you mean {near[0]!r}?"
+    return f"unknown key; there is: {', '.join(known)}" if known else "unknown key"
+
+
+def _keys_at(model: type[BaseModel], loc: Location) -> list[str]:
+    """Return the keys that exist where an error was found."""
+    found: Any = model
+    for step in loc:
+        found = _inside(found, step)
+    return list(here.model_fields) if (here := _model(found)) else []
+
+
+def _inside(annotation: Any, step: str | int) -> Any:
+    """Return the type of a key or item of what has this type; None where nothing is known of it."""
+    model = _model(annotation)
+    if model is not None:
+        field = model.model_fields.get(str(step))
+        return field.annotation if field is not None else None
+    for kind in _variants(annotation):
+        if get_origin(kind) in (dict, tuple, list):
+            return get_args(kind)[get_origin(kind) is dict]
+    return None
+
+
+def _model(annotation: Any) -> type[BaseModel] | None:
+    kinds = [kind for kind in _variants(annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return kinds[0] if len(kinds) == 1 else None
+
+
+def _variants(annotation: Any) -> Iterator[Any]:
+    """Yield what a type stands for, without aliases, annotations and unions."""
+    if isinstance(annotation, TypeAliasType):
+        yield from _variants(annotation.__value__)
+    elif get_origin(annotation) is Annotated:
+        yield from _variants(get_args(annotation)[0])
+    elif get_origin(annotation) in (Union, UnionType):
+        for variant in get_args(annotation):
+            yield from _variants(variant)
+    else:
+        yield annotation
 
 
 def _dotted(location: Location) -> str:

@@ -40,13 +40,23 @@ def parse_destination(text: str) -> Destination:
     Raises:
         ValueError: it is none of these.
     """
-    if "://" not in text:
-        text = f"https://{text}"
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text if "://" in text else f"https://{text}")
+    except ValueError:  # brackets that do not fit
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ValueError(f"{text!r} is no destination: give https://host/path, http://host/path or host:port")
     path = parts.path or "/"
-    return Destination(parts.scheme, parts.netloc, f"{path}?{parts.query}" if parts.query else path)
+    return Destination(parts.scheme, _as_sent(parts.netloc), f"{path}?{parts.query}" if parts.query else path)
+
+
+def _as_sent(authority: str) -> str:
+    """Return host and port as clients send them: an international name as A-labels."""
+    host, colon, port = authority.partition(":")
+    try:
+        return authority if authority.isascii() else f"{normalize(host)}{colon}{port}"
+    except ValueError:
+        return authority
 
 
 def explain_name(
@@ -83,7 +93,7 @@ def explain_destination(
     try:
         host, port = split_authority(destination.authority, default_port)
     except ValueError as error:
-        flaw = Flaw(Reason.MALFORMED, f"host {destination.authority!r} {error}")
+        flaw = Flaw(Reason.MALFORMED, f"host {destination.authority!r}: {error}")
         broken = Tunnel(client=client, host=destination.authority, port=default_port, flaw=flaw)
         yield Stage("tunnel", broken, policy.decide(broken))
         return

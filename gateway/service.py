@@ -169,7 +169,7 @@ class Supervisor:
         return code
 
     def _plan(self) -> list[tuple[str, int]]:
-        sizes = {"dns": self.config.file.dns.workers, "proxy": self.config.file.proxy.workers}
+        sizes = _sizes(self.config)
         listens = {"dns": self.config.file.dns.listen, "proxy": self.config.file.proxy.listen}
         roles = [role for role in self.roles if listens[role]]
         return [(role, index) for role in roles for index in range(worker_count(sizes[role]))]
@@ -247,6 +247,8 @@ class Supervisor:
     def _put_in_force(self, config: Config) -> None:
         if tuple(listeners(config, self.roles)) != tuple(listeners(self.config, self.roles)):
             _LOG.warning("listeners changed: they take effect at the next start")
+        if _sizes(config) != _sizes(self.config):
+            _LOG.warning("numbers of workers changed: they take effect at the next start")
         self.config = config
         self._board.reloaded(refused=False)
         if self._station is not None:
@@ -292,10 +294,20 @@ def _cause(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
+def _sizes(config: Config) -> dict[str, int | str]:
+    """Return how many workers each role is to have."""
+    return {"dns": config.file.dns.workers, "proxy": config.file.proxy.workers}
+
+
 def prepare_state_dir(state_dir: Path) -> str | None:
     """Create the state directory, private to its owner; return what is in the way, or None."""
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        owner, own = state_dir.stat().st_uid, os.geteuid()
+        if own and owner != own:
+            return f"state_dir {state_dir} belongs to another user (uid {owner}): run this as that user"
+        if owner != own:
+            _LOG.warning("state_dir %s belongs to uid %s, who cannot read what root writes there", state_dir, owner)
         state_dir.chmod(0o700)
     except OSError as error:
         return f"state_dir {state_dir} cannot be used: {error.strerror or error}; give another in the policy file"

@@ -58,6 +58,7 @@ PURE = [
     "memo",
     "http2frames",
     "explain",
+    "remedy",
     "filetypes",
     "codings",
     "control.cells",

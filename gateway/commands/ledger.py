@@ -4,6 +4,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import get_args
 
@@ -11,10 +12,23 @@ import click
 
 from gateway import console
 from gateway.commands.options import config_option, json_option, load_config
+from gateway.decision import Reason
 from gateway.ledger import Event
 from gateway.ledger.line import render
 from gateway.ledger.query import Grouping, parse, parse_time, summarize
 from gateway.ledger.store import Store
+
+ROLES = ("dns", "proxy", "refresh")
+"""What writes lines."""
+
+
+def _known_reason(context: click.Context, option: click.Parameter, value: str) -> str:
+    """Refuse a reason that no line can have: nothing found would look like good news."""
+    reasons = [reason.value for reason in Reason]
+    if not value or value in reasons:
+        return value
+    near = get_close_matches(value, reasons, 1)
+    raise click.BadParameter(f"there is no reason {value!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
 @click.command()
@@ -25,11 +39,11 @@ from gateway.ledger.store import Store
 @click.option("--until", default="", help="Until then.")
 @click.option("--last", "last", type=click.IntRange(min=1), help="Only the last N.")
 @click.option("--verdict", type=click.Choice(["allow", "deny"]), default=None)
-@click.option("--reason", default="")
+@click.option("--reason", default="", callback=_known_reason, help="A reason of the README's table, as `listed`.")
 @click.option("--rule", default="")
 @click.option("--client", default="", help="Address or network.")
 @click.option("--name", default="", help="Destination: a.b, *.a.b or .a.b, or an address.")
-@click.option("--role", default="", help="dns or proxy.")
+@click.option("--role", type=click.Choice(ROLES), default=None, help="What wrote the line.")
 @click.option("--technique", default="", help="ATT&CK technique, with its sub-techniques.")
 @click.option("--list", "list_name", default="", help="List or feed that matched.")
 @click.option("--id", "decision_id", default="", help="Decision id, as shown in a block page or DNS error.")
@@ -47,7 +61,7 @@ def ledger(
     rule: str,
     client: str,
     name: str,
-    role: str,
+    role: str | None,
     technique: str,
     list_name: str,
     decision_id: str,
@@ -66,7 +80,7 @@ def ledger(
             rule=rule,
             client=client,
             name=name,
-            role=role,
+            role=role or "",
             technique=technique,
             list=list_name,
             id=decision_id,
@@ -82,8 +96,14 @@ def ledger(
             return
         if last is not None and not tail:
             events = iter(deque(events, maxlen=last))
+        found = False
         for event in events:
+            found = True
             click.echo(json.dumps(event) if as_json else render(event, date=not tail))
+        if not found:
+            console.complain(
+                "nothing in the ledger fits" if config.ledger_folder.exists() else "there is no ledger yet"
+            )
     except (KeyboardInterrupt, BrokenPipeError):
         return  # whoever was reading has seen enough
 

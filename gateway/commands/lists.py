@@ -1,5 +1,6 @@
 """Commands about the lists at hand: how they do, who was where they point, and giving them to others."""
 
+import contextlib
 import time
 from pathlib import Path
 from typing import cast
@@ -11,7 +12,7 @@ from gateway.commands.options import config_option, fail, json_option, load_conf
 from gateway.feeds.export import FORMATS, ExportError, ExportFormat, collect, render, write_export
 from gateway.feeds.hunt import Hunt, ListLookup
 from gateway.feeds.snapshot import Snapshot, SnapshotError
-from gateway.feeds.status import load_status
+from gateway.feeds.status import FILE, load_status
 from gateway.feeds.store import Store as Lists
 from gateway.ledger.query import parse_time
 from gateway.ledger.store import Store
@@ -29,6 +30,8 @@ def feeds(config_path: Path | None, *, as_json: bool) -> None:
     config = load_config(config_path)
     status, now = load_status(config.state_dir), time.time()
     if not status.refreshed:
+        with contextlib.suppress(FileNotFoundError):
+            (config.state_dir / FILE).open().close()  # one that may not be read says so, in place of what follows
         fail("no refresh has been made yet: run `gateway refresh`")
     if as_json:
         console.as_json(report.feeds_json(status, now))
@@ -100,7 +103,10 @@ def export(
     known = {category for feed in active.values() for category in feed.categories}
     for kind, unknown in (("list", set(lists) - set(active)), ("category", set(categories) - known)):
         if unknown:
-            raise click.UsageError(f"no enabled list has {kind} {', '.join(sorted(unknown))}")
+            wanted = ", ".join(map(repr, sorted(unknown)))
+            raise click.UsageError(
+                f"no enabled feed or list {wanted}" if kind == "list" else f"no enabled list has category {wanted}"
+            )
     try:
         with Snapshot.open(config.snapshot_path) as snapshot:
             found = collect(

@@ -1,5 +1,6 @@
 """Commands about the policy file: what is wrong with it, what it may hold, what it makes of a request."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -10,12 +11,15 @@ from gateway.addresses import IPAddress
 from gateway.commands.options import Address, config_option, fail, find, json_option, load_config
 from gateway.config import EXIT_CONFIG, Config, json_schema, load
 from gateway.decision import Point, Reason
-from gateway.document import ConfigError
-from gateway.explain import explain_destination, explain_name, parse_destination
+from gateway.dns.certificate import CertificateError, server_context
+from gateway.document import ConfigError, Problem, read_document
+from gateway.explain import Stage, explain_destination, explain_name, parse_destination
 from gateway.feeds.snapshot import Snapshot, SnapshotError
-from gateway.reports.policy import problems_json, stage_json, stage_notes, stage_table
+from gateway.policy import Policy
+from gateway.remedy import RuleText, remedy
+from gateway.reports.policy import problems_json, remedy_lines, stage_json, stage_notes, stage_table
 from gateway.request import Client, Flaw
-from gateway.schema import QueryType
+from gateway.schema import QueryType, RuleSection
 
 
 @click.command()
@@ -29,7 +33,8 @@ def check(config_path: Path | None, *, as_json: bool) -> None:
     path = find(config_path)
     try:
         config = load(path)
-        problems, code = list(config.warnings), int(bool(config.warnings))
+        problems = [*config.warnings, *_not_at_hand(config)]
+        code = int(bool(problems))
     except ConfigError as error:
         config, problems, code = None, error.problems, EXIT_CONFIG
     if as_json:
@@ -44,6 +49,27 @@ def check(config_path: Path | None, *, as_json: bool) -> None:
             )
             console.say(f"{path}: good: {rules}, {lists}")
     raise SystemExit(code)
+
+
+def _not_at_hand(config: Config) -> Iterator[Problem]:
+    """Yield files that are read only when the gateway starts or refreshes, and could not be now, by this user."""
+    document = read_document(config.path)
+    files = config.proxy_tls
+    for section, pair in (("dns", config.dns_certificate), ("proxy", None if files is None else files[:2])):
+        try:
+            if pair is not None:
+                server_context(*pair, (), f"{section}.certificate")
+        except CertificateError as error:
+            line = document.line((section, "certificate"))
+            yield Problem(document.file, line, "", str(error), warning=True)
+    for name in config.file.lists:
+        feed = config.feeds[name]
+        try:
+            if feed.enabled and feed.path is not None:
+                Path(feed.path).stat()
+        except OSError as error:
+            message = f"{feed.path}: cannot be read: {error.strerror}"
+            yield document.problem(("lists", name, "path"), message, warning=True)
 
 
 @click.command()
@@ -96,33 +122,41 @@ def explain(
     who = Client(
         address=client, user=user, certificate=certificates[0] if certificates else None, names=certificates[1:]
     )
-    try:
+
+    def stages_of(policy: Policy) -> list[Stage]:
         if name is not None:
             code = TypeAdapter(QueryType).validate_python(qtype)
-            stages = list(explain_name(policy, who, name, code, addresses))
-        else:
-            target = parse_destination(destination or "")
-            stages = list(
-                explain_destination(
-                    policy,
-                    who,
-                    target,
-                    method=method.upper(),
-                    user_agent=user_agent,
-                    addresses=addresses,
-                    unproven=_unproven(config, user),
-                )
+            return list(explain_name(policy, who, name, code, addresses))
+        return list(
+            explain_destination(
+                policy,
+                who,
+                parse_destination(destination or ""),
+                method=method.upper(),
+                user_agent=user_agent,
+                addresses=addresses,
+                unproven=_unproven(config, user),
             )
+        )
+
+    def with_rule(rule: RuleText) -> list[Stage]:
+        return stages_of(config.preceded_by(RuleSection.model_validate(rule)).policy(snapshot))
+
+    try:
+        stages = stages_of(policy)
     except ValidationError as error:
         raise click.UsageError(str(error.errors()[0]["ctx"]["error"])) from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    point = Point.PROXY if name is None else Point.DNS
+    groups = policy.groups_of(who, Point.PROXY if name is None else Point.DNS)
+    rule = remedy(stages, groups, with_rule)
     if as_json:
-        console.as_json([stage_json(stage, config) for stage in stages])
+        found = [stage_json(stage, config) for stage in stages]
+        found[-1]["remedy"] = rule
+        console.as_json(found)
     else:
         console.table(*stage_table(stages))
-        for line in stage_notes(stages, config, policy.groups_of(who, point), resolved=bool(addresses)):
+        for line in (*stage_notes(stages, config, groups, resolved=bool(addresses)), *remedy_lines(stages, rule)):
             console.say(line)
     raise SystemExit(int(any(stage.decision.denied for stage in stages)))
 

@@ -52,6 +52,8 @@ def refresh(
     --preview, 1 also means that something would newly be denied.
     """
     config = load_config(config_path)
+    if unknown := sorted(set(accept) - set(config.active_feeds)):
+        raise click.UsageError(f"--accept: no enabled feed or list {', '.join(map(repr, unknown))}")
     if problem := prepare_state_dir(config.state_dir):
         fail(problem)
     if jitter:

@@ -16,7 +16,7 @@ from gateway.selfcheck.session import POLICY, Setting, SetupError, check
 @json_option
 @click.option("--proxy", default="", metavar="URL", help="Proxy to check; without it, a gateway is started for it.")
 @click.option("--good", default="127.0.0.1", show_default=True, help="Address of the origin that is allowed.")
-@click.option("--good-port", default=0, help="Its port; 0: any free one.")
+@click.option("--good-port", type=click.IntRange(0, 65535), default=0, help="Its port; 0: any free one.")
 @click.option("--dns-listen", default="127.0.0.1:0", show_default=True, help="Where its name server listens.")
 @click.option("--patience", default=0.5, show_default=True, help="Seconds to wait for a silent proxy.")
 @click.option(
@@ -30,7 +30,7 @@ def selfcheck(
     Exit code 0: everything was resisted; 1: something got through; 2: it could not be tried.
     """
     host, _, port = dns_listen.rpartition(":")
-    if not port.isdecimal():
+    if not port.isdecimal() or int(port) > 65535:
         raise click.UsageError(f"--dns-listen: {dns_listen!r} is not address:port")
     if show_policy:
         if not int(port):

@@ -4,6 +4,7 @@ Reads the stored copies that a snapshot was made of, because the snapshot itself
 left out here is left out there. Nothing is widened: what a format cannot say is counted, not approximated.
 """
 
+import errno
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -306,11 +307,21 @@ _RENDERERS: dict[str, Callable[[Exported, str], Iterator[str]]] = {
 
 
 def write_export(path: Path | None, lines: Iterable[str], put: Callable[[str], None]) -> None:
-    """Write lines into a file, whole or not at all, or give them to `put` one by one. Raises OSError."""
+    """Write lines into a file, whole or not at all, or give them to `put` one by one. Raises OSError.
+
+    What is there and no ordinary file (/dev/stdout, a pipe) is written to: renaming would put a file in its place.
+    """
     if path is None:
         for line in lines:
             put(line)
         return
+    if path.exists() and not path.is_file():
+        with path.open("w", encoding="ascii") as file:
+            file.writelines(f"{line}\n" for line in lines)
+        return
+    if not path.parent.is_dir():
+        raise NotADirectoryError(errno.ENOENT, "there is no such folder", str(path.parent))
+    path = path.resolve()  # a link goes on pointing where it does
     temporary = path.with_name(f".tmp-{path.name}")
     try:
         with temporary.open("w", encoding="ascii") as file:

@@ -121,7 +121,8 @@ class Snapshot:
         except FileNotFoundError:
             raise SnapshotError(f"{path}: there is no list snapshot yet; {_ADVICE}") from None
         except OSError as error:
-            raise SnapshotError(f"{path}: cannot be read: {error.strerror or error}; {_ADVICE}") from None
+            advice = _ADVICE if not isinstance(error, PermissionError) else "run this as the gateway's user"
+            raise SnapshotError(f"{path}: cannot be read: {error.strerror or error}; {advice}") from None
         except ValueError:  # mmap cannot map nothing
             raise SnapshotError(f"{path}: is empty; {_ADVICE}") from None
         data = memoryview(source)

@@ -27,8 +27,7 @@ def render(event: Event, *, date: bool = False) -> str:
     else:
         parts += [f"{_verdict(event):<6}", f"{_stage(event):<6}"]
         parts += [_client(event), _target(event), _text(event, "event.reason")]
-    extras = _extras(event)
-    return "  ".join(part for part in (*parts, extras) if part)
+    return "  ".join(part for part in (*parts, _extras(event), _why(event)) if part)
 
 
 def _time(event: Event, *, date: bool) -> str:
@@ -67,6 +66,8 @@ def _target(event: Event) -> str:
     where = host or (f"[{address}]" if ":" in address else address)
     if host and address:
         return f"{where}:{port} ({address})"
+    if not where:
+        return "-" if port else ""  # what could not be read names no destination
     return f"{where}:{port}" if port else where
 
 
@@ -89,6 +90,12 @@ def _extras(event: Event) -> str:
         found.append(("count", f"{count_of(event)} ({first} to {last})"))
     found.append(("id", _text(event, "event.id")))
     return " ".join(f"{key}={value}" for key, value in found if value)
+
+
+def _why(event: Event) -> str:
+    """Return what a denial says beyond its reason; of a list, the place in it says more."""
+    listed = "gateway.list.name" in event
+    return "" if listed or event.get("gateway.verdict") != "deny" else _text(event, "gateway.detail")
 
 
 def _text(event: Event, key: str) -> str:

@@ -208,7 +208,7 @@ def values(event: Event, by: Grouping) -> tuple[str, ...]:
         keys = (*_NAMES[:2], "destination.ip")
     else:
         keys = (_KEYS[by],)
-    return next(((value,) for key in keys if isinstance(value := event.get(key), str)), ())
+    return next(((value,) for key in keys if isinstance(value := event.get(key), str) and value), ())
 
 
 def summarize(events: Iterable[Event], by: Grouping) -> list[tuple[str, int]]:

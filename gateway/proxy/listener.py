@@ -23,7 +23,15 @@ from gateway.proxy.dial import Approved, Connected
 from gateway.proxy.farewell import Farewell
 from gateway.proxy.head import Form, Head, HeadError, limits_of, read_head
 from gateway.proxy.live import LiveTunnel
-from gateway.proxy.responses import ALERT_ACCESS_DENIED, ALERT_INTERNAL_ERROR, ESTABLISHED, UNREACHED, answer, render
+from gateway.proxy.responses import (
+    ALERT_ACCESS_DENIED,
+    ALERT_INTERNAL_ERROR,
+    ALERT_UNRECOGNIZED_NAME,
+    ESTABLISHED,
+    UNREACHED,
+    answer,
+    render,
+)
 from gateway.proxy.secondhello import SecondHello
 from gateway.proxy.splice import Half, Splice
 from gateway.proxy.tls import proven
@@ -474,6 +482,8 @@ class ClientConnection(asyncio.Protocol):
                 refusal.decision, refusal.ledger_id, refusal.request, status=refusal.status, accept=self._accept
             )
             words = render(reply, head_only=self._bodiless)
+        elif refusal.decision.reason is Reason.NAME_UNRESOLVABLE:
+            words = ALERT_UNRECOGNIZED_NAME
         elif refusal.decision.reason in UNREACHED:
             words = ALERT_INTERNAL_ERROR
         else:

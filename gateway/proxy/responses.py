@@ -19,6 +19,10 @@ ALERT_ACCESS_DENIED = bytes.fromhex("15030300020231")
 ALERT_INTERNAL_ERROR = bytes.fromhex("15030300020250")
 """A fatal TLS alert, internal_error: the origin could not be reached."""
 
+ALERT_UNRECOGNIZED_NAME = bytes.fromhex("15030300020270")
+"""A fatal TLS alert, unrecognized_name: the name does not exist. Clients show the alert's name and nothing else, and
+an "internal error" would be looked for in the gateway."""
+
 UNREACHED = frozenset((Reason.NAME_UNRESOLVABLE, Reason.UPSTREAM_FAILURE))
 """Reasons that are failures, not denials."""
 

@@ -7,12 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import yaml
+
 from gateway.config import Config
 from gateway.console import Rows
 from gateway.decision import Decision
 from gateway.document import Problem
 from gateway.explain import Stage, summary, terms
 from gateway.feeds.store import read_line
+from gateway.remedy import RuleText
 
 
 def problems_json(problems: list[Problem]) -> list[dict[str, Any]]:
@@ -28,7 +31,7 @@ def stage_table(stages: list[Stage]) -> Rows:
             _verdict(stage.decision),
             stage.decision.reason.value,
             stage.decision.rule or "-",
-            f"{stage.decision.tls}: {summary(stage.decision)}" if stage.decision.tls else summary(stage.decision),
+            ": ".join(part for part in (stage.decision.tls, summary(stage.decision)) if part),
         )
         for stage in stages
     ]
@@ -58,6 +61,15 @@ def stage_notes(stages: list[Stage], config: Config, groups: tuple[str, ...], *,
         yield f"rule {last.decision.rule}: {found}"
     if not last.decision.denied and last.decision.pending and not resolved:
         yield "The name was not resolved: addresses are judged before connecting. Give --address to see how."
+
+
+def remedy_lines(stages: list[Stage], rule: RuleText | None) -> Iterator[str]:
+    """Yield what to write so that what was denied is allowed."""
+    if rule is not None:
+        yield "to allow it, put this first under policy.rules, and SIGHUP:"
+        yield f"    - {yaml.safe_dump(rule, default_flow_style=True, sort_keys=False, width=10**6).strip()}"
+    elif any(stage.decision.denied for stage in stages):
+        yield "no rule can allow this"
 
 
 def stage_json(stage: Stage, config: Config) -> dict[str, Any]:

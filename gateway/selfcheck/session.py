@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import sys
 import tempfile
@@ -57,7 +58,7 @@ async def check(setting: Setting, progress: Callable[[str], None] = lambda _: No
     """Run the battery.
 
     Raises:
-        SetupError: a port is in use, or the proxy does not start.
+        SetupError: a port is in use, or the proxy does not start, or is not there.
     """
     try:
         async with contextlib.AsyncExitStack() as stack:
@@ -66,6 +67,7 @@ async def check(setting: Setting, progress: Callable[[str], None] = lambda _: No
             )
             if setting.proxy:
                 host, port = proxy_place(setting.proxy)
+                await _reach(host, port)
             else:
                 host, port = "127.0.0.1", await stack.enter_async_context(_gateway(setting, world))
             world.names.table["self.good.test"] = (host,)
@@ -88,6 +90,17 @@ def proxy_place(url: str) -> tuple[str, int]:
     except ValueError:
         pass
     raise SetupError(f"{url!r} is no proxy: give http://host:port")
+
+
+async def _reach(host: str, port: int) -> None:
+    """Connect once: what is not there would pass for a proxy that lets nothing through, not even what it should."""
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except OSError as error:
+        raise SetupError(
+            f"no proxy answers on {host}:{port}: {os.strerror(error.errno) if error.errno else error}"
+        ) from None
+    writer.close()
 
 
 @contextlib.asynccontextmanager

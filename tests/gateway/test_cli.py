@@ -1,5 +1,6 @@
 """The command line: every command is found, and none brings along what another needs."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from gateway.cli import COMMANDS, main
+from gateway.cli import COMMANDS, Commands, main
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -32,6 +33,49 @@ def test_an_unknown_command_is_a_usage_error() -> None:
     result = CliRunner().invoke(main, ["rum"])
     assert result.exit_code == 2
     assert "'rum'" in result.stderr
+    assert "Did you mean 'run'?" in result.stderr
+
+
+class Broken(Commands):
+    """Commands that each meet the same error."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__("gateway")
+        self.error = error
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return one that raises."""
+
+        def fail() -> None:
+            raise self.error
+
+        return click.Command(cmd_name, callback=fail)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/s/ledger"),
+            "/s/ledger: Permission denied; run this as ",
+        ),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "/s/\x1b[2J"), "/s/\\x1b[2J: Is a directory\n"),
+        (OSError(errno.ENOSPC, "No space left on device"), "cannot write: No space left on device\n"),
+    ],
+    ids=["not the owner", "another kind of file", "a full disk"],
+)
+def test_a_file_that_cannot_be_had_is_one_line(error: OSError, said: str) -> None:
+    """It is named, with exit code 2, and not shown as a traceback."""
+    result = CliRunner().invoke(Broken(error), ["run"])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(said)
+    assert result.stderr.count("\n") == 1
+
+
+def test_an_error_without_a_file_is_no_users_affair() -> None:
+    """It stays a traceback: a line would hide where it came from."""
+    error = OSError(errno.EBADF, "Bad file descriptor")
+    assert CliRunner().invoke(Broken(error), ["run"]).exception is error
 
 
 LOADED = """

@@ -1,11 +1,12 @@
 """YAML documents: every value knows its line, and every problem says where it is."""
 
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from gateway.document import ConfigError, Document, Problem, parse_document, read_document, validate
 
@@ -137,6 +138,26 @@ class _Inner(BaseModel):
 class _Outer(BaseModel):
     model_config = ConfigDict(extra="forbid")
     inner: tuple[_Inner, ...] = ()
+    more: dict[str, _Inner | None] = {}  # a field of a model, copied for each
+    few: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
+
+
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        ("more: {a.b: {size: 1, siz: 2}}", ["more.a.b.siz: unknown key; did you mean 'size'?"]),
+        ("more: {a: 1}", ["more.a: expected a mapping, not 1"]),
+        ("inner: {size: 1}", ["inner: expected a list, not {'size': 1}"]),
+        ("few: []", ["few: is empty"]),
+        ("few: [a]", ["few[0]: expected a number, not 'a'"]),
+    ],
+    ids=["a key behind a name and a union", "no mapping", "no list", "an empty list", "nothing good in a list"],
+)
+def test_problems_are_in_the_words_of_the_file(text: str, problems: list[str]) -> None:
+    """A key that is nearly one is told which; what is expected is no type of Python, and told once."""
+    with pytest.raises(ConfigError) as caught:
+        validate(_Outer, parse_document(text, "f.yaml"))
+    assert [str(problem) for problem in caught.value.problems] == [f"f.yaml:1: {problem}" for problem in problems]
 
 
 def test_validation_reports_everything_with_line_and_path() -> None:
@@ -145,11 +166,11 @@ def test_validation_reports_everything_with_line_and_path() -> None:
     with pytest.raises(ConfigError) as caught:
         validate(_Outer, document)
     assert sorted(str(problem) for problem in caught.value.problems) == [
-        "f.yaml:2: inner[0].size: input should be a valid integer, unable to parse string as an integer, not 'many'",
+        "f.yaml:2: inner[0].size: expected a number, not 'many'",
         "f.yaml:3: inner[0].name: 'abcd' is too long: give three letters",
-        "f.yaml:4: inner[1].nam: unknown key; see `gateway schema` for the keys that exist here",
+        "f.yaml:4: inner[1].nam: unknown key; did you mean 'name'?",
         "f.yaml:4: inner[1].size: is missing",
-        "f.yaml:5: other: unknown key; see `gateway schema` for the keys that exist here",
+        "f.yaml:5: other: unknown key; there is: inner, more, few",
     ]
     assert str(caught.value).count("\n") == 4
 

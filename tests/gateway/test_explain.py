@@ -30,6 +30,7 @@ POLICY = Policy(
         ("http://a.example:8080", Destination("http", "a.example:8080", "/")),
         ("a.example", Destination("https", "a.example", "/")),
         ("a.example:8443", Destination("https", "a.example:8443", "/")),
+        ("https://münchen.example:8443/ß", Destination("https", "xn--mnchen-3ya.example:8443", "/ß")),
     ],
 )
 def test_destinations_are_read_as_people_type_them(text: str, expected: Destination) -> None:
@@ -37,7 +38,7 @@ def test_destinations_are_read_as_people_type_them(text: str, expected: Destinat
     assert parse_destination(text) == expected
 
 
-@pytest.mark.parametrize("text", ["ftp://a.example/", "https://", "://"])
+@pytest.mark.parametrize("text", ["", "https://[a", "ftp://a.example/", "https://", "://"])
 def test_other_destinations_are_refused(text: str) -> None:
     """What the proxy cannot be asked for is an error, not a guess."""
     with pytest.raises(ValueError, match="is no destination"):

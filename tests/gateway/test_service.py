@@ -101,6 +101,14 @@ def test_a_state_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> No
     assert "File exists" in problem
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
+def test_a_state_directory_of_another_user(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Root is warned: what it writes there its owner cannot read; anybody else would be refused."""
+    os.chown(tmp_path, 12345, 12345)
+    assert prepare_state_dir(tmp_path) is None
+    assert f"state_dir {tmp_path} belongs to uid 12345, who cannot read what root writes there" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("text", "roles", "planned"),
     [
@@ -164,3 +172,13 @@ async def test_a_worker_that_was_being_started_ends_with_the_others(tmp_path: Pa
         assert await supervisor.run() == 0
     assert len(supervisor.begun) == 2
     assert all(process.returncode is not None for process in supervisor.begun)
+
+
+def test_what_a_reload_does_not_change_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Another place to listen, and another number of workers, wait for a restart, and say so."""
+    supervisor = Supervisor(a_config(tmp_path, "dns: {workers: 1}\n"), ("dns",), lambda: None, lambda _: None)
+    supervisor._put_in_force(a_config(tmp_path, "dns: {workers: 1}\n"))
+    assert "at the next start" not in caplog.text
+    supervisor._put_in_force(a_config(tmp_path, 'dns: {workers: 2, listen: ["udp://127.0.0.1:1"]}\n'))
+    assert "listeners changed: they take effect at the next start" in caplog.text
+    assert "numbers of workers changed: they take effect at the next start" in caplog.text

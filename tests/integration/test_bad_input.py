@@ -30,7 +30,7 @@ def gateway(folder: Path, *argv: str, **more: str) -> subprocess.CompletedProces
     [
         ("version: 1\npolicy: [\n", "gateway.yaml:3: is not valid YAML"),
         ("", "gateway.yaml:1: is empty or no mapping; it begins with 'version: 1'"),
-        ("version: 2\n", "gateway.yaml:1: version: input should be 1"),
+        ("version: 2\n", "gateway.yaml:1: version: expected 1"),
         (GOOD + "prxy: {}\n", "gateway.yaml:3: prxy: unknown key"),
         (GOOD + "control: {listen: x}\n", "gateway.yaml:3: control.listen[0]: 'x' is no place to listen"),
         (GOOD + "dns: {}\ndns: {}\n", "gateway.yaml:4: dns: is given twice"),

@@ -14,7 +14,7 @@ from gateway.decision import Reason
 from gateway.policy import Policy
 from gateway.proxy.listener import ClientConnection
 from gateway.proxy.live import LiveTunnel
-from gateway.proxy.responses import ALERT_ACCESS_DENIED, ALERT_INTERNAL_ERROR
+from gateway.proxy.responses import ALERT_ACCESS_DENIED, ALERT_INTERNAL_ERROR, ALERT_UNRECOGNIZED_NAME
 from gateway.proxy.splice import Half, Splice
 from gateway.request import HttpRequest, TlsHello
 from gateway.selfcheck.client import start_tls
@@ -289,10 +289,10 @@ async def test_slow_clients(tmp_path: Path, sent: bytes, answer: bytes, denials:
 
 
 async def test_unresolvable(tmp_path: Path) -> None:
-    """A name that does not exist ends the tunnel with an alert that says it was no denial."""
+    """A name that does not exist ends the tunnel with an alert that says so: it was no denial, and nothing broke."""
     async with a_proxy(tmp_path, allow("*.test")) as rig:
         answer = await rig.in_tunnel("gone.test:443", a_hello(b"gone.test"))
-        assert answer == ALERT_INTERNAL_ERROR
+        assert answer == ALERT_UNRECOGNIZED_NAME
         assert rig.ledger.denials == [Reason.NAME_UNRESOLVABLE]
 
 

@@ -44,3 +44,18 @@ def test_a_bad_time_is_a_usage_error(policy: Path) -> None:
     result = run("ledger", "-c", str(policy), "--since", "yesterday")
     assert result.exit_code == 2
     assert "expected a duration such as 1h" in result.stderr
+
+
+def test_what_was_mistyped_is_not_nothing_found(policy: Path) -> None:
+    """A reason or role that no line can have is an error; of what only is not there, a line says so."""
+    result = run("ledger", "-c", str(policy), "--reason", "lsted")
+    assert result.exit_code == 2
+    assert "there is no reason 'lsted'; did you mean 'listed'?" in result.stderr
+    assert run("ledger", "-c", str(policy), "--role", "dsn").exit_code == 2
+    result = run("ledger", "-c", str(policy), "--id", "7x")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "there is no ledger yet\n")
+    with Ledger(policy.parent / "state/ledger", "dns") as ledger:
+        ledger.record(a_query("bad.example.com"), Decision(Verdict.DENY, Reason.RULE, rule="ours"))
+    result = run("ledger", "-c", str(policy), "--id", "7x", "--json")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "nothing in the ledger fits\n")
+    assert run("ledger", "-c", str(policy), "--reason", "rule").stderr == ""

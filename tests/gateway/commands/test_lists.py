@@ -35,6 +35,14 @@ def test_feeds_before_any_refresh(tmp_path: Path) -> None:
     assert (result.exit_code, result.stderr) == (2, "no refresh has been made yet: run `gateway refresh`\n")
 
 
+def test_feeds_that_cannot_be_read_are_not_said_to_be_none(tmp_path: Path) -> None:
+    """Whoever may not read what the last refresh left is told that, and not to refresh."""
+    (tmp_path / "gateway.yaml").write_text("version: 1\nstate_dir: state\n")
+    (tmp_path / "state/feeds.json").mkdir(parents=True)
+    result = run("feeds", tmp_path / "gateway.yaml")
+    assert (result.exit_code, result.stderr) == (2, f"{tmp_path}/state/feeds.json: Is a directory\n")
+
+
 def test_export(with_lists: Path, tmp_path: Path) -> None:
     """To standard output or a file, all lists or some; what cannot be said is told."""
     result = run("export", with_lists, "--format", "hosts")
@@ -43,5 +51,7 @@ def test_export(with_lists: Path, tmp_path: Path) -> None:
     result = run("export", with_lists, "--format", "nft", "--category", "c2", "-o", str(tmp_path / "out"))
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
     assert "{ 192.0.2.0/24 }" in (tmp_path / "out").read_text()
-    assert run("export", with_lists, "--format", "hosts", "--list", "nobody").exit_code == 2
+    result = run("export", with_lists, "--format", "hosts", "--list", "nobody")
+    assert result.exit_code == 2
+    assert "no enabled feed or list 'nobody'" in result.stderr
     assert run("export", with_lists, "--format", "hosts", "-o", str(tmp_path / "none/out")).exit_code == 2

@@ -142,3 +142,58 @@ def test_explain_refuses_what_it_cannot_explain(policy: Path, argv: tuple[str, .
     result = run("explain", "-c", str(policy), *argv)
     assert result.exit_code == 2
     assert "Error" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("https://bad.example.com/x",),
+        ("http://bad.example.com:8080/",),
+        ("https://other.example/",),
+        ("https://www.example.com:8443/", "--address", "10.0.0.5"),
+        ("http://169.254.169.254/latest/",),
+        ("--dns", "bad.example.com"),
+        ("--dns", "nas.other.example", "--address", "192.168.0.1"),
+    ],
+    ids=["listed", "listed, and a port", "default", "port and address", "metadata", "listed name", "rebinding"],
+)
+def test_the_rule_that_is_shown_allows_what_was_denied(policy: Path, asked: tuple[str, ...]) -> None:
+    """Put where it is said to be put, it is a good rule, and the same question is answered with yes."""
+    result = run("explain", "-c", str(policy), *asked)
+    assert result.exit_code == 1
+    (rule,) = (line for line in result.stdout.splitlines() if line.startswith("    - {"))
+    policy.write_text(POLICY.replace("  rules:\n", f"  rules:\n{rule}\n"))
+    assert run("check", "-c", str(policy)).exit_code == 0
+    result = run("explain", "-c", str(policy), *asked)
+    assert result.exit_code == 0, result.output
+    assert "to allow it" not in result.stdout
+
+
+def test_what_no_rule_can_allow_is_said(policy: Path) -> None:
+    """In JSON, the rule is beside the stage that denies; there is none for what is malformed."""
+    result = run("explain", "-c", str(policy), "http://a.example:99999/")
+    assert result.exit_code == 1
+    assert result.stdout.endswith("no rule can allow this\n")
+    assert (
+        json.loads(run("explain", "-c", str(policy), "--json", "http://a.example:99999/").stdout)[-1]["remedy"]
+        is None
+    )
+    found = json.loads(run("explain", "-c", str(policy), "--json", "--dns", "bad.example.com").stdout)
+    assert found[-1]["remedy"]["to"] == {"domains": ["bad.example.com"]}
+
+
+def test_check_looks_for_files_that_are_read_later(policy: Path) -> None:
+    """A certificate or list that is not there is told before the gateway is to start, and only warned of."""
+    (policy.parent / "ours.txt").unlink()
+    places = 'listen: ["tls://127.0.0.1:8853"], certificate: {cert: gone.pem, key: gone.key}'
+    policy.write_text(f"{POLICY}dns: {{{places}}}\nproxy: {{{places}}}\n")
+    result = run("check", "-c", str(policy))
+    assert result.exit_code == 1
+    folder = policy.parent
+    missing = f"{folder}/gone.pem: No such file or directory; give a PEM file that this user may read"
+    assert result.stdout == f"{policy}: good: 2 rules, 1 list\n"
+    assert result.stderr.splitlines() == [
+        f"{policy}:11: warning: dns.certificate.cert: {missing}",
+        f"{policy}:12: warning: proxy.certificate.cert: {missing}",
+        f"{policy}:5: warning: lists.ours.path: {folder}/ours.txt: cannot be read: No such file or directory",
+    ]

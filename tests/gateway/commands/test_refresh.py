@@ -90,3 +90,10 @@ def test_refresh_reports_rejected_lines(with_lists: Path) -> None:
     assert result.stdout == ""
     assert "ours: rejected 1" in result.stderr
     assert "line 2" in result.stderr
+
+
+def test_accepting_a_list_that_is_not_there_is_an_error(with_lists: Path) -> None:
+    """A name that is mistyped is not passed over as if something had been accepted."""
+    result = run("refresh", with_lists, "--accept", "outs", "--offline")
+    assert result.exit_code == 2
+    assert "--accept: no enabled feed or list 'outs'" in result.stderr

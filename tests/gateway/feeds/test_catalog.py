@@ -70,7 +70,7 @@ def test_an_empty_catalogue(tmp_path: Path) -> None:
         ("a: {path: b, mirrors: ['https://a.example'], format: hosts}", "a: mirrors are for feeds with a url"),
         ("a: {path: b, format: csv}", "a: format csv needs a column, and only csv has columns"),
         ("a: {path: b, format: hosts, column: x}", "a: format csv needs a column, and only csv has columns"),
-        ("a: {path: b, format: excel}", "a.format: input should be 'hosts'"),
+        ("a: {path: b, format: excel}", "a.format: expected 'hosts'"),
         ("a: {path: b}", "a.format: is missing"),
         ("a: {url: 'ftp://a.example', format: hosts}", "a.url: expected an http:// or https:// URL"),
         ("a: {url: 'https://a.example:x', format: hosts}", "a.url: expected an http:// or https:// URL"),

@@ -215,3 +215,28 @@ def test_all_formats_of_nothing() -> None:
     for format in FORMATS:
         assert list(render(Exported(), format, title="t"))  # type: ignore[arg-type]  # they are what is listed
     assert list(owners(Exported())) == []
+
+
+def test_what_is_no_ordinary_file_is_written_to(tmp_path: Path) -> None:
+    """A pipe or device in the place of the file stays what it is, and gets the lines; so does a link."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_export(pipe, ["one", "two"], lambda _: None)
+        assert os.read(reader, 100) == b"one\ntwo\n"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    (tmp_path / "target").write_text("old")
+    write_export(tmp_path / "link", ["new"], lambda _: None)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "new\n"
+
+
+def test_a_missing_folder_is_named_and_no_file_in_it(tmp_path: Path) -> None:
+    """The user gave the folder; the temporary file in it is ours."""
+    with pytest.raises(OSError, match="there is no such folder") as caught:
+        write_export(tmp_path / "none/out", ["one"], lambda _: None)
+    assert caught.value.filename == str(tmp_path / "none")

@@ -6,13 +6,13 @@ from ipaddress import ip_address
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.decision import Decision
+from gateway.decision import Decision, Reason, Verdict
 from gateway.ledger import Event, Outcome
 from gateway.ledger.event import event
 from gateway.ledger.line import render
 from gateway.ledger.losses import Loss, Span
 from gateway.ledger.notice import change_event, gap_event, rolled_up
-from gateway.request import Client, DnsAnswer, Request
+from gateway.request import Client, DnsAnswer, Request, Tunnel
 from tests.gateway.ledger.samples import (
     ALLOWED,
     CLIENT,
@@ -56,6 +56,20 @@ def test_a_blocked_query() -> None:
         "01:46:40  deny    dns     10.2.0.7  evil.example A  listed  "
         "rule=threat-feeds list=urlhaus:120 technique=T1105 id=7x"
     )
+
+
+def test_a_denial_without_a_list_says_why() -> None:
+    """The detail of the block page is the last column; an entry of a list stands for itself."""
+    private = Decision(Verdict.DENY, Reason.DNS_REBINDING, detail="10.0.0.5 is a private address")
+    assert _render(TUNNEL, private).endswith("dns-rebinding  tools=curl id=7x  10.0.0.5 is a private address")
+    assert _render(query()).endswith("id=7x")
+
+
+def test_a_request_that_could_not_be_read_has_no_destination() -> None:
+    """There is a dash in its place, and why it could not be read."""
+    broken = Tunnel(client=CLIENT, host="", port=0)
+    malformed = Decision(Verdict.DENY, Reason.MALFORMED, detail="no method")
+    assert _render(broken, malformed) == "01:46:40  deny    tunnel  10.2.0.7  -  malformed  id=7x  no method"
 
 
 def test_a_judged_answer() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.config import load
 from gateway.selfcheck.session import POLICY, Setting, SetupError, check, proxy_place
+from tests.peers.ports import free_port
 
 
 @pytest.mark.parametrize(
@@ -36,3 +37,9 @@ async def test_a_port_in_use() -> None:
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(SetupError, match="cannot listen"):
             await check(Setting("http://127.0.0.1:1", dns=taken.getsockname()))
+
+
+async def test_a_proxy_that_is_not_there() -> None:
+    """Nothing is tried on it: it would seem to resist everything but what is allowed."""
+    with pytest.raises(SetupError, match=r"no proxy answers on 127\.0\.0\.1:\d+: Connection refused"):
+        await check(Setting(f"http://127.0.0.1:{free_port()}"))
