@@ -1,8 +1,8 @@
 """Answers given before, found again by the octets of the question.
 
 Pure: no I/O; the time is an argument. A decision is a function of policy generation, client view, name and type, so
-what was decided for the same four once holds until one of them changes. Generation and view are part of the key; the
-policy is thereby asked first here as well, only not again.
+what was decided for the same four once holds until one of them changes. Each view of a generation has its own answers
+here; the policy is thereby asked first here as well, only not again.
 
 What has to be recorded each time (a denial) says for which client it is good and where that client's line is, and is
 counted where the ledger rolls the client's repeats up; allowed answers that have to be recorded, or that a rule on
@@ -15,7 +15,7 @@ it: until when, and how its TTL counts down. Most answers have one TTL, which is
 several are made anew each second.
 """
 
-from collections import OrderedDict
+from collections import deque
 from struct import Struct
 
 from gateway.dns.message import Answer, aged
@@ -93,9 +93,9 @@ class Block:
 
     __slots__ = ("own", "repeats", "tail", "used")
 
-    def __init__(self, own: bytes, tail: bytes, repeats: Repeats) -> None:
+    def __init__(self, own: "View", tail: bytes, repeats: Repeats) -> None:
         self.own = own
-        """The prefix of keys of the client that it is for; nobody else is told it."""
+        """What is kept for the client that it is for; nobody else is told it."""
         self.tail = tail
         """The reply without the id, and with the question in lower case; empty for silence."""
         self.repeats = repeats
@@ -104,9 +104,22 @@ class Block:
         """Given since the table last looked."""
 
 
+class View:
+    """What clients of one view are told, by `hot_key`; or what only one of them is."""
+
+    __slots__ = ("agings", "entries", "get")
+
+    def __init__(self) -> None:
+        self.entries: dict[bytes, bytes | Block] = {}
+        self.agings: dict[bytes, Aging] = {}
+        self.get = self.entries.get
+        """Return the entry of a key, or None: octets that end with their `TERMS`, to be made anew by `renew` when
+        these say so; or a denial."""
+
+
 class HotAnswers:
-    """The table, bounded by number and by octets. When it is full the oldest goes, but for those given since it last
-    was their turn (CLOCK, Corbato 1968): they go to the end of the queue.
+    """The tables of all views together, bounded by number and by octets. When they are full the oldest goes, but for
+    those given since it last was their turn (CLOCK, Corbato 1968): they go to the end of the queue.
 
     To give an allowed answer leaves no trace, since that would cost each hit. So when its turn comes first, it goes
     to the end as one that has to be made anew: if it is given again until its next turn, that shows.
@@ -115,78 +128,78 @@ class HotAnswers:
     def __init__(self, room: int = _ROOM, octets: int = _OCTETS) -> None:
         self._room = room
         self._left = self._most = octets
-        self._entries: OrderedDict[bytes, bytes | Block] = OrderedDict()
-        self._agings: dict[bytes, Aging] = {}
-        self.get = self._entries.get
-        """Return the entry of a key, or None: octets that end with their `TERMS`, to be made anew by `renew` when
-        these say so; or a denial."""
+        # The queue in two parts: of pairs, the garbage collector would have to look at each.
+        self._views: deque[View] = deque()
+        self._keys: deque[bytes] = deque()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._keys)
 
     @property
     def octets(self) -> int:
         """Memory taken, estimated."""
         return self._most - self._left
 
-    def renew(self, key: bytes, now: float) -> bytes | None:
+    def renew(self, view: View, key: bytes, now: float) -> bytes | None:
         """Make an answer anew and return it, good for this moment at least; None if it can no longer be given."""
-        aging = self._agings[key]
+        aging = view.agings[key]
         made = aging.at(now)
         if made is not None:
             aging.used = True
-            dict.__setitem__(self._entries, key, made)  # past the queue, where its place stays
+            view.entries[key] = made
         return made
 
-    def keep(self, key: bytes, aging: Aging, now: float) -> None:
+    def keep(self, view: View, key: bytes, aging: Aging, now: float) -> None:
         """Keep an allowed answer."""
         if (made := aging.at(now)) is not None:
-            self._put(key, made)
-            self._agings[key] = aging
+            view.agings[key] = aging
+            self._put(view, key, made)
 
-    def block(self, key: bytes, block: Block) -> None:
-        """Keep a denial. `key` begins with the view, and so does that of the first client it is kept for: one look-up
-        finds it, as it would an allowed answer. For others of the view it is kept by prefixes of their own.
+    def block(self, view: View, key: bytes, block: Block) -> None:
+        """Keep a denial. The first client of a view has it there: one look-up finds it, as it would an allowed
+        answer. The others each have it among their own.
         """
-        held = self._entries.get(key)
-        if isinstance(held, Block) and held.own != block.own and held.repeats.open:
-            key = block.own + key[len(block.own) :]
-        self._put(key, block)
+        held = view.get(key)
+        if isinstance(held, Block) and held.own is not block.own and held.repeats.open:
+            view = block.own
+        view.agings.pop(key, None)
+        self._put(view, key, block)
 
-    def denial(self, key: bytes, own: bytes) -> Block | None:
-        """Return the denial that a client has, if it has one, where that of another client was found."""
-        found = self._entries.get(own + key[len(own) :])
-        return found if isinstance(found, Block) else None
-
-    def _put(self, key: bytes, entry: bytes | Block) -> None:
-        entries, looks = self._entries, _LOOKS
-        if (previous := entries.pop(key, None)) is not None:
-            self._drop(key, previous)
+    def _put(self, view: View, key: bytes, entry: bytes | Block) -> None:
+        views, keys, looks = self._views, self._keys, _LOOKS
+        if (previous := view.get(key)) is None:
+            views.append(view)
+            keys.append(key)
+        else:
+            self._left += _cost(key, previous)
         self._left -= _cost(key, entry)
-        while entries and (len(entries) >= self._room or self._left < 0):
-            oldest, old = entries.popitem(last=False)
-            if looks and (stays := self._passed_over(oldest, old)) is not None:
+        view.entries[key] = entry
+        while len(keys) > self._room or self._left < 0:
+            view, key = views.popleft(), keys.popleft()
+            if looks and self._passed_over(view, key):
                 looks -= 1
-                entries[oldest] = stays
+                views.append(view)
+                keys.append(key)
             else:
-                self._drop(oldest, old)
-        entries[key] = entry
+                self._drop(view, key)
 
-    def _passed_over(self, key: bytes, entry: bytes | Block) -> bytes | Block | None:
-        """Return an entry as it is until its next turn; None if it may go."""
+    def _passed_over(self, view: View, key: bytes) -> bool:
+        """Have an entry wait for its next turn; false if it may go."""
+        entry = view.entries[key]
         if isinstance(entry, Block):
             stays, entry.used = entry.used and entry.repeats.open, False
-            return entry if stays else None
-        aging = self._agings[key]
+            return stays
+        aging = view.agings[key]
         if aging.seen and not aging.used:
-            return None
+            return False
         aging.seen, aging.used = True, False
         _, dies, at = TERMS.unpack_from(entry, -TERMS.size)
-        return entry[: -TERMS.size] + TERMS.pack(0, dies, at)
+        view.entries[key] = entry[: -TERMS.size] + TERMS.pack(0, dies, at)
+        return True
 
-    def _drop(self, key: bytes, entry: bytes | Block) -> None:
-        self._left += _cost(key, entry)
-        self._agings.pop(key, None)
+    def _drop(self, view: View, key: bytes) -> None:
+        self._left += _cost(key, view.entries.pop(key))
+        view.agings.pop(key, None)
 
 
 def _cost(key: bytes, entry: bytes | Block) -> int:
@@ -196,11 +209,11 @@ def _cost(key: bytes, entry: bytes | Block) -> int:
     return _OVERHEAD + len(key) + len(entry.tail)
 
 
-def hot_key(view: bytes, data: bytes, name_end: int) -> bytes:
+def hot_key(data: bytes, name_end: int) -> bytes:
     """Return the key of a packet: all of it but its id, with the name, whose last octet is at `name_end`, in lower
     case.
 
     Lower-casing leaves the lengths of labels alone, since they are below the letters; so packets with equal keys have
     equal questions, and only packets that were read and found good ever get a key into the table.
     """
-    return view + data[2:HEADER] + data[HEADER:name_end].lower() + data[name_end:]
+    return data[2:HEADER] + data[HEADER:name_end].lower() + data[name_end:]

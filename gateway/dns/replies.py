@@ -10,6 +10,7 @@ from typing import NamedTuple
 from gateway.decision import Decision, Reason
 from gateway.dns.answers import Block, servfail
 from gateway.dns.cache import Key
+from gateway.dns.hot import View
 from gateway.dns.judge import Judge
 from gateway.dns.message import STREAM_SIZE, Answer, render, udp_limit
 from gateway.dns.settings import Settings
@@ -30,15 +31,15 @@ class Known:
     __slots__ = ("client", "closed", "credit", "groups", "limited", "most", "own", "share", "source", "view")
 
     def __init__(
-        self, client: Client, groups: tuple[str, ...], view: bytes, own: bytes, limited: str, most: int
+        self, client: Client, groups: tuple[str, ...], view: View, own: View, limited: str, most: int
     ) -> None:
         self.client = client
         self.groups = groups
         """Its client groups."""
         self.view = view
-        """Generation and view, as a prefix of keys of the hot table."""
+        """Answers given before to clients of its view under this generation."""
         self.own = own
-        """A prefix that no other client has, to tell denials apart: they are recorded and counted by client."""
+        """Denials that others of its view were told as well: they are recorded and counted by client."""
         self.limited = limited
         """Whose rate limit counts: an IPv6 client may use all addresses of its network."""
         self.source = client.address.packed[: 4 if client.address.version == 4 else 8]

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from ipaddress import ip_address
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,7 +27,7 @@ from gateway.dns.answers import (
 from gateway.dns.cache import Key
 from gateway.dns.cookies import Cookies, cookie_in
 from gateway.dns.forwarder import Forwarder, Found, Resolution, ResolutionError
-from gateway.dns.hot import MAX_PACKET, Aging, HotAnswers, as_of, hot_key, is_good
+from gateway.dns.hot import MAX_PACKET, Aging, HotAnswers, View, as_of, hot_key, is_good
 from gateway.dns.hot import Block as HotBlock
 from gateway.dns.judge import Judge, RuntimeJudge
 from gateway.dns.leakage import Leakage
@@ -54,8 +53,6 @@ _CLIENTS_KEPT = 8192
 _RESOLVED = 1024  # names that were resolved for clients moments ago,
 _MOMENTS = 1.0  # seconds: no longer, so that the cache knows which answers are wanted
 _BOTH = 4, 6  # families of addresses
-_PREFIX = 6
-"""Octets that stand for generation and view, or for a client, in keys of the hot table."""
 
 
 class LeakError(ResolutionError):
@@ -81,8 +78,8 @@ class Burst(NamedTuple):
     known: Callable[[bytes], Known | None]
     """Who asks, by packed address."""
     hot: HotAnswers
-    """Answers given before, by `Known.view` and the octets after the id. A denial may be somebody else's: `Known.own`
-    tells."""
+    """Makes anew what is found in `Known.view`, by the octets after the id. A denial found there may be somebody
+    else's: `Block.own` tells."""
     pays: Callable[[Known], bool]
     """Takes credit for a client that has none from its rate limit. If there is none to be had, `answer` tells it."""
     now: float
@@ -138,10 +135,9 @@ class Resolver:
         self._clock = clock
         self._wall = wall
         self._now = self._date = 0.0
-        self._numbers = count(1)
         self._clients = Memo[Peer, Known](_CLIENTS_KEPT)
         self._find_known = self._clients.get
-        self._views: dict[object, bytes] = {}
+        self._views: dict[object, View] = {}
         self._hot = HotAnswers()
         self._cookies = Cookies(secret or secrets.token_bytes(32))
         self._awaited: set[asyncio.Future[bytes | None]] = set()
@@ -279,12 +275,12 @@ class Resolver:
             return self._answer(known, data, 0, stream)
         if unseen and (name := data[HEADER:name_end]) == name.lower():
             return self._answer(known, data, name_end, stream)
-        key = hot_key(known.view, data, name_end)
-        found = self._hot.get(key)
-        if isinstance(found, HotBlock) and found.own != known.own:
-            found = self._hot.denial(key, known.own)
+        key = hot_key(data, name_end)
+        found = known.view.get(key)
+        if isinstance(found, HotBlock) and found.own is not known.own:
+            found = known.own.get(key)
         if type(found) is bytes and not is_good(found, self._now):
-            found = self._hot.renew(key, self._now)
+            found = self._hot.renew(known.view, key, self._now)
         if type(found) is bytes:
             tail = as_of(found, self._now)
             self.tally.answers[Source.HOT] += 1
@@ -330,22 +326,18 @@ class Resolver:
         client = Client(address=_address(peer))
         view = self._judge.view(client)
         if view not in self._views:
-            # Never used again, so that what was kept for an earlier generation is never found again.
-            self._views[view] = self._new_view()
+            self._views[view] = View()
         source = client.address
         limited = client_key(source)
         most = self._limit.share if self._limit is not None and source.version == 4 else 1
         groups = self._judge.groups(client)
-        known = Known(client, groups, self._views[view], self._new_view(), limited, most)
+        known = Known(client, groups, self._views[view], View(), limited, most)
         self._clients.keep(peer, known)
         if self._limit is None:
             known.credit = math.inf
         if self.leakage.closed_to(source):
-            known.closed, known.view = True, self._new_view()
+            known.closed, known.view = True, View()
         return known
-
-    def _new_view(self) -> bytes:
-        return next(self._numbers).to_bytes(_PREFIX, "big")
 
     def _close(self, client: Client) -> None:
         """Ask from now on about everything that a client wants, since a zone has been closed to it."""
@@ -353,7 +345,7 @@ class Resolver:
             key = client_key(client.address)
             for known in self._clients.values():
                 if known.limited == key and not known.closed:
-                    known.closed, known.view = True, self._new_view()
+                    known.closed, known.view = True, View()
 
     def _over_limit(self, known: Known, data: bytes, excess: Excess, *, stream: bool) -> Reply:
         """Turn a query away. The first of a window is recorded, and the others refer to that record.
@@ -438,7 +430,7 @@ class Resolver:
             if keeps and (recorded.count or again) and recorded.open and not decision.reported:
                 question = _in_lower_case(question)
                 tail = b"" if reply is None else reply[2:HEADER] + question + reply[HEADER + len(question) :]
-                self._hot.block(hot_key(known.view, data, name_end), HotBlock(known.own, tail, recorded))
+                self._hot.block(known.view, hot_key(data, name_end), HotBlock(known.own, tail, recorded))
             return reply
         if known.closed:
             keeps = False
@@ -481,10 +473,10 @@ class Resolver:
             if reply[2] & 2:
                 return reply  # cut short: whoever comes over TCP gets all of it
             head = head_of(query, answer) + _in_lower_case(query.question)
-            key = hot_key(known.view, data, name_end)
+            key = hot_key(data, name_end)
             if at_home:
                 answer = replace(answer, ttls=())  # it does not age, here no more than without the table
-            self._hot.keep(key, Aging(answer, stored, fresh_until, head, opt_of(query)), now)
+            self._hot.keep(known.view, key, Aging(answer, stored, fresh_until, head, opt_of(query)), now)
         return reply
 
     def _flawed(self, client: Client, data: bytes, error: WireError) -> bytes | None:

@@ -44,18 +44,18 @@ class UdpListener:
         if not peers:
             return
         known_as, hot, pays, now, date, otherwise = self._resolver.burst()
-        find, second = hot.get, int(now)
+        second = int(now)
         octets, answers = batch.octets, batch.answers
         gaps: list[int] = []
         aside = blocked = 0
         unseen = False
         for (slot, body, at_answer), end, known in zip(PLACES, ends, map(known_as, peers), strict=False):
             if known is not None and (known.credit or pays(known)):
-                key = known.view + octets[body:end]
-                found = find(key)
+                key = octets[body:end]
+                found = known.view.get(key)
                 if type(found) is bytes:
                     until, dies, at = _terms(found, _AT)
-                    if until <= second and (found := hot.renew(key, now)) is not None:
+                    if until <= second and (found := hot.renew(known.view, key, now)) is not None:
                         _, dies, at = _terms(found, _AT)
                     if found is not None and (size := len(found)) <= ROOM:
                         PUT[size](octets, body, found)  # and its terms, which are not sent
@@ -65,7 +65,7 @@ class UdpListener:
                         known.credit -= 1
                         continue
                 elif isinstance(found, Block) and (
-                    found.own is known.own or (found := hot.denial(key, known.own)) is not None
+                    found.own is known.own or isinstance(found := known.own.get(key), Block)
                 ):
                     repeats, tail = found.repeats, found.tail
                     if repeats.open and 0 < (size := len(tail)) <= ROOM - 2:

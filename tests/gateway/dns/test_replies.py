@@ -6,6 +6,7 @@ import pytest
 from dnslib import RCODE
 
 from gateway.decision import Decision, Reason, Verdict
+from gateway.dns.hot import View
 from gateway.dns.message import STREAM_SIZE, UDP_SIZE, address_record, encode_name, make_answer
 from gateway.dns.misses import key_of
 from gateway.dns.replies import Known, Miss, Replies
@@ -76,6 +77,6 @@ def test_another_configuration_makes_other_blocks() -> None:
 )
 def test_a_reply_is_as_long_as_its_way_allows(packet: bytes, stream: bool, expected: int) -> None:
     """Over a stream there is no limit but the format's; over UDP it is the client's and ours."""
-    known = Known(client(), (), b"", b"", "", 1)
+    known = Known(client(), (), View(), View(), "", 1)
     query = read_query(packet)
     assert Miss(known, query, key_of(query), stream).limit == expected

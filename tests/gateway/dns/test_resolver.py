@@ -91,7 +91,7 @@ async def test_a_denial_is_recorded_anew_when_its_window_is_over() -> None:
     resolver = Resolver(judge)
     for _ in range(3):
         resolver.answer_now(WEB, ask("bad.example"))
-    entry = resolver._hot.get(hot_key(resolver._clients[WEB].view, ask("bad.example"), 24))
+    entry = resolver._clients[WEB].view.get(hot_key(ask("bad.example"), 24))
     assert isinstance(entry, Block)
     assert len(judge.asked) == 2
     entry.repeats.open = False
