@@ -91,6 +91,8 @@ class Transfers:
     def __init__(self, zones: Callable[[], Mapping[str, RpzZone]], clock: Callable[[], float]) -> None:
         self._zones = zones
         self._clock = clock
+        self._missed: set[str] = set()
+        """Zones that were asked for before a refresh had written them."""
 
     @property
     def has_zones(self) -> bool:
@@ -155,9 +157,12 @@ class Transfers:
         zone = asked.zone
         index = read_index(zone.folder)
         if index is None:
-            _LOG.warning("zone %s: there is nothing yet for %s; run `gateway refresh`", zone.name, peer)
+            if zone.name not in self._missed:  # said once, however often it is asked for
+                self._missed.add(zone.name)
+                _LOG.warning("zone %s: there is nothing yet for %s; run `gateway refresh`", zone.name, peer)
             yield asked.message(rcode=_SERVFAIL)
             return
+        self._missed.discard(zone.name)
         soa = _soa(index.serial)
         if asked.qtype == _SOA or (asked.qtype == IXFR and not whole):
             yield asked.message(soa, 1)

@@ -42,6 +42,10 @@ _ABOUT_NAMES = (Failure.RCODE, Failure.MALFORMED)
 _REFUSALS = 10
 """Such failures in a row; more are about the upstream, and count like all others."""
 _LONGEST_REST = 60.0
+_TELL_AGAIN = 60.0
+"""Seconds for which the log has one line at most about an upstream that rests: clients ask, and ask again, for names
+that nobody answers for.
+"""
 _EXPLORE = 1 / 32
 """How often the fastest upstream is passed over for another one, to see whether that is faster by now."""
 _CASE_REST = 3600.0
@@ -122,6 +126,8 @@ class Upstream:
     rests_until: float = 0.0
     rested_at: float = 0.0
     """When it was sent to rest last: what had been asked before says nothing new by failing as well."""
+    told_until: float = 0.0
+    """Until when it is not said again that it rests."""
     lower_case_until: float = 0.0
     plain_until: float = 0.0
     """Until when it is asked without EDNS."""
@@ -197,7 +203,9 @@ class Upstream:
         if self.failures >= _PATIENCE:
             rest = min(2.0 ** min(self.failures - _PATIENCE, 60), _LONGEST_REST)  # a float ends at 2 ** 1024
             self.rests_until, self.rested_at = now + rest, now
-            _LOG.warning("upstream %s rests for %.0f s: %s", self.endpoint, rest, error)
+            if now >= self.told_until:
+                self.told_until = now + _TELL_AGAIN
+                _LOG.warning("upstream %s rests for %.0f s: %s", self.endpoint, rest, error)
 
     def patience(self, timing: Timing) -> float:
         """Return how long to wait for it."""

@@ -146,10 +146,14 @@ def test_a_query_that_cannot_be_read(zone: RpzZone) -> None:
     assert refused(zone, signed(query(AXFR))[:-3]) == (1, Reason.MALFORMED)
 
 
-def test_a_zone_that_is_not_there_yet(tmp_path: Path) -> None:
-    """Before the first refresh there is nothing to send."""
+def test_a_zone_that_is_not_there_yet(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Before the first refresh there is nothing to send, which is said once."""
     empty = RpzZone.of(tmp_path, "rpz.example", (ip_network("10.0.0.0/8"),), {})
-    assert ask(empty, query(SOA))[0].header.rcode == 2
+    server = transfers(empty)
+    for _ in range(3):
+        message = next(server.answer(ip_address("10.1.2.3"), query(SOA), whole=True).messages)
+        assert DNSRecord.parse(message).header.rcode == 2
+    assert caplog.text.count("there is nothing yet") == 1
 
 
 def test_many_messages(tmp_path: Path) -> None:

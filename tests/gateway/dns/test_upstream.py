@@ -480,3 +480,18 @@ async def test_one_that_has_failed_for_ever_rests_no_longer_than_others() -> Non
         dead.failed(UpstreamError(Failure.NETWORK, "refused"), 100.0, 100.0, 1.0)
     assert 100.0 < dead.rests_until <= 200.0
     await dead.close()
+
+
+async def test_the_log_is_not_told_of_each_rest(caplog: pytest.LogCaptureFixture) -> None:
+    """Clients may ask for names that nobody answers for as often as they like: that is one line a minute."""
+    pool = Pool([parse_endpoint("udp://127.0.0.1:9")], "ordered", PATIENT)
+    (slow,) = pool.upstreams
+    for now in range(100, 160):
+        for _ in range(3):
+            slow.failed(UpstreamError(Failure.TIMEOUT, "silence"), now, now, 1.0)
+        slow.answered(0.1)
+    assert caplog.text.count("rests for") == 1
+    for _ in range(3):
+        slow.failed(UpstreamError(Failure.TIMEOUT, "silence"), 160.0, 160.0, 1.0)
+    assert caplog.text.count("rests for") == 2
+    await slow.close()
