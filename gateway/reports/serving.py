@@ -32,7 +32,7 @@ def welcome(config: Config, roles: tuple[str, ...], program: str, path: str) -> 
         yield f"  curl -v -x {place} https://pastebin.com/"
     if dns:
         yield f"  {_dig(dns)} dns.google"
-    yield f"  {program} explain -c {path} https://pastebin.com/"
+    yield f"  {program} explain -c {path} {'https://pastebin.com/' if proxy else '--dns dns.google'}"
     yield f"  {program} ledger -c {path} --tail"
     yield "Ctrl-C stops it."
 
@@ -58,7 +58,7 @@ def how_to_trust(certificate: Path) -> Iterator[str]:
     data = certificate.read_bytes()
     fingerprint = x509.load_pem_x509_certificate(data).fingerprint(hashes.SHA256()).hex(":").upper()
     there = "/usr/local/share/ca-certificates/egress-gateway.crt"
-    yield f"certificate  {certificate}"
+    yield f"certificate  {certificate.resolve()}"
     yield f"SHA-256      {fingerprint}"
     yield f"copy it to every client as {there}, compare the fingerprint there, and:"
     yield "  Debian   update-ca-certificates          (then curl, wget, apt, git and Python's ssl trust it)"

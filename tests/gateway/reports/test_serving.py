@@ -11,7 +11,11 @@ from gateway.reports.serving import welcome
 
 @pytest.mark.parametrize(
     ("closed", "said", "silent"),
-    [("dns", "curl -x http://127.0.0.1:3128", "dig"), ("proxy", "dig @127.0.0.1 -p 5335", "curl")],
+    [
+        ("dns", "curl -x http://127.0.0.1:3128", "dig"),
+        ("proxy", "dig @127.0.0.1 -p 5335", "curl"),
+        ("proxy", "gateway explain -c gateway.yaml --dns dns.google", "https://"),
+    ],
 )
 def test_the_welcome_speaks_of_what_listens(tmp_path: Path, closed: str, said: str, silent: str) -> None:
     """A part that listens nowhere is left out, and so is what to try there."""
