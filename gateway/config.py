@@ -177,8 +177,8 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of the policy file, from the models that check it."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Egress gateway policy",
         **TypeAdapter(PolicyFile).json_schema(),
+        "title": "Egress gateway policy",
     }
 
 

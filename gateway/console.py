@@ -15,6 +15,9 @@ type Rows = tuple[Sequence[str], list[Sequence[object]]]
 
 _STYLES = {"deny": "bold red", "allow": "green", "would deny": "yellow"}
 
+_NARROWEST = 20
+"""Columns that the last column of a table keeps; with less, its rows are drawn one below the other."""
+
 
 def clean(text: str) -> str:
     """Return text with everything unprintable escaped, so that it cannot steer a terminal."""
@@ -46,12 +49,28 @@ def _draw(headings: Sequence[str], cells: list[list[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
+    widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
+    if cells and sum(widths[:-1]) + 2 * len(widths[:-1]) + min(widths[-1], _NARROWEST) > console.width:
+        _draw_records(headings, cells)
+        return
     drawn = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in headings:
-        drawn.add_column(heading, overflow="fold")
+    for heading, width in zip(headings[:-1], widths, strict=False):
+        drawn.add_column(heading, min_width=width)
+    drawn.add_column(headings[-1], overflow="fold")  # notes are there, and may be long
     for row in cells:
         drawn.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    Console().print(drawn)
+    console.print(drawn)
+
+
+def _draw_records(headings: Sequence[str], cells: list[list[str]]) -> None:
+    """Print each row as lines of its own: columns of a table that is too wide would be cut into syllables."""
+    left = max(map(len, headings))
+    for row in cells:
+        for heading, cell in zip(headings, row, strict=True):
+            if cell:
+                click.echo(f"{heading.rjust(left)}  {cell}")
+        click.echo()
 
 
 def as_json(data: Any) -> None:

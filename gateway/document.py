@@ -178,7 +178,7 @@ _EXPECTED = {
     "dict_type": "a mapping",
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
-    "string_type": "text",
+    "string_type": "text (in quotes)",
     "int_type": "a number",
     "int_parsing": "a number",
     "bool_type": "true or false",

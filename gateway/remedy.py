@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway.addresses import IPAddress
+from gateway.decision import Reason
 from gateway.explain import Stage
 from gateway.request import Dial, DnsAnswer, DnsQuery, HttpRequest, Request, TlsHello, Tunnel
 
@@ -23,11 +24,15 @@ def remedy(
 ) -> RuleText | None:
     """Return a rule that, put first, allows what was denied at these stages; None when nothing was, or no rule can.
 
+    Nor is there one for a client that is in no group of a rule: a rule without groups would be for everybody.
+
     `groups` are the client's; `retry` returns the stages as they are with a rule in front of all others.
     """
     for _ in range(_STEPS):
         denied = next((stage for stage in stages if stage.decision.denied), None)
-        if denied is None or getattr(denied.request, "flaw", None) is not None:
+        if denied is None or denied.decision.reason is Reason.CLIENT_UNKNOWN:
+            return None
+        if getattr(denied.request, "flaw", None) is not None:
             return None
         rule = _rule_for(denied.request, groups)
         stages = retry(rule)

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import os
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -70,11 +72,23 @@ def _serve(config_path: Path | None, roles: tuple[str, ...]) -> None:
         fail(problem)
 
     def on_ready() -> None:
-        for line in welcome(config, roles, _shown(Path(sys.argv[0])), _shown(config.path)):
-            console.say(line)
+        _greet(welcome(config, roles, _shown(Path(sys.argv[0])), _shown(config.path)))
 
     supervisor = Supervisor(config, roles, on_ready, _prepare)
     raise SystemExit(asyncio.run(supervisor.run()))
+
+
+def _greet(lines: Iterable[str]) -> None:
+    """Print the welcome. That nobody can read it is no reason to serve nobody."""
+    try:
+        for line in lines:
+            console.say(line)
+    except OSError as error:
+        _LOG.warning("standard output cannot be written to: %s", error.strerror)
+        # What is left in the buffer would fail again at the end, and be the exit code.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _shown(path: Path) -> str:

@@ -93,9 +93,14 @@ def _extras(event: Event) -> str:
 
 
 def _why(event: Event) -> str:
-    """Return what a denial says beyond its reason; of a list, the place in it says more."""
+    """Return what a denial says beyond its reason; of a list, the place in it says more.
+
+    The figures of a tunnel are left to JSON and `gateway tunnels`: they would fill three lines.
+    """
     listed = "gateway.list.name" in event
-    return "" if listed or event.get("gateway.verdict") != "deny" else _text(event, "gateway.detail")
+    if listed or event.get("gateway.verdict") != "deny":
+        return ""
+    return _text(event, "gateway.detail").partition("; told ")[0]
 
 
 def _text(event: Event, key: str) -> str:

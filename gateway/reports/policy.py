@@ -11,7 +11,7 @@ import yaml
 
 from gateway.config import Config
 from gateway.console import Rows
-from gateway.decision import Decision
+from gateway.decision import Decision, Reason
 from gateway.document import Problem
 from gateway.explain import Stage, summary, terms
 from gateway.feeds.store import read_line
@@ -65,10 +65,14 @@ def stage_notes(stages: list[Stage], config: Config, groups: tuple[str, ...], *,
 
 def remedy_lines(stages: list[Stage], rule: RuleText | None) -> Iterator[str]:
     """Yield what to write so that what was denied is allowed."""
+    denied = next((stage.decision for stage in stages if stage.decision.denied), None)
     if rule is not None:
-        yield "to allow it, put this first under policy.rules, and SIGHUP:"
+        who = "" if "clients" in rule else " (for all clients)"
+        yield f"to allow it{who}, put this first under policy.rules, and SIGHUP:"
         yield f"    - {yaml.safe_dump(rule, default_flow_style=True, sort_keys=False, width=10**6).strip()}"
-    elif any(stage.decision.denied for stage in stages):
+    elif denied is not None and denied.reason is Reason.CLIENT_UNKNOWN:
+        yield "to allow it, put the client into a group of that rule, under clients, and SIGHUP"
+    elif denied is not None:
         yield "no rule can allow this"
 
 

@@ -3,7 +3,7 @@
 Pure, but for reading the certificate.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -27,15 +27,30 @@ def welcome(config: Config, roles: tuple[str, ...], program: str, path: str) -> 
         yield f"  health {'  '.join(f'http://{place}/healthz' for place in config.control_listen)}"
     yield "try, in another terminal:"
     if proxy:
-        place = proxy[0].replace("tls://", "https://") if proxy[0].startswith("tls://") else f"http://{proxy[0]}"
+        place = _reached(proxy[0].replace("tls://", "https://") if "://" in proxy[0] else f"http://{proxy[0]}")
         yield f"  curl -x {place} https://example.com/"
         yield f"  curl -v -x {place} https://pastebin.com/"
     if dns:
-        host, _, port = dns[0].partition("://")[2].rpartition(":")
-        yield f"  dig @{host.strip('[]')} -p {port} dns.google"
-    yield f"  {program} explain -c {path} https://pastebin.com/"
+        yield f"  {_dig(dns)} dns.google"
+    yield f"  {program} explain -c {path} {'https://pastebin.com/' if proxy else '--dns dns.google'}"
     yield f"  {program} ledger -c {path} --tail"
     yield "Ctrl-C stops it."
+
+
+def _dig(listeners: Sequence[str]) -> str:
+    """Return how to ask the first listener, plain ones first."""
+    scheme, _, place = min(listeners, key=lambda listener: listener.startswith(("tls://", "https://"))).partition(
+        "://"
+    )
+    place, slash, path = _reached(place).partition("/")
+    host, _, port = place.rpartition(":")
+    how = {"tcp": " +tcp", "tls": " +tls", "https": f" +https={slash}{path}"}.get(scheme, "")
+    return f"dig{how} @{host.strip('[]')} -p {port}"
+
+
+def _reached(place: str) -> str:
+    """Return a place to connect to: one that listens everywhere does so on loopback too."""
+    return place.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:")
 
 
 def how_to_trust(certificate: Path) -> Iterator[str]:
@@ -43,7 +58,7 @@ def how_to_trust(certificate: Path) -> Iterator[str]:
     data = certificate.read_bytes()
     fingerprint = x509.load_pem_x509_certificate(data).fingerprint(hashes.SHA256()).hex(":").upper()
     there = "/usr/local/share/ca-certificates/egress-gateway.crt"
-    yield f"certificate  {certificate}"
+    yield f"certificate  {certificate.resolve()}"
     yield f"SHA-256      {fingerprint}"
     yield f"copy it to every client as {there}, compare the fingerprint there, and:"
     yield "  Debian   update-ca-certificates          (then curl, wget, apt, git and Python's ssl trust it)"

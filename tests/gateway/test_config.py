@@ -357,6 +357,7 @@ def test_the_schema_knows_every_key() -> None:
     """The JSON Schema has every top-level key, refuses others, and says what keys are for."""
     schema = json_schema()
     assert schema["$schema"].startswith("https://json-schema.org/")
+    assert schema["title"] == "Egress gateway policy"
     assert set(schema["properties"]) == set(PolicyFile.model_fields)
     assert schema["additionalProperties"] is False
     assert schema["required"] == ["version"]

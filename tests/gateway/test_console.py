@@ -27,6 +27,22 @@ def test_an_empty_table_is_its_headings(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out == "name  n\n"
 
 
+def test_a_terminal_too_narrow_for_a_table_gets_a_line_for_each_value(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No column but the last is ever folded: a name cut into syllables can be neither read nor copied."""
+    rows = [["one-long-name-of-a-list", "unchanged", "a note of several words"], ["two", "fresh", ""]]
+    monkeypatch.setenv("COLUMNS", "40")
+    console._draw(("list", "state", "note"), rows)
+    assert capsys.readouterr().out == (
+        " list  one-long-name-of-a-list\nstate  unchanged\n note  a note of several words\n\n"
+        " list  two\nstate  fresh\n\n"
+    )
+    monkeypatch.setenv("COLUMNS", "60")
+    console._draw(("list", "state", "note"), rows)
+    assert capsys.readouterr().out.splitlines()[1].startswith("one-long-name-of-a-list  unchanged  a note")
+
+
 def test_json_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     """What goes out can be read back."""
     console.as_json([{"a": 1}])

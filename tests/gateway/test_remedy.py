@@ -82,9 +82,10 @@ def test_each_protection_in_the_way_is_named() -> None:
         (cured({}), cured),
         (denied(a_tunnel("a.example", flaw=Flaw(Reason.MALFORMED, "x"))), cured),
         (denied(a_tunnel("a.example")), lambda rule: denied(a_tunnel("a.example"))),
+        ([Stage("tunnel", a_tunnel(), Decision(Verdict.DENY, Reason.CLIENT_UNKNOWN))], cured),
     ],
-    ids=["nothing denied", "a flaw", "no rule helps"],
+    ids=["nothing denied", "a flaw", "no rule helps", "a client of no group"],
 )
 def test_where_no_rule_helps_none_is_shown(stages: list[Stage], retry: Callable[[RuleText], list[Stage]]) -> None:
-    """What is malformed or not proven is no question of rules."""
+    """What is malformed is no question of rules, and who a client is must not be answered with a rule for all."""
     assert remedy(stages, (), retry) is None

@@ -197,3 +197,16 @@ def test_check_looks_for_files_that_are_read_later(policy: Path) -> None:
         f"{policy}:12: warning: proxy.certificate.cert: {missing}",
         f"{policy}:5: warning: lists.ours.path: {folder}/ours.txt: cannot be read: No such file or directory",
     ]
+
+
+def test_a_client_of_no_group_is_told_about_groups(policy: Path) -> None:
+    """The rule that would allow it is there already; one for everybody is not offered."""
+    clients = "clients: {web: {addresses: [10.1.0.0/16]}}\n"
+    policy.write_text(clients + POLICY.replace("name: web,", "name: web, clients: [web],"))
+    result = run("explain", "-c", str(policy), "--client", "10.9.0.1", "https://www.example.com/")
+    assert result.exit_code == 1
+    assert result.stdout.endswith(
+        "to allow it, put the client into a group of that rule, under clients, and SIGHUP\n"
+    )
+    result = run("explain", "-c", str(policy), "--client", "10.1.0.1", "https://www.example.org/")
+    assert "clients: [web]" in result.stdout

@@ -1,10 +1,13 @@
 """Commands that serve; that they do is in tests/integration."""
 
+import sys
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from gateway.cli import main
+from gateway.commands import serving
 
 
 def test_proxy_ca(tmp_path: Path) -> None:
@@ -19,3 +22,13 @@ def test_proxy_ca(tmp_path: Path) -> None:
     certificate = tmp_path / "state" / "ca" / "mitmproxy-ca-cert.pem"
     assert exported.output == certificate.read_text()
     assert str(certificate) in shown.output
+
+
+def test_a_welcome_that_nobody_can_read_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a full disk or a closed pipe behind standard output, the gateway serves, and its exit code is its own."""
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        serving._greet(["gateway is running"])
+    assert "standard output cannot be written to: No space left on device" in caplog.text

@@ -65,6 +65,15 @@ def test_a_denial_without_a_list_says_why() -> None:
     assert _render(query()).endswith("id=7x")
 
 
+def test_a_tunnel_is_told_without_its_figures() -> None:
+    """How much left of what budget is enough for a line."""
+    said = Verdict.DENY, Reason.DNS_TUNNEL
+    closed = Decision(
+        *said, detail="zone t.example (unknown), 7 octets after 72 of 120 in 3600 s; told 72, got 0, closed"
+    )
+    assert _render(query(), closed).endswith("id=7x  zone t.example (unknown), 7 octets after 72 of 120 in 3600 s")
+
+
 def test_a_request_that_could_not_be_read_has_no_destination() -> None:
     """There is a dash in its place, and why it could not be read."""
     broken = Tunnel(client=CLIENT, host="", port=0)
