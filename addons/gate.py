@@ -28,12 +28,12 @@ from addons.asked import (
     to_request,
     to_response,
 )
-from addons.pinning import pin_problem
+from addons.endings import Endings, unproven
 from addons.refusals import answer_of, refuse, set_response
 from addons.rewriting import rewrite_request, rewrite_response
 from addons.routing import settle_address
 from addons.visit import Passage, Place, Visit
-from addons.volume import FRAME, Volume, close_meter, cut_off, end_by
+from addons.volume import FRAME, Volume, close_meter
 from gateway.addresses import IPAddress
 from gateway.decision import Decision, Fact, Reason
 from gateway.filetypes import UNREADABLE, Look
@@ -47,7 +47,7 @@ from gateway.proxy.responses import Answer, clean, render
 from gateway.proxy.roles import Judge, Settings
 from gateway.proxy.uploads import Uploads
 from gateway.proxy.websocket import BROKEN, METER
-from gateway.request import Client, Dial, Flaw, HttpResponse
+from gateway.request import Flaw
 
 _LOG = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ class Gate:
         self._settings = settings
         self._dialer = dialer
         self._volume = Volume(judge, uploads)
+        self.endings = Endings(judge, self._volume, authenticator)
         self._clock = clock
         self.visits: dict[str, Visit] = {}
         """Client connections by mitmproxy's id."""
@@ -176,7 +177,7 @@ class Gate:
     def malformed(self, client_id: str, detail: str) -> None:
         """Record that a connection ends for how its client behaves, whatever is under way on it."""
         if detail and (visit := self.visits.get(client_id)) is not None:
-            self._end_all(visit, Reason.MALFORMED, detail)
+            self.endings.end_all(visit, Reason.MALFORMED, detail)
 
     def unreachable(self, flow: http.HTTPFlow, error: str) -> None:
         """Answer for a server that could not be connected to."""
@@ -205,7 +206,7 @@ class Gate:
         try:
             if self.withdraw(flow):
                 return False
-            detail = self._unproven(self.visits[flow.client_conn.id], passage, passage.decision)
+            detail = unproven(self.visits[flow.client_conn.id], passage, passage.decision)
             if detail is None:
                 return True
             if not passage.case.flawed(passage.request, Reason.CERTIFICATE_PIN, detail).denied:
@@ -218,11 +219,6 @@ class Gate:
         refuse(flow, refusal)
         close_meter(self._forget(flow))
         return False
-
-    @staticmethod
-    def _unproven(visit: Visit, passage: Passage, decision: Decision) -> str | None:
-        """Return what the connection of a request would have to prove and does not, or None."""
-        return pin_problem(decision.pins, visit.proofs.get(passage.server)) if decision.pins else None
 
     def withdraw(self, flow: http.HTTPFlow) -> bool:
         """Set the response of a request that was denied since it was sent. Returns whether it was."""
@@ -287,60 +283,6 @@ class Gate:
                 _LOG.error("the end of a request could not be recorded", exc_info=error)
         visit.passages.clear()
 
-    def broke(self, visit: Visit, error: BaseException) -> None:
-        """Record that a connection ends because something broke: as the end of what is under way, or by itself."""
-        self._end_all(visit, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
-
-    def _end_all(self, visit: Visit, reason: Reason, detail: str) -> None:
-        if visit.broken:
-            return
-        for passage in tuple(visit.passages.values()) or (None,):
-            self._blame(visit, passage, reason, detail)
-        visit.broken = True  # now: what could not be recorded is tried once more as what broke
-
-    def _blame(self, visit: Visit, passage: Passage | None, reason: Reason, detail: str) -> None:
-        if passage is None:
-            Case(self._judge).refuse(blank_request(visit), reason, detail)
-        elif passage.ended_by is None:  # recorded when it is gone
-            passage.ended_by = Case(self._judge).flawed(passage.request, reason, detail)
-
-    def rejudge(self, visit: Visit) -> None:
-        """End a connection whose client is no longer who it was, and what is under way on it and now denied.
-
-        Of HTTP/2, a stream: nothing of it is passed on any more, and it is ended at once.
-        """
-        if visit.hello is not None and (doubt := self._doubt(visit.client, visit.standing)) is not None:
-            for passage in visit.passages.values():
-                end_by(visit, passage, passage.case.flawed(passage.request, doubt.reason, doubt.detail), doubt.detail)
-            if not visit.passages:  # which would have told of it
-                Case(self._judge).refuse(visit.hello, doubt.reason, doubt.detail)
-                visit.hang_up(doubt.detail)
-            return
-        for flow_id, passage in tuple(visit.passages.items()):
-            found = visit.peers(passage.place) or visit.approved.get(passage.place, ())
-            address = passage.address or next(iter(found), None)
-            if address is None:
-                continue
-            dial = Dial(origin=passage.request, address=address, chain=passage.chain)
-            decision = self._judge.decide(dial)
-            if passage.status is not None and Fact.RESPONSE in decision.pending:
-                # Of an answer that no rule wanted to see before, nothing is known any more.
-                unseen = HttpResponse(dial=dial, file_types=frozenset((UNREADABLE,)))
-                decision = self._judge.decide(passage.response or unseen)
-            if not decision.denied and passage.server and (detail := self._unproven(visit, passage, decision)):
-                decision = passage.case.flawed(passage.request, Reason.CERTIFICATE_PIN, detail)
-            if (doubt := self._doubt(passage.request.client, passage.standing)) is not None and visit.hello is None:
-                decision = passage.case.flawed(passage.request, doubt.reason, doubt.detail)
-            if decision.denied:
-                cut_off(visit, passage, decision, "the policy that is now in force denies it")
-                if passage.multiplexed:
-                    visit.cut_off(flow_id)
-            else:  # by which its answer will be judged, and what still comes of either counted
-                self._volume.follow(visit, passage, decision)
-
-    def _doubt(self, client: Client, standing: str | None) -> Flaw | None:
-        return self._authenticator.doubt(client, standing) if self._authenticator is not None else None
-
     # -- deciding ----------------------------------------------------------------------------------------------
 
     async def _decide(self, flow: http.HTTPFlow) -> None:
@@ -385,7 +327,7 @@ class Gate:
         if isinstance(settled, Refusal):
             refuse(flow, settled)
             return
-        if visit.hello is None and (doubt := self._doubt(request.client, standing)) is not None:  # by now
+        if visit.hello is None and (doubt := self.endings.doubt(request.client, standing)) is not None:  # by now
             refuse(flow, case.refuse(request, doubt.reason, doubt.detail))
             return
         place = (request.host, request.port)
@@ -539,7 +481,7 @@ class Gate:
                 detail = f"{type(error).__name__}: {error}"
                 passage = visit.passages.get(flow.id)
                 if passage is not None or not visit.broken:
-                    self._blame(visit, passage, Reason.INTERNAL_ERROR, detail)
+                    self.endings.blame(visit, passage, Reason.INTERNAL_ERROR, detail)
         except Exception as worse:
             _LOG.error("nor could that be recorded", exc_info=worse)
 

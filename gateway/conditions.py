@@ -175,7 +175,7 @@ class Conditions:
         if scoped and http is not None:
             by_path = lists.lookup_path(str(http.host), http.path)
             any_of |= by_path
-            every |= by_path
+            every |= by_path and lists.lookup_path(str(http.host), http.path, wholly=True)
             scoped = 0
         return any_of, every, held, scoped
 

@@ -102,8 +102,10 @@ class Lists(Protocol):
     def lookup_address(self, address: IPAddress) -> int:
         """Return the lists that hold the address."""
 
-    def lookup_path(self, host: str, path: str) -> int:
-        """Return the lists that hold a URL which covers this path on this host."""
+    def lookup_path(self, host: str, path: str, *, wholly: bool = False) -> int:
+        """Return the lists that hold a URL which covers this path on this host: in any way in which a server may read
+        the path, or (`wholly`) in each.
+        """
 
     def match_name(self, name: str, mask: int) -> Match | None:
         """Return the entry behind a hit in one of the lists of the mask."""
@@ -128,7 +130,7 @@ class NoLists:
         """Nothing is listed."""
         return 0
 
-    def lookup_path(self, host: str, path: str) -> int:
+    def lookup_path(self, host: str, path: str, *, wholly: bool = False) -> int:
         """Nothing is listed."""
         return 0
 

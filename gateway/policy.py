@@ -1,9 +1,7 @@
 """The policy: the only place where anything is allowed or denied.
 
-Pure: no I/O, no clock, no logging. Rules are evaluated first match wins, but never one by one: every condition keeps
-an index from its values to a bit mask with one bit per rule (the bit-vector classification of Lakshman and Stiliadis,
-SIGCOMM 1998), so one fact costs one look-up whatever the number of rules, and ANDing the masks leaves the rules that
-match (see `gateway.conditions`).
+Pure: no I/O, no clock, no logging. Each stage of a connection becomes facts here, with the built-in protections that
+hold for it; which rule decides on those, `gateway.rulewalk` finds. What was decided is remembered.
 """
 
 from collections.abc import Hashable, Iterable, Mapping
@@ -12,8 +10,8 @@ from typing import assert_never
 
 from gateway.addresses import AddressClass, IPAddress, classify
 from gateway.agreement import http_flaw, sni_flaw
-from gateway.conditions import ADDRESS_TYPES, Barrier, Condition, Conditions, Facts, tightest
-from gateway.decision import Decision, Fact, Match, Point, Reason, Tls, Verdict, with_evidence
+from gateway.conditions import ADDRESS_TYPES, Barrier, Facts, tightest
+from gateway.decision import Decision, Match, Point, Reason, Tls, Verdict, with_evidence
 from gateway.domainset import DomainMap, Lists, NoLists
 from gateway.memo import Memo
 from gateway.names import embedded_addresses, is_localhost
@@ -32,7 +30,7 @@ from gateway.request import (
 )
 from gateway.rule import WEB_PORTS, ClientGroup, Rule
 from gateway.ruleindex import RuleIndex
-from gateway.techniques import techniques
+from gateway.rulewalk import RuleWalk, flawed
 from gateway.tools import claimed
 
 
@@ -50,19 +48,15 @@ class Policy:
         inspected: Iterable[str] = (),
     ) -> None:
         self.rules = tuple(rules)
-        default = default or {}
-        self._dns_default = default.get(Point.DNS, Verdict.DENY)
-        self._proxy_default = default.get(Point.PROXY, Verdict.DENY)
         self.report = report
         self.lists: Lists = lists if lists is not None else NoLists()
         self._index = RuleIndex(self.rules, tuple(clients), self.lists.lists)
-        self._conditions = Conditions(self.rules, self._index, self.lists)
+        self._walk = RuleWalk(self.rules, self._index, self.lists, default or {}, report=report)
         self._inspected = DomainMap()
         self._any_inspected = False
         for pattern in inspected:
             self._inspected.add(pattern, 1)
             self._any_inspected = True
-        self._allowed: dict[tuple[int, bool, int, int], Decision] = {}
         self._known = Memo[Hashable, Decision](_FLOWS_KEPT)
         """What was allowed on the way to a spliced tunnel: whoever connects again asks the same three times."""
         self._same = Memo[int, tuple[Request, Decision]](_FLOWS_KEPT)
@@ -141,11 +135,11 @@ class Policy:
     def _decide_query(self, request: DnsQuery) -> tuple[Decision, Match | None]:
         client, name, qtype, flaw = request
         if flaw is not None:
-            return _flawed(flaw), None
+            return flawed(flaw), None
         # A resolver answers localhost itself, with loopback (RFC 6761 section 6.3): each client means its own host.
         if (embedded := embedded_addresses(name)) and not is_localhost(name):
             barrier = self._address_barrier(embedded, Reason.PRIVATE_ADDRESS)
-            return self._evaluate(self._query_facts(request, barrier)), None
+            return self._walk.decide(self._query_facts(request, barrier)), None
         # Of a name the conditions see nothing but the rules and the lists that hold it, so most names are decided
         # like one before; only evidence is their own.
         place = self._place(name)
@@ -163,14 +157,14 @@ class Policy:
     def _decide_first(self, request: DnsQuery, key: Hashable) -> Decision:
         """Decide on a name, and keep what goes for those that are decided alike."""
         facts = self._query_facts(request)
-        decision = self._evaluate(facts)
+        decision = self._walk.decide(facts)
         if decision.matched is None and all(would.matched is None for would in decision.reported):
             self._queries.keep(key, (decision, 0))
         elif decision.matched is not None and not decision.reported:
             for rule in self.rules:
-                if self._denied_by(rule, facts) == decision:
+                if self._walk.denied_by(rule, facts) == decision:
                     kept = replace(decision, detail="", matched=decision.matched._replace(line=0, entry=""))
-                    self._queries.keep(key, (kept, self._conditions.lists_for(rule)))
+                    self._queries.keep(key, (kept, self._walk.lists_for(rule)))
         return decision
 
     def _query_facts(self, request: DnsQuery, barrier: Barrier | None = None) -> Facts:
@@ -223,7 +217,7 @@ class Policy:
         facts.last = True
         if not request.trusted:
             facts.barrier = self._address_barrier(request.addresses, Reason.DNS_REBINDING)
-        return self._evaluate(facts)
+        return self._walk.decide(facts)
 
     def _decide_tunnel(self, request: Tunnel) -> Decision:
         if request.flaw:
@@ -231,7 +225,7 @@ class Policy:
         facts = self._proxy_facts(request)
         facts.tools = claimed(request.user_agent)
         facts.carries_tls = True
-        return self._looking_inside(self._evaluate(facts), request.host)
+        return self._looking_inside(self._walk.decide(facts), request.host)
 
     def _decide_hello(self, request: TlsHello) -> Decision:
         if flaw := request.tunnel.flaw or request.flaw or sni_flaw(request):
@@ -240,9 +234,9 @@ class Policy:
         facts.tools = _evidence(request)
         facts.tools_final = True
         facts.carries_tls = True
-        decision = self._looking_inside(self._evaluate(facts), request.host)
+        decision = self._looking_inside(self._walk.decide(facts), request.host)
         if request.ech and decision.tls is Tls.SPLICE:
-            return _flawed(Flaw(Reason.ECH, "the ClientHello encrypts the real name (ECH); only inspected flows may"))
+            return flawed(Flaw(Reason.ECH, "the ClientHello encrypts the real name (ECH); only inspected flows may"))
         return decision
 
     def _decide_http(self, request: HttpRequest) -> Decision:
@@ -252,7 +246,7 @@ class Policy:
         facts.http = request
         facts.tools = _evidence(request)
         facts.tools_final = True
-        return self._with_proof(self._evaluate(facts), request)
+        return self._with_proof(self._walk.decide(facts), request)
 
     def _decide_dial(self, request: Dial, response: HttpResponse | None = None) -> Decision:
         origin = request.origin
@@ -268,8 +262,8 @@ class Policy:
             barrier = self._address_barrier(facts.addresses, Reason.DNS_REBINDING)
             facts.barrier = tightest(barrier, facts.barrier)
         elif request.address != origin.host:
-            return _flawed(Flaw(Reason.INTERNAL_ERROR, f"asked to dial {request.address} for {origin.host}"))
-        return self._with_proof(self._evaluate(facts), origin)
+            return flawed(Flaw(Reason.INTERNAL_ERROR, f"asked to dial {request.address} for {origin.host}"))
+        return self._with_proof(self._walk.decide(facts), origin)
 
     def _with_proof(self, decision: Decision, origin: Tunnel | TlsHello | HttpRequest) -> Decision:
         """Deny what a rule with pins allows, and what can show no certificate: plain HTTP."""
@@ -286,7 +280,7 @@ class Policy:
 
     def _found_out(self, flaw: Flaw) -> Decision:
         """Return the denial for what a shell found. What belongs to a rule only records in report mode."""
-        decision = _flawed(flaw)
+        decision = flawed(flaw)
         if self.report and flaw.reason in _OF_RULES:
             return replace(decision, enforced=False)
         return decision
@@ -338,145 +332,6 @@ class Policy:
         cause = Reason.METADATA_ADDRESS if kind is AddressClass.METADATA else reason
         return Barrier(cause, f"{address} is a {kind} address", lifted)
 
-    # -- the walk ----------------------------------------------------------------------------------------------
-
-    def _evaluate(self, facts: Facts) -> Decision:
-        index, barrier = self._index, facts.barrier
-        conditions = self._conditions.evaluate(facts)
-        certain = possible = index.rules_at(facts.point)
-        address = tool = http = 0
-        for _, true, by_address, by_tool, by_http in conditions:
-            certain &= true
-            possible &= true | by_address | by_tool | by_http
-            address |= by_address
-            tool |= by_tool
-            http |= by_http
-        if barrier is not None:
-            passing = index.deny | barrier.lifted_by
-            certain &= passing
-            possible &= passing
-            if not possible & index.allow and barrier.reason in _BEFORE_RULES:
-                certain = possible = 0  # nothing can lift it, so no rule is asked
-        # The first rule is the lowest bit. A rule on trial never changes how a flow is handled.
-        enforced = certain & ~index.on_trial
-        first = enforced & -enforced
-        winner = first.bit_length() - 1 if first else None
-        before = first - 1  # without a winner all bits: -1
-        on_trial = certain & index.on_trial & before
-        unknown = possible & ~certain & ~index.on_trial & before
-        verdict = self._verdict(winner, facts)
-        pending = 0
-        if unknown and (verdict is Verdict.ALLOW or unknown & index.allow):
-            pending = bool(unknown & address) | bool(unknown & tool) << 1
-            pending |= bool(unknown & http) << (2 if facts.http is None else 3)
-            # Should one of these match at a later stage, it would be too late to begin with inspection.
-            pending |= bool(unknown & index.inspecting) << 4
-            if verdict is Verdict.DENY:
-                winner = None
-        elif verdict is Verdict.DENY:
-            return self._deny(winner, facts, conditions, on_trial)
-        if facts.http is not None:
-            # The one exception for rules on trial: the answer is looked at for them, or they could never speak.
-            pending |= bool(possible & ~certain & index.on_trial & before & http) << 3
-        return self._allow(winner, facts, pending, on_trial, undecided=verdict is Verdict.DENY)
-
-    def _reports(self, on_trial: int, facts: Facts) -> tuple[Decision, ...]:
-        """Return what the rules on trial would have decided."""
-        found: list[Decision] = []
-        while on_trial:
-            bit = on_trial & -on_trial
-            on_trial ^= bit
-            found.append(replace(self._denied_by(self.rules[bit.bit_length() - 1], facts), enforced=False))
-        return tuple(found)
-
-    def _verdict(self, winner: int | None, facts: Facts) -> Verdict:
-        if winner is not None:
-            return self.rules[winner].action
-        if facts.barrier is not None:
-            return Verdict.DENY
-        return self._dns_default if facts.point is Point.DNS else self._proxy_default
-
-    def _allow(self, winner: int | None, facts: Facts, pending: int, on_trial: int, *, undecided: bool) -> Decision:
-        """Return the decision to go on. Such decisions are few and immutable, so each is made once."""
-        if on_trial & self._index.with_listings:  # carries evidence of its own each time
-            plain = self._allow(winner, facts, pending, 0, undecided=undecided)
-            return replace(plain, reported=self._reports(on_trial, facts))
-        key = (-2 if undecided else -1 if winner is None else winner, facts.carries_tls, pending, on_trial)
-        decision = self._allowed.get(key)
-        if decision is not None:
-            return decision
-        rule = None if winner is None else self.rules[winner]
-        facts_missing = tuple(fact for bit, fact in enumerate(Fact) if pending >> bit & 1)
-        tls = None
-        if facts.carries_tls:
-            inspect = pending >> 2 or (rule is not None and rule.tls is Tls.INSPECT)
-            tls = Tls.INSPECT if inspect else Tls.SPLICE
-        reason = Reason.RULE if rule else Reason.DEFAULT_ALLOW
-        decision = Decision(
-            Verdict.ALLOW,
-            Reason.PENDING if undecided else reason,
-            rule=rule.name if rule else "",
-            tls=tls,
-            pending=facts_missing,
-            technique=rule.technique if rule else (),
-            budget=rule.upload if rule else None,
-            pins=rule.pins if rule else (),
-            max_response=rule.http.max_response if rule and rule.http else None,
-            reported=self._reports(on_trial, facts),
-        )
-        self._allowed[key] = decision
-        return decision
-
-    def _deny(self, winner: int | None, facts: Facts, conditions: list[Condition], on_trial: int) -> Decision:
-        barrier = facts.barrier
-        if winner is not None:
-            decision = self._denied_by(self.rules[winner], facts)
-            if decision.reason is Reason.FILE_TYPE and facts.response is not None and facts.response.file_types:
-                types = ", ".join(sorted(facts.response.file_types))
-                decision = replace(decision, detail=f"the answer is of type {types}")
-        elif barrier is None:
-            decision = self._denied_by_default(facts, conditions)
-        else:
-            decision = _flawed(Flaw(barrier.reason, barrier.detail))
-        if self.report:
-            if barrier is not None:  # built-in protections stay on, whatever rule came first
-                decision = _flawed(Flaw(barrier.reason, barrier.detail))
-            else:
-                tls = Tls.SPLICE if facts.carries_tls else None
-                decision = replace(decision, enforced=False, tls=tls)
-        return replace(decision, reported=self._reports(on_trial, facts)) if on_trial else decision
-
-    def _denied_by(self, rule: Rule, facts: Facts) -> Decision:
-        matched = self._conditions.evidence(rule, facts)
-        reason = Reason.LISTED if matched else _cause(rule)
-        categories = matched.categories if matched else ()
-        return Decision(
-            Verdict.DENY,
-            reason,
-            rule=rule.name,
-            detail=matched.told if matched else "",
-            matched=matched,
-            technique=rule.technique or techniques(reason, categories),
-        )
-
-    def _denied_by_default(self, facts: Facts, conditions: list[Condition]) -> Decision:
-        """Deny, and name the one condition that kept an allow rule from matching, if there is exactly one."""
-        index = self._index
-        once = twice = 0  # rules that one condition keeps from matching; that several do
-        for _, true, address, tool, http in conditions:
-            missed = index.all & ~(true | address | tool | http)
-            twice |= once & missed
-            once |= missed
-        near = index.rules_at(facts.point) & index.allow & once & ~twice
-        if near:
-            for reason, true, address, tool, http in conditions:
-                rules = near & ~(true | address | tool | http)
-                if not rules or reason is Reason.DEFAULT_DENY:
-                    continue
-                if reason is not Reason.CLIENT_UNKNOWN or not self.groups_of(facts.client, facts.point):
-                    return _missed(self.rules[(rules & -rules).bit_length() - 1], reason)
-        return _NO_RULE
-
 
 _QUERIES_KEPT = 4096
 _OF_RULES = frozenset((Reason.UPLOAD_BUDGET, Reason.CERTIFICATE_PIN, Reason.BODY_SIZE))
@@ -485,7 +340,6 @@ _NAMES_KEPT = 1024
 """Names that were asked for last: more than wait for an upstream on a busy day."""
 _FLOWS_KEPT = 2048  # at most 2 KB each, since nothing long is kept
 _LONG = 256
-_NO_RULE = Decision(Verdict.DENY, Reason.DEFAULT_DENY, detail="no rule allows it")
 
 
 def _key(request: Request) -> Hashable:
@@ -512,35 +366,6 @@ def _failed(error: Exception) -> Decision:
     return Decision(Verdict.DENY, Reason.INTERNAL_ERROR, detail=f"{type(error).__name__}: {error}")
 
 
-def _missed(rule: Rule, reason: Reason) -> Decision:
-    detail = f"rule {rule.name} would allow this but for its condition on {_CONDITION_WORDS[reason]}"
-    return Decision(Verdict.DENY, reason, detail=detail, technique=techniques(reason))
-
-
-# Of addresses that servers have no business with, the class is the most telling cause; a closed port or a bare
-# address says less than a list that holds the destination.
-_BEFORE_RULES = frozenset((Reason.PRIVATE_ADDRESS, Reason.METADATA_ADDRESS, Reason.DNS_REBINDING))
-
-_CONDITION_WORDS: dict[Reason, str] = {
-    Reason.CLIENT_UNKNOWN: "clients",
-    Reason.PORT: "ports",
-    Reason.TOOL: "tools",
-    Reason.QTYPE: "qtypes",
-    Reason.METHOD: "methods",
-    Reason.PATH: "paths",
-    Reason.USER_AGENT: "user_agents",
-    Reason.HEADER: "headers",
-    Reason.BUCKET: "buckets",
-    Reason.CONTENT_TYPE: "content_types or response_types",
-    Reason.FILE_TYPE: "file_types",
-    Reason.BODY_SIZE: "max_body",
-}
-
-
-def _flawed(flaw: Flaw) -> Decision:
-    return Decision(Verdict.DENY, flaw.reason, detail=flaw.detail, technique=techniques(flaw.reason))
-
-
 def _evidence(request: Tunnel | TlsHello | HttpRequest) -> tuple[str, ...]:
     """Return every tool that the request, its tunnel and its TLS fingerprint speak of."""
     if isinstance(request, Tunnel):
@@ -553,22 +378,3 @@ def _evidence(request: Tunnel | TlsHello | HttpRequest) -> tuple[str, ...]:
         if name == "user-agent" and value != request.user_agent:  # a second field, as a disguise for the first
             tools += claimed(value)
     return tools + _evidence(request.hello) if request.hello is not None else tools
-
-
-def _cause(rule: Rule) -> Reason:
-    """Return the most telling condition of a deny rule."""
-    http = rule.http
-    causes = (
-        (http and http.file_types, Reason.FILE_TYPE),
-        (http and http.response_types, Reason.CONTENT_TYPE),
-        (rule.tools, Reason.TOOL),
-        (rule.qtypes, Reason.QTYPE),
-        (http and http.buckets, Reason.BUCKET),
-        (http and http.methods, Reason.METHOD),
-        (http and http.paths, Reason.PATH),
-        (http and http.user_agents, Reason.USER_AGENT),
-        (http and http.headers, Reason.HEADER),
-        (http and http.content_types, Reason.CONTENT_TYPE),
-        (rule.ports, Reason.PORT),
-    )
-    return next((reason for condition, reason in causes if condition), Reason.RULE)

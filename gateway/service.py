@@ -180,7 +180,16 @@ class Supervisor:
         pause = _FIRST_PAUSE
         while not self._stopping.is_set():
             born = loop.time()
-            process, ready = await self._spawn(role, index)
+            try:
+                process, ready = await self._spawn(role, index)
+            except OSError as error:  # no memory at the moment, or no process more
+                why = error.strerror or error
+                if not started.done():
+                    raise StartError(f"{role} worker {index} cannot be started: {why}") from None
+                pause = min(pause * 2, _LONGEST_PAUSE)
+                _LOG.error("%s worker %s cannot be started: %s; trying again in %.1fs", role, index, why, pause)
+                await self._rest(pause)
+                continue
             self._workers[role, index] = process
             if self._stopping.is_set():  # since it was begun: whoever ends the workers did not see this one
                 process.terminate()
@@ -198,10 +207,14 @@ class Supervisor:
                 raise StartError(f"{role} worker {index} ended with code {code} before it served")
             pause = _FIRST_PAUSE if loop.time() - born > _HEALTHY_SECONDS else min(pause * 2, _LONGEST_PAUSE)
             _LOG.error("%s worker %s died (%s); starting it again in %.1fs", role, index, _cause(code), pause)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause)
+            await self._rest(pause)
         if not started.done():
             started.set_result(None)
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait for a while, or until everything is to stop."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
 
     async def _spawn(self, role: str, index: int) -> tuple[asyncio.subprocess.Process, asyncio.Future[bool]]:
         """Start one worker. Its standard input is a lifeline: when this process is gone, the worker sees its end."""
@@ -212,16 +225,21 @@ class Supervisor:
         station = self._station
         counting = () if station is None else ("--counters-fd", str(station.descriptor))
         descriptors = (write_end, told) if station is None else (write_end, told, station.descriptor)
-        process = await asyncio.create_subprocess_exec(
-            # -P: not what lies in the folder that the gateway happens to be started in, which -m looks through first
-            *(sys.executable, "-P", "-m", "gateway.worker", "--config", str(self.config.path)),
-            *("--role", role, "--index", str(index), "--ready-fd", str(write_end), "--secret-fd", str(told)),
-            *(*counting, "--slot", str(self._board.number(role, index))),
-            stdin=asyncio.subprocess.PIPE,
-            pass_fds=descriptors,
-        )
-        os.close(write_end)
-        os.close(told)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                # -P: not what lies in the folder that the gateway is started in, which -m looks through first
+                *(sys.executable, "-P", "-m", "gateway.worker", "--config", str(self.config.path)),
+                *("--role", role, "--index", str(index), "--ready-fd", str(write_end), "--secret-fd", str(told)),
+                *(*counting, "--slot", str(self._board.number(role, index))),
+                stdin=asyncio.subprocess.PIPE,
+                pass_fds=descriptors,
+            )
+        except BaseException:
+            os.close(read_end)
+            raise
+        finally:
+            os.close(write_end)
+            os.close(told)
         return process, _readable(read_end)
 
     def _begin_reload(self) -> None:

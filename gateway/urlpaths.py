@@ -13,6 +13,7 @@ _PLAIN = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@/?]*\Z")
 _TOKEN = re.compile(r"%[0-9A-Fa-f]{2}|[^A-Za-z0-9\-._~!$&'()*+,;=:@/]")
 # Servlet containers cut parameters off before they look for dot segments: `/public/..;/admin` is `/admin` to them.
 _PARAMETERS = re.compile(r"(?<=/\.);[^/]*|(?<=/\.\.);[^/]*")
+_SLASHES = re.compile(r"/{2,}")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 # Every escape, and every ASCII character that has to be one, to what it is in normal form.
 _NORMAL = {
@@ -82,8 +83,30 @@ def readings(path: str) -> tuple[str, ...]:
     ('/public/..%2Fadmin', '/admin')
     """
     sent = path.partition("?")[0] or "/"
-    normal = normalize_path(sent)
-    decoded = unquote(normal).replace("\\", "/")
-    decoded = _PARAMETERS.sub("", decoded)
-    decoded = _remove_dot_segments(re.sub(r"/{2,}", "/", decoded))
-    return tuple(dict.fromkeys((sent, normal, decoded)))
+    if _is_plain(sent):
+        return (sent,)
+    return tuple(dict.fromkeys((sent, normalize_path(sent), *decoded(sent))))
+
+
+def decoded(path: str) -> tuple[str, ...]:
+    """Return what servers may make of a path, without its query, that decode every escape in it.
+
+    They do so before they remove dot segments, or after; and some take double slashes for one, nginx before that:
+    `/public/x//../../admin` is `/public/admin` by RFC 3986, and `/admin` to it.
+
+    >>> decoded("/public/x//../../admin")
+    ('/public/admin', '/admin')
+    """
+    sent = path.partition("?")[0] or "/"
+    if _is_plain(sent):
+        return (sent,)
+    found: list[str] = []
+    for each in (normalize_path(sent), sent):
+        path = _PARAMETERS.sub("", unquote(each).replace("\\", "/"))
+        found += _remove_dot_segments(_SLASHES.sub("/", path)), _SLASHES.sub("/", _remove_dot_segments(path))
+    return tuple(dict.fromkeys(found))
+
+
+def _is_plain(path: str) -> bool:
+    """Say whether there is but one way to read a path."""
+    return "//" not in path and "/." not in path and _PLAIN.match(path) is not None

@@ -1,13 +1,14 @@
 """Lists that are searched entry by entry: too slow for anything but to tell what the right answer is."""
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import partial, reduce
+from operator import and_, or_
 
 from gateway.addresses import IPAddress, unmap
 from gateway.decision import Match
 from gateway.domainset import ListInfo
 from gateway.feeds.entry import Entry, NameEntry, PathEntry, RangeEntry, Scope
-from gateway.urlpaths import normalize_path, readings
+from gateway.urlpaths import decoded, normalize_path
 from tests.snapshots import read_entry
 
 
@@ -30,11 +31,10 @@ class NaiveLists:
         """Return the lists that hold the address."""
         return self._held(lambda entry: _covers_address(entry, address))
 
-    def lookup_path(self, host: str, path: str) -> int:
-        """Return the lists that hold a URL which covers this path on this host, in any way of reading the path."""
-        found = 0
-        for reading in _readings(path):
-            found |= self._held(partial(_covers_path, host=host, path=reading))
+    def lookup_path(self, host: str, path: str, *, wholly: bool = False) -> int:
+        """Return the lists that hold a URL which covers this path on this host, read in any way, or in each."""
+        ways = [self._held(partial(_covers_path, host=host, path=reading)) for reading in _readings(path)]
+        found = reduce(and_ if wholly else or_, ways)
         return found & ~self._holding(lambda entry: _covers_name(entry, host), exception=True)
 
     def match_name(self, name: str, mask: int) -> Match | None:
@@ -100,5 +100,5 @@ def _covers_path(entry: Entry, host: str, path: str) -> bool:
 def _readings(path: str) -> list[str]:
     normal = normalize_path(path)
     _, mark, query = normal.partition("?")
-    decoded = readings(normal)[-1].replace("%", "%25").replace("?", "%3F")
-    return [normal, normalize_path(decoded) + mark + query]
+    others = [each.replace("%", "%25").replace("?", "%3F") for each in decoded(path)]
+    return [normal, *(normalize_path(other) + mark + query for other in others)]

@@ -230,7 +230,7 @@ class NaivePolicy:
         by_name = view.host is not None and bool(lists.lookup_name(view.host)[0] & mask)
         by_chain = any(lists.lookup_name(name)[0] & mask for name in view.chain)
         held = [bool(lists.lookup_address(address) & mask) for address in view.addresses or ()]
-        by_path = http is not None and on_host and bool(lists.lookup_path(host, http.path) & mask)
+        by_path = http is not None and on_host and bool(lists.lookup_path(host, http.path, wholly=not deny) & mask)
         if by_name or by_path:
             return True
         if deny and ((by_chain and view.host is not None) or any(held)):

@@ -46,6 +46,7 @@ PURE = [
     "domainset",
     "rule",
     "ruleindex",
+    "rulewalk",
     "conditions",
     "policy",
     "techniques",

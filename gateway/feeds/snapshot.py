@@ -34,7 +34,7 @@ from gateway.feeds.layout import (
 )
 from gateway.feeds.runs import range_text
 from gateway.memo import Memo
-from gateway.urlpaths import normalize_path, readings
+from gateway.urlpaths import decoded, normalize_path
 
 __all__ = ["Snapshot", "SnapshotError"]
 
@@ -249,13 +249,14 @@ class Snapshot:
 
     # URLs
 
-    def lookup_path(self, host: str, path: str) -> int:
+    def lookup_path(self, host: str, path: str, *, wholly: bool = False) -> int:
         """Return the lists that hold a URL which covers this path on this host.
 
         `/a/b` covers itself, `/a/b/` and whatever is below, with any query; `/a/b/` only what is below; an entry
-        with a query just that path and query. The path is taken in every way in which a server may read it.
+        with a query just that path and query. The path is taken in every way in which a server may read it; `wholly`:
+        each of them has to be covered.
         """
-        found = 0
+        found = -1 if wholly else 0
         for reading in _readings(path):
             hits = excepted = 0
             for _, ref in self._covering(host, reading):
@@ -263,7 +264,8 @@ class Snapshot:
                     excepted |= self._bit(ref)
                 else:
                     hits |= self._bit(ref)
-            found |= hits & ~excepted
+            hits &= ~excepted
+            found = found & hits if wholly else found | hits
         return self._without_excepted(host, found)
 
     def match_path(self, host: str, path: str, mask: int) -> Match | None:
@@ -391,9 +393,6 @@ def _readings(path: str) -> list[str]:
     An entry for `/a/b` would otherwise be slipped past with `//a/b` or `/a%2Fb`.
     """
     normal = normalize_path(path)
-    if "//" not in normal and "%" not in normal and ";" not in normal:
-        return [normal]
-    decoded = readings(normal)[-1].replace("%", "%25").replace("?", "%3F")
     _, mark, query = normal.partition("?")
-    other = normalize_path(decoded) + mark + query
-    return [normal] if other == normal else [normal, other]
+    others = [normalize_path(each.replace("%", "%25").replace("?", "%3F")) + mark + query for each in decoded(path)]
+    return list(dict.fromkeys((normal, *others)))

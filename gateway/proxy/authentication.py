@@ -1,9 +1,10 @@
 """Who asks: from what a request carries to a proven identity.
 
 Checking a password is slow by design: it is done in threads, a few at a time, and what came of it is remembered under
-a keyed hash, so that memory holds no password and no reader of a timing learns one. Guessing is slowed down: each
-source has a few tries, which it earns back with time. The same wrong guess again costs no try: a program that was not
-told of a new password must not lock its whole network out.
+a keyed hash, so that no reader of a timing learns a password, and none is kept for this. (Short request heads are, as
+they were sent: `gateway.proxy.head`.) Guessing is slowed down: each source has a few tries, which it earns back with
+time. The same wrong guess again costs no try: a program that was not told of a new password must not lock its whole
+network out.
 """
 
 import asyncio

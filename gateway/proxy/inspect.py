@@ -117,7 +117,7 @@ class Inspector:
             pipe.close()
             if not task.cancelled() and (error := task.exception()) is not None:
                 _LOG.error("an inspected connection crashed", exc_info=error)
-                self.gate.broke(handler.visit, error)
+                self.gate.endings.broke(handler.visit, error)
 
         task.add_done_callback(ended)
 
@@ -178,7 +178,7 @@ class Handler(LeanHandler):
             if not self._new or await self._is_let_in():
                 await self.handle_client()
         except Exception as error:
-            self._gate.broke(self.visit, error)
+            self._gate.endings.broke(self.visit, error)
             raise
         finally:
             self._inspector.sweeper.alive.discard(self)
@@ -246,7 +246,7 @@ class Handler(LeanHandler):
         if self._inspector.judge.generation != self._generation:
             self._generation = self._inspector.judge.generation
             try:
-                self._gate.rejudge(self.visit)
+                self._gate.endings.rejudge(self.visit)
             except Exception as error:
                 _LOG.exception("a connection could not be judged anew")
                 self._break(error)
@@ -316,7 +316,7 @@ class Handler(LeanHandler):
         """End the connection because something broke, and record that."""
         self.stopped = True
         try:
-            self._gate.broke(self.visit, error)
+            self._gate.endings.broke(self.visit, error)
         except Exception:
             _LOG.exception("nor could that be recorded")
         self.hang_up("something broke")

@@ -6,14 +6,11 @@ import pytest
 from mitmproxy import http, websocket
 from mitmproxy.test import tflow, tutils
 
-from gateway.decision import Reason, Verdict
-from gateway.policy import Policy
+from gateway.decision import Reason
 from gateway.proxy.head import HeadError
 from gateway.proxy.layers import REFUSED
-from gateway.rule import Rule
 from tests.addons.flows import a_flow, a_gate, visited
 from tests.builders import an_address
-from tests.integration.proxy_rig import allow
 
 
 async def test_allowed() -> None:
@@ -189,22 +186,3 @@ async def test_leaving_records_what_was_under_way() -> None:
     (line,) = judge.ledger.lines
     assert line.outcome is not None
     assert line.outcome.error == "the client left"
-
-
-async def test_rejudged_with_the_chain() -> None:
-    """A request under way ends when the new policy denies an alias that was met when its name was resolved."""
-    gate, judge = a_gate()
-    flow = a_flow()
-    said: list[str] = []
-    visit = visited(gate, flow, hang_up=said.append)
-    visit.chains["good.test", 80] = ("cdn.test",)
-    visit.connected["one"] = ("good.test", 80), an_address("127.0.0.1")  # so that it is not resolved anew
-    await gate.requestheaders(flow)
-    judge.policy = Policy(rules=[Rule(name="no", action=Verdict.DENY, domains=("other.test",)), allow("good.test")])
-    gate.rejudge(visit)
-    assert not said
-    judge.policy = Policy(rules=[Rule(name="no", action=Verdict.DENY, domains=("cdn.test",)), allow("good.test")])
-    gate.rejudge(visit)
-    assert len(said) == 1
-    gate.leave(flow.client_conn.id)
-    assert [(line.decision.rule, line.decision.denied) for line in judge.ledger.lines] == [("no", True)]

@@ -116,4 +116,6 @@ def test_snapshot_equals_the_oracle(name: str, address: object, path: str) -> No
     assert SNAPSHOT.lookup_name(name) == NAIVE.lookup_name(name)
     assert SNAPSHOT.lookup_address(where) == NAIVE.lookup_address(where)
     for host in (name, str(where)):
-        assert SNAPSHOT.lookup_path(host, path) == NAIVE.lookup_path(host, path)
+        for wholly in (False, True):
+            found = SNAPSHOT.lookup_path(host, path, wholly=wholly)
+            assert found == NAIVE.lookup_path(host, path, wholly=wholly)

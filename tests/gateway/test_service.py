@@ -1,10 +1,13 @@
 """The supervisor's own parts; whole processes are in tests/integration/test_service.py."""
 
 import asyncio
+import errno
 import os
 import socket
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -182,3 +185,32 @@ def test_what_a_reload_does_not_change_is_told(tmp_path: Path, caplog: pytest.Lo
     supervisor._put_in_force(a_config(tmp_path, 'dns: {workers: 2, listen: ["udp://127.0.0.1:1"]}\n'))
     assert "listeners changed: they take effect at the next start" in caplog.text
     assert "numbers of workers changed: they take effect at the next start" in caplog.text
+
+
+async def test_a_worker_that_cannot_be_started_again_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When there is no process more, the others go on, and it is tried again; no descriptor is lost on it."""
+    config = a_config(tmp_path, 'state_dir: .\nproxy: {listen: ["127.0.0.1:0"], workers: 1}\n')
+    supervisor = Supervisor(config, ("proxy",), lambda: None, lambda _: None)
+    start, tries = asyncio.create_subprocess_exec, 0
+
+    async def short(*argv: str, **given: Any) -> asyncio.subprocess.Process:
+        """Start something that serves and dies at once, but for the second time."""
+        nonlocal tries
+        tries += 1
+        if tries == 2:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        if tries == 3:
+            supervisor._stopping.set()
+        ready = argv[argv.index("--ready-fd") + 1]
+        return await start(sys.executable, "-I", "-S", "-c", f"import os; os.write({ready}, b'!')", **given)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", short)
+    monkeypatch.setattr("gateway.service._FIRST_PAUSE", 0.01)
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    async with asyncio.timeout(60):
+        assert await supervisor.run() == 0
+    assert tries == 3
+    assert any("cannot be started: Resource temporarily unavailable; trying" in line for line in caplog.messages)
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208

@@ -1,10 +1,13 @@
-"""Paths of URLs: every spelling of one path has one normal form."""
+"""Paths of URLs: every spelling of one path has one normal form, and no reading of it is missed."""
+
+import re
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.urlpaths import normalize_path
+from gateway.urlpaths import decoded, normalize_path, readings
 
 CASES = [
     ("", "/"),
@@ -70,3 +73,45 @@ def test_escaping_unreserved_characters_changes_nothing(path: str) -> None:
     """A path whose unreserved characters are all escaped is the same path."""
     escaped = "".join(char if char == "/" else f"%{ord(char):02x}" for char in path)
     assert normalize_path(escaped) == normalize_path(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("/a/b?//../x", ("/a/b",)),
+        ("/a/%2e%2e/b", ("/a/%2e%2e/b", "/b")),
+        ("/a/b//../../c", ("/a/b//../../c", "/a/c", "/c")),
+        ("/a/%2F../b", ("/a/%2F../b", "/b", "/a/b")),
+        ("/a/..;x/b", ("/a/..;x/b", "/b")),
+        ("//a", ("//a", "/a")),
+        ("/.a", ("/.a",)),
+    ],
+)
+def test_readings(path: str, found: tuple[str, ...]) -> None:
+    """The readings of a path are those of servers that decode it, or not, and take double slashes for one, or not."""
+    assert readings(path) == found
+
+
+def as_by_nginx(path: str) -> str:
+    """Return a path as nginx does: escapes decoded, slashes merged, and dot segments removed of what that leaves."""
+    kept: list[str] = []
+    segments = [each for each in unquote(path).split("/") if each]
+    for segment in segments:
+        if segment == "..":
+            del kept[-1:]
+        elif segment != ".":
+            kept.append(segment)
+    return "/" + "/".join(kept)
+
+
+@given(
+    st.lists(st.sampled_from(["/", "/", "a", "b", ".", "..", "%2e", "%2F", "%61"])).map(
+        lambda found: "/" + "".join(found)
+    )
+)
+def test_what_servers_read_is_among_the_readings(path: str) -> None:
+    """What nginx serves, and what a server does that decodes without merging slashes, is among the readings."""
+    known = [each.rstrip("/") for each in decoded(path)]
+    assert as_by_nginx(path).rstrip("/") in known
+    unmerged = normalize_path(unquote(path))
+    assert re.sub("/{2,}", "/", unmerged).rstrip("/") in known

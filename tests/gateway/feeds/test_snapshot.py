@@ -193,6 +193,8 @@ def test_ipv6(address: str, found: bool) -> None:
         ("/a/b", "/a%2Fb", True),
         ("/a/b", "/a%2fb/c?x", True),
         ("/a/b", "/a\\b", True),
+        ("/a/b", "/x/y//../../a/b", True),
+        ("/a/b", "/x/y%2F%2F..%2F../a/b?z", True),
         ("/a/b", "/A/b", False),
         ("/a b/c", "/a%20b//c", True),
         ("/?x", "/?x", True),

@@ -228,8 +228,8 @@ class Stand:
         """Forget what was decided: it would not be decided again."""
         for state in self.states:
             policy = state.policy
-            memories = (policy._known, policy._same, policy._allowed, policy._queries, policy._answers, policy._names)
-            for memory in memories:
+            memories = (policy._known, policy._same, policy._queries, policy._answers, policy._names)
+            for memory in (*memories, policy._walk._allowed):
                 memory.clear()
         for proxy in (self.proxy, self.doors, self.chained):
             proxy._desk.dialer._known.clear()

@@ -39,7 +39,7 @@ ASKED = {
 ELSEWHERE = {
     "addons.standalone": "tests/addons/test_standalone.py",
     "addons.gate.Gate._fail": "says what broke: broken itself, test_functions breaks it for good",
-    "addons.gate.Gate._blame": "says what broke",
+    "addons.endings.Endings.blame": "says what broke",
     "gateway.proxy.listener.ClientConnection._crashed": "says what broke",
     "gateway.proxy.listener.ClientConnection.connection_lost": "says what broke",
     "gateway.proxy.listener.ClientConnection._enter": "tests/gateway/proxy/test_listener.py: a thousand connections",

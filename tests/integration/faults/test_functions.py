@@ -70,8 +70,8 @@ COUNTS = {
 }
 """These count connections out: one that is not counted out stays counted, and its client has one less to open."""
 ENDS = {
-    "addons.gate.Gate._blame": "what a crash is recorded with",
-    "addons.gate.Gate._end_all": "what a crash is recorded with",
+    "addons.endings.Endings.blame": "what a crash is recorded with",
+    "addons.endings.Endings.end_all": "what a crash is recorded with",
     "gateway.proxy.case.Case.flawed": "what ends what is under way",
     "gateway.proxy.splice.Splice.abort": "cuts a tunnel off; where that never works, nothing does",
 }
