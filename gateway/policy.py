@@ -242,7 +242,7 @@ class Policy:
         facts.carries_tls = True
         decision = self._looking_inside(self._evaluate(facts), request.host)
         if request.ech and decision.tls is Tls.SPLICE:
-            return _flawed(Flaw(Reason.ECH, "the ClientHello encrypts the real name (ECH); only inspected flows may"))
+            return _flawed(Flaw(Reason.ECH, _ECH))
         return decision
 
     def _decide_http(self, request: HttpRequest) -> Decision:
@@ -478,6 +478,7 @@ class Policy:
         return _NO_RULE
 
 
+_ECH = "the ClientHello may hide the real name (ECH): inspect it (tls: inspect), or turn ECH off in the client"
 _QUERIES_KEPT = 4096
 _OF_RULES = frozenset((Reason.UPLOAD_BUDGET, Reason.CERTIFICATE_PIN, Reason.BODY_SIZE))
 """What shells find by the terms of a rule: its budget, its pins, the size of answers."""
