@@ -236,7 +236,7 @@ class Policy:
         facts.carries_tls = True
         decision = self._looking_inside(self._walk.decide(facts), request.host)
         if request.ech and decision.tls is Tls.SPLICE:
-            return flawed(Flaw(Reason.ECH, "the ClientHello encrypts the real name (ECH); only inspected flows may"))
+            return flawed(Flaw(Reason.ECH, _ECH))
         return decision
 
     def _decide_http(self, request: HttpRequest) -> Decision:
@@ -333,6 +333,7 @@ class Policy:
         return Barrier(cause, f"{address} is a {kind} address", lifted)
 
 
+_ECH = "the ClientHello may hide the real name (ECH): inspect it (tls: inspect), or turn ECH off in the client"
 _QUERIES_KEPT = 4096
 _OF_RULES = frozenset((Reason.UPLOAD_BUDGET, Reason.CERTIFICATE_PIN, Reason.BODY_SIZE))
 """What shells find by the terms of a rule: its budget, its pins, the size of answers."""

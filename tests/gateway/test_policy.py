@@ -446,3 +446,11 @@ def test_what_is_asked_again_is_decided_the_same(asked: list[tuple[Any, ...]], f
         hello = a_hello(host, tunnel=tunnel, alpn=alpn)
         for request in (tunnel, hello, a_dial(address, hello, chain=chain)):
             assert old.decide(request) == a_policy(*found, lists=SNAPSHOT).decide(request)
+
+
+def test_a_hidden_name_is_denied_with_what_to_do() -> None:
+    """Browsers send the extension whatever they do with it, so its denial is the first that many people meet."""
+    decision = a_policy(default=Verdict.ALLOW).decide(a_hello(ech=True))
+    assert decision.reason is Reason.ECH
+    assert "tls: inspect" in decision.detail
+    assert "turn ECH off in the client" in decision.detail

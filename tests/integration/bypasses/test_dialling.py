@@ -98,7 +98,7 @@ async def test_no_search_list(tmp_path: Path, host: str) -> None:
     """13: a name of one label is looked up as it is, if at all: nothing is put behind it."""
     async with Origin() as origin, a_proxy(tmp_path, allow(host), names={host: ()}) as rig:
         answer = await rig.in_tunnel(f"{host}:{origin.port}", a_hello(host.encode()))
-        assert answer.endswith(bytes.fromhex("15030300020250"))
+        assert answer.endswith(bytes.fromhex("15030300020270"))
         assert rig.names.asked == [host]
         assert rig.ledger.denials == [Reason.NAME_UNRESOLVABLE]
         assert len(rig.ledger.lines) == 1
