@@ -101,6 +101,8 @@ class Supervisor:
     _reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
     _reloads: set[asyncio.Task[None]] = field(default_factory=set)
     _workers: dict[tuple[str, int], asyncio.subprocess.Process] = field(default_factory=dict)
+    _serving: dict[tuple[str, int], asyncio.subprocess.Process] = field(default_factory=dict)
+    """Those of them that have said so: a signal to reload would end one that does not listen for it yet."""
     _secret: bytes = field(default_factory=lambda: secrets.token_bytes(_SECRET), repr=False)
     """What the workers of this run have in common and nobody else knows: DNS cookies are made with it."""
     _board: Board = field(init=False)
@@ -179,7 +181,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         pause = _FIRST_PAUSE
         while not self._stopping.is_set():
-            born = loop.time()
+            born, seen = loop.time(), self.config
             try:
                 process, ready = await self._spawn(role, index)
             except OSError as error:  # no memory at the moment, or no process more
@@ -192,14 +194,18 @@ class Supervisor:
                 continue
             self._workers[role, index] = process
             if self._stopping.is_set():  # since it was begun: whoever ends the workers did not see this one
-                process.terminate()
+                _send(process, signal.SIGTERM)
             self._board.born(role, index, process.pid)
             if await ready:
                 self._board.serves(role, index)
+                self._serving[role, index] = process
+                if self.config is not seen:  # it may have read the old policy, and was not told of the new one
+                    _send(process, signal.SIGHUP)
                 if not started.done():
                     started.set_result(None)
             code = await process.wait()
             del self._workers[role, index]
+            self._serving.pop((role, index), None)
             self._board.died(role, index)
             if self._stopping.is_set():
                 break
@@ -272,8 +278,8 @@ class Supervisor:
         if self._station is not None:
             self._station.use(config)
         _LOG.info("reloading %s workers", len(self._workers))
-        for process in self._workers.values():
-            process.send_signal(signal.SIGHUP)
+        for process in self._serving.values():
+            _send(process, signal.SIGHUP)
 
     async def _drain(self) -> None:
         """Ask all workers to finish, and end those that do not in time."""
@@ -281,8 +287,7 @@ class Supervisor:
         self._board.draining = True
         processes = list(self._workers.values())
         for process in processes:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
+            _send(process, signal.SIGTERM)
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
                 for process in processes:
@@ -290,8 +295,13 @@ class Supervisor:
         except TimeoutError:
             _LOG.error("some workers did not finish within %s s and are ended", DRAIN_SECONDS)
             for process in processes:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+                _send(process, signal.SIGKILL)
+
+
+def _send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    """Send a signal to a worker, which may have died in this moment."""
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(number)
 
 
 def _readable(read_end: int) -> "asyncio.Future[bool]":
@@ -301,8 +311,10 @@ def _readable(read_end: int) -> "asyncio.Future[bool]":
 
     def on_readable() -> None:
         loop.remove_reader(read_end)
-        future.set_result(bool(os.read(read_end, 1)))
+        told = bool(os.read(read_end, 1))
         os.close(read_end)
+        if not future.done():  # whoever waited may have given up, because another worker cannot start
+            future.set_result(told)
 
     loop.add_reader(read_end, on_readable)
     return future

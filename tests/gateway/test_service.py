@@ -214,3 +214,45 @@ async def test_a_worker_that_cannot_be_started_again_at_once(
     assert tries == 3
     assert any("cannot be started: Resource temporarily unavailable; trying" in line for line in caplog.messages)
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+_HEARS = (
+    "import os, signal, sys; ready, go = map(int, sys.argv[1:]); os.read(go, 1);"
+    "signal.signal(signal.SIGHUP, lambda *_: os._exit(7)); os.write(ready, b'!'); signal.pause()"
+)
+
+
+async def test_a_worker_that_is_being_started_is_told_of_a_reload_once_it_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before, the signal would end it, and with it a service that has only just begun."""
+    text = 'state_dir: .\nproxy: {listen: ["127.0.0.1:0"], workers: 1}\n'
+    supervisor = Supervisor(a_config(tmp_path, text), ("proxy",), lambda: None, lambda _: None)
+    start, loop, tries = asyncio.create_subprocess_exec, asyncio.get_running_loop(), 0
+    go, tell = os.pipe()
+
+    def reload() -> None:
+        supervisor._put_in_force(a_config(tmp_path, text))
+        os.write(tell, b"!")
+
+    async def slow(*argv: str, pass_fds: tuple[int, ...], **given: Any) -> asyncio.subprocess.Process:
+        """Start something that listens once there was a reload, and ends when it hears of it."""
+        nonlocal tries
+        tries += 1
+        if tries == 2:
+            supervisor._stopping.set()
+            raise BlockingIOError(errno.EAGAIN, "enough")
+        ready = argv[argv.index("--ready-fd") + 1]
+        begun = await start(
+            *(sys.executable, "-I", "-S", "-c", _HEARS, ready, str(go)), pass_fds=(*pass_fds, go), **given
+        )
+        loop.call_soon(reload)
+        return begun
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", slow)
+    monkeypatch.setattr("gateway.service._FIRST_PAUSE", 0.01)
+    async with asyncio.timeout(60):
+        assert await supervisor.run() == 0
+    os.close(go)
+    os.close(tell)
+    assert any("died (exit code 7)" in line for line in caplog.messages)
