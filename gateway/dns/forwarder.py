@@ -263,9 +263,10 @@ class Forwarder:
             self._deliver(wanted, answer)
             return
         zone = self._zone_for(end, key.qtype)
-        if chain and zone is None and special_answer(end, key.qtype) is not None:
+        special = special_answer(end, key.qtype, self.above) if chain and zone is None else None
+        if special is not None:
             soa = soa_record(encode_name(end), TTL)
-            answer = make_answer(chain[0].owner, chain, [soa], rcode=Rcode.NXDOMAIN, ttl=TTL, chain=targets(chain))
+            answer = make_answer(chain[0].owner, chain, [soa], rcode=special.rcode, ttl=TTL, chain=targets(chain))
             self._cache.put(key, answer, self._clock())
             self._deliver(wanted, answer)
             return

@@ -406,6 +406,22 @@ async def test_what_is_above_a_name_exists(name: str) -> None:
     await resolver.close()
 
 
+async def test_what_is_above_a_name_exists_for_an_alias_too() -> None:
+    """An alias of ours that leads to such a name does not say that it is absent."""
+    end = parse_data("cname", "b.local")
+    records = {
+        "www.corp.test": (end,),
+        "c.b.local": (ip_address("10.0.0.5"),),
+        "x.corp.test": (parse_data("cname", "x.local"),),
+    }
+    resolver = Resolver(a_judge(records=records))
+    for name, code in (("www.corp.test", RCODE.NOERROR), ("x.corp.test", RCODE.NXDOMAIN)):
+        for _ in range(2):
+            reply = parse(await resolver.answer(WEB, ask(name)))
+            assert (reply.header.rcode, len(reply.rr), len(reply.auth)) == (code, 1, 1)
+    await resolver.close()
+
+
 @pytest.mark.parametrize(
     ("name", "code", "expected"),
     [
