@@ -188,13 +188,14 @@ class Channel:
         Raises:
             UpstreamError: there is none.
         """
-        why: Lost | None = None
+        why = ""
         for _ in range(3):
             connection = await self._connected()
             try:
                 return await connection.ask(packet)
             except Lost as lost:
-                why = lost
+                why = str(lost)
+                lost.__traceback__ = None  # or it would refer to itself, by a frame that waits for it
                 if not connection.used:
                     break
                 # An upstream may close an idle connection at any time (RFC 7766 section 6.2.4), and after as many

@@ -314,7 +314,7 @@ class _Attempt(Sending):
                     data = await self._fetch()
             result = None if self.question.plain(data) else self._read(data)
         except UpstreamError as error:
-            result = error
+            result = error.with_traceback(None)  # which refers to this frame, and so to itself
         except TimeoutError:
             endpoint = self.upstream.endpoint
             result = UpstreamError(Failure.TIMEOUT, f"{endpoint} did not answer in {self.patience:.1f} s")

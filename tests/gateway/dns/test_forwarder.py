@@ -11,6 +11,7 @@ from dnslib import QTYPE, RCODE, RR, A
 
 from gateway.dns import forwarder as forwarder_module
 from gateway.dns.cache import Key
+from gateway.dns.channel import Lost
 from gateway.dns.exchange import Failure, UpstreamError
 from gateway.dns.forwarder import STALE_TTL, Forwarder, ResolutionError
 from gateway.dns.message import Answer
@@ -259,6 +260,40 @@ async def test_a_failure_is_gone_when_it_has_been_told() -> None:
             assert len(told) == 3
         finally:
             gc.enable()
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+async def test_a_connection_that_fails_is_gone_when_it_has_been_told(*, refuses: bool) -> None:
+    """Neither what a server says that ends connections, nor one that takes none, is left to the garbage collector."""
+
+    def left() -> int:
+        return sum(type(each) in (UpstreamError, Lost) for each in gc.get_objects())
+
+    def end(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    server = await asyncio.start_server(end, "127.0.0.1", 0)
+    place = Endpoint("tcp", ip_address("127.0.0.1"), server.sockets[0].getsockname()[1])
+    if refuses:
+        server.close()
+        await server.wait_closed()
+    forwarder = a_forwarder(place)
+    gc.collect()
+    gc.disable()
+    try:
+        before, told = left(), []
+        for number in range(2):  # after more, it rests, which is logged: pytest keeps what is
+            try:
+                await forwarder.fetch(PUBLIC._replace(name=f"{number}.example"))
+            except UpstreamError as error:
+                told.append(str(error))
+        await asyncio.sleep(0)
+        assert left() == before
+        assert len(told) == 2
+    finally:
+        gc.enable()
+        server.close()
+        await forwarder.close()
 
 
 async def test_expired_answers_help_out_when_upstreams_are_slow() -> None:

@@ -1,8 +1,10 @@
 """Tests for gateway.dns.streams: accepting, handshakes and their limits."""
 
 import asyncio
+import gc
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -30,6 +32,8 @@ class Echo:
             self.writer.write(self.peer.encode() + b" " + line)
             if line == b"wait\n":
                 await self.stopped.wait()
+        except ConnectionResetError:
+            pass  # the client is gone, and that is all
         finally:
             self.writer.close()
 
@@ -65,6 +69,29 @@ async def talk(place: tuple[str, int], line: bytes, context: ssl.SSLContext | No
     writer.close()
     await writer.wait_closed()
     return answer
+
+
+async def test_a_connection_that_is_reset_is_gone_at_its_end() -> None:
+    """Nothing of it is left to the garbage collector: a TLS session would wait there with all its buffers."""
+
+    def left() -> int:
+        return sum(type(each) in (Echo, ConnectionResetError) for each in gc.get_objects())
+
+    async with listening() as place:
+        gc.collect()
+        gc.disable()
+        try:
+            before = left()
+            with socket.create_connection(place) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                async with asyncio.timeout(10):
+                    while left() == before:  # noqa: ASYNC110 -- nobody is told
+                        await asyncio.sleep(0.01)
+            async with asyncio.timeout(10):
+                while left() > before:  # noqa: ASYNC110 -- nobody is told
+                    await asyncio.sleep(0.01)
+        finally:
+            gc.enable()
 
 
 async def test_the_client_is_the_peer() -> None:
