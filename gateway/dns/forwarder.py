@@ -262,7 +262,7 @@ class Forwarder:
             self._cache.put(key, answer, self._clock())
             self._deliver(wanted, answer)
             return
-        zone = self._zone_for(end, key.qtype)
+        zone = self._zone_for(end, key.qtype) if self._forward else None
         special = special_answer(end, key.qtype, self.above) if chain and zone is None else None
         if special is not None:
             soa = soa_record(encode_name(end), TTL)
