@@ -16,6 +16,7 @@ from gateway import console
 from gateway.addresses import IPAddress, client_key
 from gateway.commands.options import Address, config_option, fail, find, json_option, load_config
 from gateway.config import Config
+from gateway.console import counted
 from gateway.dns.accounts import open_table, table_path
 from gateway.dns.leakage import make_detector
 from gateway.dns.settings import Tunnelling, make_tunnelling
@@ -23,7 +24,7 @@ from gateway.domainset import parse_pattern
 from gateway.ledger.query import parse_time
 from gateway.ledger.store import Store
 from gateway.ledger.suspects import Suspect, gather, owner_of
-from gateway.names import normalize
+from gateway.names import normalize, registered_domain
 from gateway.recordings.files import Recording
 from gateway.tunnelling.analysis import Finding, Report, analyse
 from gateway.tunnelling.detector import windows
@@ -175,6 +176,8 @@ def exempt(context: click.Context, config_path: Path | None, zone: str) -> None:
         name, exact, below = parse_pattern(zone)
     except ValueError as error:
         raise click.UsageError(f"{zone!r}: {error}") from None
+    if not registered_domain(name):
+        console.complain(f"warning: anybody may have a name below {name}: none of them would be accounted for")
     pattern = f"*.{name}" if below and not exact else f".{name}"
     _print_configuration(config, {"exempt": list(dict.fromkeys([*config.file.tunnelling.exempt, pattern]))})
 
@@ -282,9 +285,10 @@ def _client(text: str) -> str:
 
 def _summary(report: Report, recording: Recording) -> Iterable[str]:
     denied = sum(found.denied for found in report.findings)
+    queries = "1 query" if report.queries == 1 else f"{report.queries} queries"
     yield (
-        f"{report.queries} queries of {report.clients} clients for {report.zones} zones: {denied} would have been "
-        f"denied, of {len(report.findings)} of {report.pairs} pairs of client and zone"
+        f"{queries} of {counted(report.clients, 'client')} for {counted(report.zones, 'zone')}: {denied} would have "
+        f"been denied, of {len(report.findings)} of {counted(report.pairs, 'pair')} of client and zone"
     )
     if report.findings:
         told = sum(found.told for found in report.findings)
@@ -298,4 +302,5 @@ def _summary(report: Report, recording: Recording) -> Iterable[str]:
         near = report.nearest
         yield f"nearest to a denial without one: {near.client} and {near.zone}, at {near.score:.0%} of the budget"
     if recording.unreadable:
-        yield f"{recording.unreadable} lines or packets could not be read; the first is {recording.flaw}"
+        lines = "1 line or packet" if recording.unreadable == 1 else f"{recording.unreadable} lines or packets"
+        yield f"{lines} could not be read; the first is {recording.flaw}"
