@@ -1,4 +1,4 @@
-"""What all tests share: how hard hypothesis searches."""
+"""What all tests share: how hard hypothesis searches, and how many processes run them."""
 
 import os
 
@@ -11,3 +11,9 @@ settings.register_profile(
     "ci", deadline=None, max_examples=300, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Run three processes for two cores: a third of the time of the tests is waiting for what they started."""
+    cores = len(os.sched_getaffinity(0))
+    return cores + (cores + 1) // 2

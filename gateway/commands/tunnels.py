@@ -2,10 +2,8 @@
 
 import secrets
 import time
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
-from ipaddress import ip_address
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +14,20 @@ from gateway import console
 from gateway.addresses import IPAddress, client_key
 from gateway.commands.options import Address, config_option, fail, find, json_option, load_config
 from gateway.config import Config
-from gateway.console import counted
 from gateway.dns.accounts import open_table, table_path
 from gateway.dns.leakage import make_detector
 from gateway.dns.settings import Tunnelling, make_tunnelling
 from gateway.domainset import parse_pattern
 from gateway.ledger.query import parse_time
 from gateway.ledger.store import Store
-from gateway.ledger.suspects import Suspect, gather, owner_of
+from gateway.ledger.suspects import gather, owner_of
 from gateway.names import normalize, registered_domain
 from gateway.recordings.files import Recording
-from gateway.tunnelling.analysis import Finding, Report, analyse
+from gateway.reports.tunnels import finding_table, moment, summary, suspect_json, suspect_table
+from gateway.tunnelling.analysis import analyse
 from gateway.tunnelling.detector import windows
 from gateway.tunnelling.zones import classify
 
-_BARS = "▁▂▃▄▅▆▇█"
 _RELOAD = "then send SIGHUP to the process that runs 'gateway run': all its workers load the file again"
 _NOT_RUNNING = "it counts as well when the gateway starts the next time"
 
@@ -65,9 +62,9 @@ def tunnels(context: click.Context, config_path: Path | None, *, as_json: bool, 
     released = _released(config)
     states = [suspect.state(now, released) for suspect in suspects]
     if as_json:
-        console.as_json([_suspect_json(*pair) for pair in zip(suspects, states, strict=True)])
+        console.as_json([suspect_json(*pair) for pair in zip(suspects, states, strict=True)])
     else:
-        console.table(*_suspect_table(suspects, states))
+        console.table(*suspect_table(suspects, states))
     raise SystemExit(int("closed" in states))
 
 
@@ -78,60 +75,6 @@ def _released(config: Config) -> dict[tuple[str, str], float]:
         key = (owner_of(str(entry.client)), classify(entry.zone).zone)
         found[key] = max(found.get(key, 0.0), datetime.fromisoformat(entry.at).timestamp())
     return found
-
-
-def _suspect_table(suspects: list[Suspect], states: list[str]) -> tuple[Sequence[str], list[Sequence[object]]]:
-    rows: list[Sequence[object]] = [
-        (
-            suspect.client,
-            suspect.zone,
-            state,
-            f"{suspect.score:.1f}",
-            f"{suspect.told:.0f} of {suspect.budget:.0f}",
-            f"{suspect.got:.0f}",
-            spark(suspect.curve),
-            suspect.denials,
-            _moment(suspect.first),
-            _moment(suspect.last),
-            suspect.why,
-            suspect.samples[0] if suspect.samples else "",
-        )
-        for suspect, state in zip(suspects, states, strict=True)
-    ]
-    headings = (
-        "client",
-        "zone",
-        "state",
-        "score",
-        "told",
-        "got",
-        "leak",
-        "denied",
-        "first",
-        "last",
-        "why",
-        "such as",
-    )
-    return headings, rows
-
-
-def _suspect_json(suspect: Suspect, state: str) -> dict[str, Any]:
-    return {**asdict(suspect), "state": state}
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def spark(curve: Iterable[tuple[float, float]]) -> str:
-    """Return a leak curve as a row of bars: how much had left, from the first octet to the denial.
-
-    >>> spark([(0, 10), (5, 20), (60, 80)])
-    '▁▂█'
-    """
-    octets = [amount for _, amount in curve]
-    most = max(octets, default=0.0)
-    return "".join(_BARS[min(7, max(0, round(amount / most * 8) - 1))] for amount in octets) if most else "-"
 
 
 # -- letting go ----------------------------------------------------------------------------------------------------
@@ -158,7 +101,7 @@ def release(context: click.Context, config_path: Path | None, client: IPAddress,
     kept = [
         {"client": str(entry.client), "zone": entry.zone, "at": entry.at} for entry in config.file.tunnelling.released
     ]
-    entry = {"client": str(client), "zone": classify(_name(zone)).zone, "at": _moment(time.time())}
+    entry = {"client": str(client), "zone": classify(_name(zone)).zone, "at": moment(time.time())}
     _print_configuration(config, {"released": [*kept, entry]})
 
 
@@ -236,8 +179,8 @@ def analyse_command(context: click.Context, config_path: Path | None, *, as_json
         console.as_json({**asdict(report), "unreadable": recording.unreadable, "flaw": recording.flaw})
     else:
         if report.findings:
-            console.table(*_finding_table(report.findings))
-        for line in _summary(report, recording):
+            console.table(*finding_table(report.findings))
+        for line in summary(report, recording):
             console.say(line)
     if not report.queries:
         fail(f"{file}: no query found in it" + (f"; {recording.flaw}" if recording.flaw else ""))
@@ -252,55 +195,3 @@ def _settings(path: Path | None) -> Tunnelling:
         return Tunnelling()
     file = load_config(place).file
     return make_tunnelling(file.tunnelling, file.dns)
-
-
-def _finding_table(findings: list[Finding]) -> tuple[Sequence[str], list[Sequence[object]]]:
-    rows: list[Sequence[object]] = [
-        (
-            _client(found.client),
-            found.zone,
-            found.reason,
-            found.queries,
-            found.denied,
-            found.passed,
-            f"{found.told:.0f}",
-            found.characters,
-            f"{found.got:.0f}",
-            _moment(found.first),
-            found.why,
-            found.samples[0] if found.samples else "",
-        )
-        for found in findings
-    ]
-    headings = ("client", "zone", "reason", "queries", "denied", "before", "told", "characters", "got", "from", "why")
-    return (*headings, "such as"), rows
-
-
-def _client(text: str) -> str:
-    try:
-        return str(ip_address(text))
-    except ValueError:
-        return text
-
-
-def _summary(report: Report, recording: Recording) -> Iterable[str]:
-    denied = sum(found.denied for found in report.findings)
-    queries = "1 query" if report.queries == 1 else f"{report.queries} queries"
-    yield (
-        f"{queries} of {counted(report.clients, 'client')} for {counted(report.zones, 'zone')}: {denied} would have "
-        f"been denied, of {len(report.findings)} of {counted(report.pairs, 'pair')} of client and zone"
-    )
-    if report.findings:
-        told = sum(found.told for found in report.findings)
-        got = sum(found.got for found in report.findings)
-        characters = sum(found.characters for found in report.findings)
-        yield (
-            f"before and beside that, {told:.0f} octets of news would have left for those zones (in {characters} "
-            f"characters of names), and {got:.0f} octets of answers come in"
-        )
-    if report.nearest is not None:
-        near = report.nearest
-        yield f"nearest to a denial without one: {near.client} and {near.zone}, at {near.score:.0%} of the budget"
-    if recording.unreadable:
-        lines = "1 line or packet" if recording.unreadable == 1 else f"{recording.unreadable} lines or packets"
-        yield f"{lines} could not be read; the first is {recording.flaw}"

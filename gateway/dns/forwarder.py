@@ -262,7 +262,7 @@ class Forwarder:
             self._cache.put(key, answer, self._clock())
             self._deliver(wanted, answer)
             return
-        zone = self._zone_for(end, key.qtype)
+        zone = self._zone_for(end, key.qtype) if self._forward else None
         if chain and zone is None and special_answer(end, key.qtype) is not None:
             soa = soa_record(encode_name(end), TTL)
             answer = make_answer(chain[0].owner, chain, [soa], rcode=Rcode.NXDOMAIN, ttl=TTL, chain=targets(chain))

@@ -66,14 +66,20 @@ class StreamListener:
 
     async def _accept(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
+        short = False
         while True:
             try:
                 accepted, name = await loop.sock_accept(sock)
             except OSError as error:
                 if error.errno not in _GONE:
-                    _LOG.warning("no connection can be accepted: %s", error.strerror or error)
+                    if not short:  # said once, and not at every try
+                        short = True
+                        _LOG.warning("no connection can be accepted: %s", error.strerror or error)
                     await asyncio.sleep(_PAUSE)
                 continue
+            if short:
+                short = False
+                _LOG.warning("connections are accepted again")
             if self._admission.enter(name[0]):
                 # Kept in a set, because the loop holds tasks only weakly.
                 task = loop.create_task(self._serve(accepted, name[0]))

@@ -1,6 +1,7 @@
 """Tests for gateway.dns.streams: accepting, handshakes and their limits."""
 
 import asyncio
+import errno
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -126,6 +127,23 @@ async def test_a_new_context_is_used_at_once(tmp_path: Path) -> None:
         assert await asyncio.wait_for(reader.read(), 5) == b"127.0.0.1 y\n"
         writer.close()
         await writer.wait_closed()
+
+
+async def test_without_descriptors(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """It is said once that nobody can be accepted, however often it is tried, and once that it is over."""
+    loop = asyncio.get_running_loop()
+    accept, tries = loop.sock_accept, iter(range(3))
+
+    async def sock_accept(sock: socket.socket) -> tuple[socket.socket, tuple[str, int]]:
+        if next(tries, None) is not None:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return await accept(sock)
+
+    monkeypatch.setattr(loop, "sock_accept", sock_accept)
+    async with listening() as place:
+        assert await talk(place, b"x\n") == b"127.0.0.1 x\n"
+        assert await talk(place, b"y\n") == b"127.0.0.1 y\n"
+    assert caplog.messages == ["no connection can be accepted: Too many open files", "connections are accepted again"]
 
 
 async def test_closing_stops_connections_gently() -> None:
