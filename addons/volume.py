@@ -75,6 +75,7 @@ class Volume:
         decision = Case(self._judge).flawed(passage.request, reason, detail)
         if not decision.denied:
             self._judge.ledger.record(passage.request, decision)
+            close_meter(passage)
             passage.meter = None
             passage.octets_out += octets
             return True

@@ -16,7 +16,7 @@ from gateway.memo import Memo
 from gateway.names import registered_domain
 from gateway.request import Client, HttpRequest, HttpResponse
 from gateway.rule import ClientGroup, HttpConditions, Rule, glob_pattern
-from gateway.urlpaths import readings
+from gateway.urlpaths import possible_readings, readings
 
 _CLIENTS_KEPT = 4096  # a flood of source addresses must not grow the cache without bound
 
@@ -268,7 +268,7 @@ def http_mismatch(conditions: HttpConditions, request: HttpRequest, *, deny: boo
     if conditions.methods and (request.method.upper() if deny else request.method) not in conditions.methods:
         return Reason.METHOD
     if conditions.paths:
-        paths = readings(request.path)
+        paths = possible_readings(request.path) if deny else readings(request.path)
         globs = [glob_pattern(glob, "/") for glob in conditions.paths]
         if not combine(any(glob.match(path) for glob in globs) for path in paths):
             return Reason.PATH

@@ -224,28 +224,25 @@ class Supervisor:
 
     async def _spawn(self, role: str, index: int) -> tuple[asyncio.subprocess.Process, asyncio.Future[bool]]:
         """Start one worker. Its standard input is a lifeline: when this process is gone, the worker sees its end."""
-        read_end, write_end = os.pipe()
-        told, tell = os.pipe()
-        os.write(tell, self._secret)
-        os.close(tell)
         station = self._station
         counting = () if station is None else ("--counters-fd", str(station.descriptor))
-        descriptors = (write_end, told) if station is None else (write_end, told, station.descriptor)
-        try:
+        with contextlib.ExitStack() as given, contextlib.ExitStack() as unless_started:
+            read_end, write_end = os.pipe()
+            unless_started.callback(os.close, read_end)
+            given.callback(os.close, write_end)
+            told, tell = os.pipe()
+            given.callback(os.close, told)
+            os.write(tell, self._secret)
+            os.close(tell)
             process = await asyncio.create_subprocess_exec(
                 # -P: not what lies in the folder that the gateway is started in, which -m looks through first
                 *(sys.executable, "-P", "-m", "gateway.worker", "--config", str(self.config.path)),
                 *("--role", role, "--index", str(index), "--ready-fd", str(write_end), "--secret-fd", str(told)),
                 *(*counting, "--slot", str(self._board.number(role, index))),
                 stdin=asyncio.subprocess.PIPE,
-                pass_fds=descriptors,
+                pass_fds=(write_end, told) if station is None else (write_end, told, station.descriptor),
             )
-        except BaseException:
-            os.close(read_end)
-            raise
-        finally:
-            os.close(write_end)
-            os.close(told)
+            unless_started.pop_all()
         return process, _readable(read_end)
 
     def _begin_reload(self) -> None:

@@ -13,6 +13,7 @@ _PLAIN = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@/?]*\Z")
 _TOKEN = re.compile(r"%[0-9A-Fa-f]{2}|[^A-Za-z0-9\-._~!$&'()*+,;=:@/]")
 # Servlet containers cut parameters off before they look for dot segments: `/public/..;/admin` is `/admin` to them.
 _PARAMETERS = re.compile(r"(?<=/\.);[^/]*|(?<=/\.\.);[^/]*")
+_EVERY_PARAMETER = re.compile(r"(?:;|%3[Bb])[^/]*")
 _SLASHES = re.compile(r"/{2,}")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 # Every escape, and every ASCII character that has to be one, to what it is in normal form.
@@ -86,6 +87,21 @@ def readings(path: str) -> tuple[str, ...]:
     if _is_plain(sent):
         return (sent,)
     return tuple(dict.fromkeys((sent, normalize_path(sent), *decoded(sent))))
+
+
+def possible_readings(path: str) -> tuple[str, ...]:
+    """Return the ways in which servers may read a path, and also what is left to those that cut parameters off every
+    segment, as servlet containers do: for rules that deny. Few servers do so, and a rule that allows `/a;v=1` need
+    not allow `/a` too.
+
+    >>> possible_readings("/admin;v=1/users")
+    ('/admin;v=1/users', '/admin/users')
+    """
+    found = readings(path)
+    if ";" not in path and "%3" not in path:
+        return found
+    cut = _EVERY_PARAMETER.sub("", path.partition("?")[0])
+    return tuple(dict.fromkeys((*found, *decoded(cut))))
 
 
 def decoded(path: str) -> tuple[str, ...]:

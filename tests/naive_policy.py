@@ -17,7 +17,7 @@ from gateway.names import embedded_addresses, registered_domain
 from gateway.request import Client, Dial, DnsAnswer, DnsQuery, HttpRequest, HttpResponse, Request, TlsHello, Tunnel
 from gateway.rule import ClientGroup, Rule
 from gateway.tools import claimed
-from gateway.urlpaths import readings
+from gateway.urlpaths import possible_readings, readings
 
 type Ternary = bool | frozenset[Fact]
 
@@ -424,7 +424,10 @@ def _over_http(rule: Rule, view: View) -> Ternary:
         (
             not conditions.methods or method in conditions.methods,
             not conditions.paths
-            or combine(any(_path_glob(glob, path) for glob in conditions.paths) for path in readings(request.path)),
+            or combine(
+                any(_path_glob(glob, path) for glob in conditions.paths)
+                for path in (possible_readings if deny else readings)(request.path)
+            ),
             not conditions.buckets
             or combine(
                 bool(conditions.buckets & buckets_of(str(request.host), path, request.path.partition("?")[2]))

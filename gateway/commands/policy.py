@@ -140,7 +140,11 @@ def explain(
         )
 
     def with_rule(rule: RuleText) -> list[Stage]:
-        return stages_of(config.preceded_by(RuleSection.model_validate(rule)).policy(snapshot))
+        try:
+            section = RuleSection.model_validate(rule)
+        except ValidationError:  # the file cannot say it, as of a method such as M-SEARCH
+            return stages
+        return stages_of(config.preceded_by(section).policy(snapshot))
 
     try:
         stages = stages_of(policy)
@@ -149,7 +153,7 @@ def explain(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     groups = policy.groups_of(who, Point.PROXY if name is None else Point.DNS)
-    rule = remedy(stages, groups, with_rule)
+    rule = remedy(stages, groups, with_rule, {known.name for known in config.rules})
     if as_json:
         found = [stage_json(stage, config) for stage in stages]
         found[-1]["remedy"] = rule

@@ -21,7 +21,7 @@ from gateway.domainset import parse_pattern
 from gateway.ledger.query import parse_time
 from gateway.ledger.store import Store
 from gateway.ledger.suspects import gather, owner_of
-from gateway.names import normalize
+from gateway.names import normalize, registered_domain
 from gateway.recordings.files import Recording
 from gateway.reports.tunnels import finding_table, moment, summary, suspect_json, suspect_table
 from gateway.tunnelling.analysis import analyse
@@ -119,6 +119,8 @@ def exempt(context: click.Context, config_path: Path | None, zone: str) -> None:
         name, exact, below = parse_pattern(zone)
     except ValueError as error:
         raise click.UsageError(f"{zone!r}: {error}") from None
+    if not registered_domain(name):
+        console.complain(f"warning: anybody may have a name below {name}: none of them would be accounted for")
     pattern = f"*.{name}" if below and not exact else f".{name}"
     _print_configuration(config, {"exempt": list(dict.fromkeys([*config.file.tunnelling.exempt, pattern]))})
 

@@ -5,6 +5,7 @@ left out here is left out there. Nothing is widened: what a format cannot say is
 """
 
 import errno
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -309,23 +310,31 @@ _RENDERERS: dict[str, Callable[[Exported, str], Iterator[str]]] = {
 def write_export(path: Path | None, lines: Iterable[str], put: Callable[[str], None]) -> None:
     """Write lines into a file, whole or not at all, or give them to `put` one by one. Raises OSError.
 
-    What is there and no ordinary file (/dev/stdout, a pipe) is written to: renaming would put a file in its place.
+    What is there and no ordinary file (/dev/stdout, a pipe) is written to: renaming would put a file in its place. A
+    link is followed if nobody else could have laid it: this may run as root, in a folder that others write to.
     """
     if path is None:
         for line in lines:
             put(line)
         return
-    if path.exists() and not path.is_file():
-        with path.open("w", encoding="ascii") as file:
+    if path.is_symlink() and path.lstat().st_uid not in (0, os.geteuid()):
+        raise OSError(errno.ELOOP, "is a link that belongs to another user", str(path))
+    if str(path.absolute()).startswith(_DESCRIPTORS) or (path.exists() and not path.is_file()):
+        with path.open("a", encoding="ascii") as file:  # after what a shell has in there already
             file.writelines(f"{line}\n" for line in lines)
         return
     if not path.parent.is_dir():
         raise NotADirectoryError(errno.ENOENT, "there is no such folder", str(path.parent))
     path = path.resolve()  # a link goes on pointing where it does
     temporary = path.with_name(f".tmp-{path.name}")
+    temporary.unlink(missing_ok=True)
     try:
-        with temporary.open("w", encoding="ascii") as file:
+        with temporary.open("x", encoding="ascii") as file:  # not what somebody else put there meanwhile
             file.writelines(f"{line}\n" for line in lines)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+_DESCRIPTORS = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")
+"""What is open already, and may be an ordinary file of which this is only a part."""

@@ -5,10 +5,12 @@ Pure, but for reading the stored copy of a list to show the line that matched.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from ipaddress import ip_network
 from typing import Any
 
 import yaml
 
+from gateway.addresses import AddressClass, classify
 from gateway.config import Config
 from gateway.console import Rows
 from gateway.decision import Decision, Reason
@@ -16,6 +18,7 @@ from gateway.document import Problem
 from gateway.explain import Stage, summary, terms
 from gateway.feeds.store import read_line
 from gateway.remedy import RuleText
+from gateway.rule import WEB_PORTS
 
 
 def problems_json(problems: list[Problem]) -> list[dict[str, Any]]:
@@ -70,10 +73,22 @@ def remedy_lines(stages: list[Stage], rule: RuleText | None) -> Iterator[str]:
         who = "" if "clients" in rule else " (for all clients)"
         yield f"to allow it{who}, put this first under policy.rules, and SIGHUP:"
         yield f"    - {yaml.safe_dump(rule, default_flow_style=True, sort_keys=False, width=10**6).strip()}"
+        yield from _lifted(rule["to"])
     elif denied is not None and denied.reason is Reason.CLIENT_UNKNOWN:
         yield "to allow it, put the client into a group of that rule, under clients, and SIGHUP"
     elif denied is not None:
-        yield "no rule can allow this"
+        yield "no rule can allow just this"
+
+
+def _lifted(to: RuleText) -> Iterator[str]:
+    """Yield which built-in protections a rule lifts by what it names."""
+    for network in map(ip_network, to.get("addresses", ())):
+        kind = classify(network.network_address)
+        if kind is not AddressClass.GLOBAL:
+            yield f"it lifts a built-in protection: {network.network_address} is a {kind} address"
+    for port in to.get("ports", ()):
+        if port not in WEB_PORTS:
+            yield f"it lifts a built-in protection: port {port} is closed unless a rule names it"
 
 
 def stage_json(stage: Stage, config: Config) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
 
-from gateway.console import Rows
+from gateway.console import Rows, counted
 from gateway.ledger.suspects import Suspect
 from gateway.recordings.files import Recording
 from gateway.tunnelling.analysis import Finding, Report
@@ -104,9 +104,10 @@ def _client(text: str) -> str:
 def summary(report: Report, recording: Recording) -> Iterator[str]:
     """Yield what is told of a recording as a whole."""
     denied = sum(found.denied for found in report.findings)
+    queries = "1 query" if report.queries == 1 else f"{report.queries} queries"
     yield (
-        f"{report.queries} queries of {report.clients} clients for {report.zones} zones: {denied} would have been "
-        f"denied, of {len(report.findings)} of {report.pairs} pairs of client and zone"
+        f"{queries} of {counted(report.clients, 'client')} for {counted(report.zones, 'zone')}: {denied} would have "
+        f"been denied, of {len(report.findings)} of {counted(report.pairs, 'pair')} of client and zone"
     )
     if report.findings:
         told = sum(found.told for found in report.findings)
@@ -120,4 +121,5 @@ def summary(report: Report, recording: Recording) -> Iterator[str]:
         near = report.nearest
         yield f"nearest to a denial without one: {near.client} and {near.zone}, at {near.score:.0%} of the budget"
     if recording.unreadable:
-        yield f"{recording.unreadable} lines or packets could not be read; the first is {recording.flaw}"
+        lines = "1 line or packet" if recording.unreadable == 1 else f"{recording.unreadable} lines or packets"
+        yield f"{lines} could not be read; the first is {recording.flaw}"

@@ -68,6 +68,8 @@ def test_report_mode() -> None:
     assert passage.octets_out == HEAD + 10000
     assert not said
     assert [line.decision.reason for line in judge.ledger.lines] == [Reason.UPLOAD_BUDGET]
+    close_meter(passage)
+    assert not volume._uploads._purses, "what was drawn in advance is given back"
 
 
 def test_another_budget() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.urlpaths import decoded, normalize_path, readings
+from gateway.urlpaths import decoded, normalize_path, possible_readings, readings
 
 CASES = [
     ("", "/"),
@@ -115,3 +115,20 @@ def test_what_servers_read_is_among_the_readings(path: str) -> None:
     assert as_by_nginx(path).rstrip("/") in known
     unmerged = normalize_path(unquote(path))
     assert re.sub("/{2,}", "/", unmerged).rstrip("/") in known
+
+
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        ("/admin?x;y", ()),
+        ("/admin;v=1?x=1", ("/admin",)),
+        ("/a%3Bx/b;y;z/c", ("/a/b/c",)),
+        ("/x/;/../admin", ("/admin", "/x/admin")),
+    ],
+)
+def test_parameters_that_some_servers_cut_off(path: str, more: tuple[str, ...]) -> None:
+    """Those who look for a denied path look there as well; what others read is not left out."""
+    found = possible_readings(path)
+    assert found[: len(readings(path))] == readings(path)
+    assert set(more) <= set(found)
+    assert bool(more) == (";" in path.partition("?")[0] or "%3B" in path)

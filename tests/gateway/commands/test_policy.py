@@ -154,8 +154,24 @@ def test_explain_refuses_what_it_cannot_explain(policy: Path, argv: tuple[str, .
         ("http://169.254.169.254/latest/",),
         ("--dns", "bad.example.com"),
         ("--dns", "nas.other.example", "--address", "192.168.0.1"),
+        ("http://bad.example.com/a/../b%20c",),
+        ("https://other.example/", "--address", "10.0.0.5", "--address", "93.184.215.14"),
+        ("--dns", "10-0-0-5.nip.io"),
+        ("--dns", "bad.example.com", "--type", "TXT"),
     ],
-    ids=["listed", "listed, and a port", "default", "port and address", "metadata", "listed name", "rebinding"],
+    ids=[
+        "listed",
+        "listed, and a port",
+        "default",
+        "port and address",
+        "metadata",
+        "listed name",
+        "rebinding",
+        "path of many readings",
+        "two addresses",
+        "address in a name",
+        "type",
+    ],
 )
 def test_the_rule_that_is_shown_allows_what_was_denied(policy: Path, asked: tuple[str, ...]) -> None:
     """Put where it is said to be put, it is a good rule, and the same question is answered with yes."""
@@ -173,13 +189,29 @@ def test_what_no_rule_can_allow_is_said(policy: Path) -> None:
     """In JSON, the rule is beside the stage that denies; there is none for what is malformed."""
     result = run("explain", "-c", str(policy), "http://a.example:99999/")
     assert result.exit_code == 1
-    assert result.stdout.endswith("no rule can allow this\n")
+    assert result.stdout.endswith("no rule can allow just this\n")
     assert (
         json.loads(run("explain", "-c", str(policy), "--json", "http://a.example:99999/").stdout)[-1]["remedy"]
         is None
     )
     found = json.loads(run("explain", "-c", str(policy), "--json", "--dns", "bad.example.com").stdout)
     assert found[-1]["remedy"]["to"] == {"domains": ["bad.example.com"]}
+
+
+def test_that_a_protection_is_lifted_is_said(policy: Path) -> None:
+    """Whoever pastes a rule for a metadata server does not do so unaware."""
+    result = run("explain", "-c", str(policy), "http://169.254.169.254:8080/")
+    assert result.stdout.splitlines()[-2:] == [
+        "it lifts a built-in protection: 169.254.169.254 is a metadata address",
+        "it lifts a built-in protection: port 8080 is closed unless a rule names it",
+    ]
+
+
+def test_a_method_that_no_rule_can_name_is_no_error(policy: Path) -> None:
+    """M-SEARCH is a method, but not one of the file."""
+    result = run("explain", "-c", str(policy), "--method", "M-SEARCH", "http://other.example/")
+    assert result.exit_code == 1
+    assert result.stdout.endswith("no rule can allow just this\n")
 
 
 def test_check_looks_for_files_that_are_read_later(policy: Path) -> None:

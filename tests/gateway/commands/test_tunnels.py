@@ -126,6 +126,16 @@ def test_exempt_prints_what_the_policy_file_takes(policy: Path) -> None:
     assert "'*.evilzone.com'" in run(policy, "exempt", "*.evilzone.com").stdout
 
 
+@pytest.mark.parametrize("suffix", ["com", "*.co.uk", ".github.io"])
+def test_to_exempt_a_public_suffix_is_warned_of(policy: Path, suffix: str) -> None:
+    """Whoever wants a tunnel registers a name there."""
+    result = run(policy, "exempt", suffix)
+    assert result.exit_code == 0
+    name = suffix.lstrip("*.")
+    assert result.stderr == f"warning: anybody may have a name below {name}: none of them would be accounted for\n"
+    assert run(policy, "exempt", "a.example.com").stderr == ""
+
+
 @pytest.mark.parametrize("argv", [("release", "x", "a.com"), ("release", "10.0.0.7", "a b"), ("exempt", "*")])
 def test_bad_arguments(policy: Path, argv: tuple[str, ...]) -> None:
     """What is no address or no name is refused."""
@@ -146,7 +156,9 @@ def test_analyse(policy: Path, tmp_path: Path) -> None:
     result = run(policy, "analyse", str(log))
     assert result.exit_code == 1
     assert "evilzone.com" in result.stdout
-    assert "1 lines or packets could not be read; the first is line 41: neither JSON nor" in result.stdout
+    assert "1 line or packet could not be read; the first is line 41: neither JSON nor" in result.stdout
+    assert "40 queries of 1 client for 1 zone:" in result.stdout
+    assert "of 1 pair of client and zone" in result.stdout
     data = json.loads(run(policy, "analyse", "--json", str(log)).stdout)
     assert (data["queries"], data["unreadable"]) == (40, 1)
     assert 0 < data["findings"][0]["told"] <= 120

@@ -235,6 +235,39 @@ def test_what_is_no_ordinary_file_is_written_to(tmp_path: Path) -> None:
     assert (tmp_path / "target").read_text() == "new\n"
 
 
+def test_a_link_of_another_user_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder that others write to, one of them could have root overwrite any file."""
+    (tmp_path / "target").write_text("precious")
+    (tmp_path / "out").symlink_to(tmp_path / "target")
+    if os.geteuid():
+        monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    else:
+        os.lchown(tmp_path / "out", 4242, 4242)
+    with pytest.raises(OSError, match="is a link that belongs to another user"):
+        write_export(tmp_path / "out", ["one"], lambda _: None)
+    assert (tmp_path / "target").read_text() == "precious"
+
+
+def test_nothing_is_written_through_a_link_in_place_of_the_temporary_file(tmp_path: Path) -> None:
+    """Its name can be guessed."""
+    (tmp_path / "target").write_text("precious")
+    (tmp_path / ".tmp-out").symlink_to(tmp_path / "target")
+    write_export(tmp_path / "out", ["one"], lambda _: None)
+    assert (tmp_path / "target").read_text() == "precious"
+    assert (tmp_path / "out").read_text() == "one\n"
+    assert not (tmp_path / "out").is_symlink()
+
+
+def test_what_stands_in_a_redirected_output_stays(tmp_path: Path) -> None:
+    """`-o /dev/stdout >> all.txt` adds to the file, and does not put another in its place."""
+    with (tmp_path / "all").open("a") as out:
+        out.write("before\n")
+        out.flush()
+        write_export(Path(f"/dev/fd/{out.fileno()}"), ["one"], lambda _: None)
+        out.write("after\n")
+    assert (tmp_path / "all").read_text() == "before\none\nafter\n"
+
+
 def test_a_missing_folder_is_named_and_no_file_in_it(tmp_path: Path) -> None:
     """The user gave the folder; the temporary file in it is ours."""
     with pytest.raises(OSError, match="there is no such folder") as caught:
