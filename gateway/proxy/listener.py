@@ -155,10 +155,17 @@ class ClientConnection(asyncio.Protocol):
         if self._desk.draining and self._tunnel is None and not self._buffer:
             self._transport.close()  # nothing has been asked yet
             return
-        if self._task is not None and _is_over(self._task):  # it takes itself away when it has done what it was to do
-            self._task.cancel()
-            self._task = None
-            self._crashed(RuntimeError("what was waited for has ended, and nobody said how"))
+        if (task := self._task) is not None:
+            try:
+                over = _is_over(task)  # it takes itself away when it has done what it was to do
+            except _FAULTS as error:
+                _LOG.error("whether a connection still waits cannot be told", exc_info=error)
+                task.cancel()  # its end says no, and records it
+                return
+            if over:
+                task.cancel()
+                self._task = None
+                self._crashed(RuntimeError("what was waited for has ended, and nobody said how"))
         if now < self._deadline:
             return
         self._deadline = float("inf")

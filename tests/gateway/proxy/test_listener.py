@@ -210,6 +210,23 @@ async def test_a_client_that_leaves_before_it_is_proven() -> None:
     scene.authenticator.close()
 
 
+async def test_a_look_at_what_is_waited_for_that_breaks_denies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault injection: what cannot be told to go on is ended, and its end is a denial with a line."""
+
+    def broken(_: object) -> bool:
+        raise RuntimeError("injected")
+
+    scene = Scene(accounts=USERS)
+    scene.connection.data_received(connect("good.test:443", PROOF))
+    await asyncio.sleep(0)  # the proof begins in the next turn
+    monkeypatch.setattr("gateway.proxy.listener._is_over", broken)
+    scene.connection.check(0.0)
+    await _settled(scene)
+    assert scene.denials == [Reason.INTERNAL_ERROR]
+    scene.sweeper.stop()
+    scene.authenticator.close()
+
+
 @pytest.mark.parametrize("place", ["recall", "prove"])
 async def test_a_proof_that_breaks_denies(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault injection: an exception while a client is identified is a 403 with reason internal-error, and a line."""
