@@ -103,9 +103,7 @@ class StreamListener:
             finally:
                 self._live.discard(connection)
                 if (lost := stream[0].exception()) is not None:
-                    lost.__traceback__ = (
-                        None  # by its frames it refers to itself: all would wait for a garbage collector
-                    )
+                    lost.with_traceback(None)  # which refers to itself: all would wait for a garbage collector
         except Exception:
             _LOG.exception("a connection failed inside the resolver")
         finally:
